@@ -1,0 +1,92 @@
+//! A byte buffer whose memory is aligned for direct I/O.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::{Deref, DerefMut};
+
+/// Alignment of every buffer's first byte: the largest sector that a device may have.
+pub const ALIGNMENT_BYTES: usize = 4096;
+
+/// A fixed number of bytes, aligned to [`ALIGNMENT_BYTES`], zero when made.
+///
+/// The alignment is found inside a larger allocation, which costs up to one unit of memory and
+/// needs no `unsafe`.
+#[derive(Default)]
+pub struct Buffer {
+    memory: Vec<u8>,
+    start: usize,
+    bytes: usize,
+}
+
+impl Buffer {
+    /// Yields a buffer of `bytes` zero bytes.
+    pub fn zeroed(bytes: usize) -> Self {
+        if bytes == 0 {
+            return Self::default();
+        }
+        // The vector is never resized, so what is aligned now stays aligned.
+        let memory = vec![0; bytes + ALIGNMENT_BYTES];
+        let start = memory.as_ptr().align_offset(ALIGNMENT_BYTES);
+        assert!(start < ALIGNMENT_BYTES);
+        Self {
+            memory,
+            start,
+            bytes,
+        }
+    }
+
+    /// Yields a buffer that holds a copy of `content`.
+    pub fn copy_of(content: &[u8]) -> Self {
+        let mut buffer = Self::zeroed(content.len());
+        buffer.copy_from_slice(content);
+        buffer
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.memory
+            .get(self.start..self.start + self.bytes)
+            .unwrap_or_default()
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.memory
+            .get_mut(self.start..self.start + self.bytes)
+            .unwrap_or_default()
+    }
+}
+
+/// Shows the length alone: a buffer holds clients' values.
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buffer({} bytes)", self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_aligned_and_zero_whatever_its_length() {
+        for bytes in [1, 511, 512, 4096, 4097, 100_000] {
+            let buffer = Buffer::zeroed(bytes);
+            assert_eq!(buffer.len(), bytes);
+            assert_eq!(buffer.as_ptr().align_offset(ALIGNMENT_BYTES), 0);
+            assert!(buffer.iter().all(|&byte| byte == 0));
+        }
+        assert!(Buffer::zeroed(0).is_empty());
+    }
+
+    #[test]
+    fn shows_no_content() {
+        let shown = alloc::format!("{:?}", Buffer::copy_of(b"device key"));
+        assert_eq!(shown, "Buffer(10 bytes)");
+    }
+}

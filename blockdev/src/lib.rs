@@ -1,0 +1,122 @@
+//! The seam between the journal and storage: requests that own their buffers, and what every
+//! device promises about them.
+//!
+//! This crate owns [`BlockDevice`] and its implementations. It knows nothing of volumes, groups
+//! or keys; the journal knows nothing of files, rings or sectors in flight.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(feature = "file")]
+extern crate std;
+
+mod buffer;
+
+pub use buffer::{ALIGNMENT_BYTES, Buffer};
+
+/// Names a request until its completion comes back; unique among the requests in flight.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RequestId(pub u64);
+
+/// What a [`Request`] asks of the device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Operation {
+    /// Fill the buffer from the device, starting `offset` bytes from its beginning.
+    Read {
+        /// Bytes from the start of the device; a multiple of the sector.
+        offset: u64,
+    },
+    /// Put the buffer on the device, starting `offset` bytes from its beginning.
+    Write {
+        /// Bytes from the start of the device; a multiple of the sector.
+        offset: u64,
+    },
+    /// Make every write that completed before this request was submitted survive a power cut.
+    Flush,
+}
+
+/// One operation on its way to a device, with the buffer that it reads into or writes from.
+#[derive(Debug)]
+pub struct Request {
+    /// Returned with the completion.
+    pub id: RequestId,
+    /// What to do.
+    pub operation: Operation,
+    /// Owned by the device until the completion gives it back; empty for a flush.
+    pub buffer: Buffer,
+}
+
+/// The end of one request.
+#[derive(Debug)]
+pub struct Completion {
+    /// The request that ended.
+    pub id: RequestId,
+    /// The request's buffer; after a failed read its content means nothing.
+    pub buffer: Buffer,
+    /// Whether it was done.
+    pub result: Result<(), DeviceError>,
+}
+
+/// Why a device did not do what it was asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DeviceError {
+    /// The device reported a failure. For a write, any of its sectors may hold the old bytes, the
+    /// new ones or neither; for a flush, nothing may be assumed of any write since the last
+    /// successful flush, not even after a later flush succeeds.
+    Io {
+        /// The operating system's error number, or 0 where there is none.
+        code: i32,
+    },
+    /// The request leaves the device, or is not aligned to its sector.
+    OutOfRange,
+}
+
+impl core::fmt::Display for DeviceError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Io { code: 0 } => f.write_str("the device reported a failure"),
+            Self::Io { code } => write!(f, "the device reported error {code}"),
+            Self::OutOfRange => f.write_str("the request leaves the device or is not aligned"),
+        }
+    }
+}
+
+impl core::error::Error for DeviceError {}
+
+/// The shape of a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Geometry {
+    /// Smallest unit of a request, in bytes: a power of two, 512 to 4096.
+    pub sector_bytes: u32,
+    /// Smallest unit that a power cut may tear, in bytes: a power of two, at least the sector.
+    pub physical_bytes: u32,
+    /// Size of the device in bytes; a multiple of the sector.
+    pub device_bytes: u64,
+}
+
+/// Storage that takes requests and completes them later, in any order.
+///
+/// What a caller may rely on, and nothing more:
+///
+/// 1. Every submitted request completes exactly once and gives its buffer back.
+/// 2. A read that is submitted after a write of the same bytes completed sees that write.
+/// 3. Requests in flight together have no order, and neither do their effects on the medium.
+/// 4. A completed write may still be lost, or torn at any [`Geometry::physical_bytes`] unit of
+///    it (old bytes, new bytes, or a unit that reads as neither), until a flush that was
+///    *submitted after it completed* has itself completed with success. From then on it stays.
+/// 5. After a failed flush nothing is known about any write since the last successful one.
+/// 6. A device never panics on a request: what it cannot do completes with an error.
+///
+/// A device lies when it breaks 2 or 4; recovery finds what it can (checksums, two copies,
+/// evidence of earlier flushes), and `FORMAT.md` says what it cannot.
+pub trait BlockDevice {
+    /// The shape of the device, fixed while it is open.
+    fn geometry(&self) -> Geometry;
+
+    /// Takes a request. Never blocks on the medium; a request that the device cannot accept
+    /// completes with an error.
+    fn submit(&mut self, request: Request);
+
+    /// Hands out one finished request, or `None` while nothing has finished since the last call.
+    fn completion(&mut self) -> Option<Completion>;
+}
