@@ -29,11 +29,7 @@ impl Buffer {
         let memory = vec![0; bytes + ALIGNMENT_BYTES];
         let start = memory.as_ptr().align_offset(ALIGNMENT_BYTES);
         assert!(start < ALIGNMENT_BYTES);
-        Self {
-            memory,
-            start,
-            bytes,
-        }
+        Self { memory, start, bytes }
     }
 
     /// Yields a buffer that holds a copy of `content`.
@@ -48,17 +44,13 @@ impl Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.memory
-            .get(self.start..self.start + self.bytes)
-            .unwrap_or_default()
+        self.memory.get(self.start..self.start + self.bytes).unwrap_or_default()
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.memory
-            .get_mut(self.start..self.start + self.bytes)
-            .unwrap_or_default()
+        self.memory.get_mut(self.start..self.start + self.bytes).unwrap_or_default()
     }
 }
 

@@ -1,3 +1,61 @@
-//! Placeholder, filled by the first commit of this crate.
+//! The journal of StateFS: the on-disk format, commits, recovery and the index.
+//!
+//! It owns a volume on one block device and keeps the promises of `FORMAT.md`: acknowledged means
+//! durable, a failed flush is never retried, damage is never absence. It performs no I/O: requests
+//! leave through [`Disk`], and a driver polls its futures. It never sees what a key means.
 #![no_std]
 #![forbid(unsafe_code)]
+
+#[cfg_attr(test, macro_use)]
+extern crate alloc;
+
+mod batch;
+mod cache;
+mod digest;
+mod disk;
+mod field;
+mod format;
+mod geometry;
+mod group;
+mod index;
+mod journal;
+pub mod layout;
+mod mount;
+mod overlay;
+mod plant;
+mod record;
+mod replay;
+mod scan;
+mod space;
+mod state;
+mod superblock;
+mod tag;
+mod ticket;
+mod types;
+mod verdict;
+mod walk;
+mod writer;
+
+pub use batch::{
+    Applied, Batch, CommitError, Durability, Operation, Origin, Outcome, Precondition,
+};
+pub use digest::{Digest, digest};
+pub use disk::{Disk, Transfer};
+pub use format::{FormatError, FormatOptions, format};
+pub use geometry::{
+    GeometryError, KEY_BYTES_MAX, SLOT_BYTES, SUPERBLOCK_COPIES, VALUE_BYTES_MAX, VolumeGeometry,
+};
+pub use group::{Builder, Header, Verifier, group_blocks};
+pub use journal::{Clock, Got, Journal, Options, Seen, Stats};
+pub use mount::{OpenError, Report};
+pub use plant::{Plant, Plants};
+pub use record::{Kind, Record, RecordError, record_bytes};
+pub use replay::ReplayError;
+pub use superblock::{Superblock, SuperblockError};
+pub use tag::{Keys, Random, Tag};
+pub use types::{
+    Birth, BlockIndex, Epoch, Lsn, Mode, Place, ReadOnlyReason, SegmentIndex, Use, Version,
+    VolumeId, Zone,
+};
+pub use verdict::{Later, Sight, UseState, Verdict, verdict};
+pub use walk::{Accepted, History, Lost, Seen as LogSeen, Sighting, Weakened, walk};

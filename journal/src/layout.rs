@@ -1,0 +1,167 @@
+//! Where each field stands: the twin of `FORMAT.md`, which describes every byte.
+//!
+//! `tests/tidy.rs` compares the two. All integers are little-endian.
+
+/// The superblock (FORMAT.md section 3).
+pub mod superblock {
+    use core::ops::Range;
+
+    /// Bytes of one copy.
+    pub const BYTES: usize = 4096;
+    /// Value of [`MAGIC`].
+    pub const MAGIC_VALUE: [u8; 8] = *b"StateFS1";
+    /// Value of [`VERSION`].
+    pub const VERSION_VALUE: u16 = 1;
+
+    /// `StateFS1`.
+    pub const MAGIC: Range<usize> = 0..8;
+    /// Format version.
+    pub const VERSION: Range<usize> = 8..10;
+    /// Feature flags.
+    pub const FLAGS: Range<usize> = 10..12;
+    /// Block size.
+    pub const BLOCK_BYTES: Range<usize> = 12..16;
+    /// Volume identity.
+    pub const VOLUME: Range<usize> = 16..32;
+    /// Update counter.
+    pub const SEQUENCE: Range<usize> = 32..40;
+    /// Mount counter.
+    pub const MOUNT: Range<usize> = 40..48;
+    /// Mount identity.
+    pub const MOUNT_ID: Range<usize> = 48..64;
+    /// Tag key.
+    pub const KEY: Range<usize> = 64..96;
+    /// Size of the volume.
+    pub const VOLUME_BYTES: Range<usize> = 96..104;
+    /// Blocks in a segment.
+    pub const SEGMENT_BLOCKS: Range<usize> = 104..108;
+    /// Segments in a zone.
+    pub const SEGMENT_COUNT: Range<usize> = 108..112;
+    /// Copies of each group.
+    pub const COPIES: Range<usize> = 112..113;
+    /// Zero.
+    pub const RESERVED_A: Range<usize> = 113..120;
+    /// Evidence.
+    pub const DURABLE_LSN: Range<usize> = 120..128;
+    /// Last LSN of the checkpoint.
+    pub const BASE_LSN: Range<usize> = 128..136;
+    /// Tag of the checkpoint's last group.
+    pub const BASE_TAG: Range<usize> = 136..152;
+    /// Bound on replay.
+    pub const REPLAY_BYTES: Range<usize> = 152..160;
+    /// Rollback counter.
+    pub const ROLLBACK: Range<usize> = 160..168;
+    /// Uses that hold the checkpoint.
+    pub const CHECKPOINT_USES: Range<usize> = 168..172;
+    /// Entries in the list.
+    pub const USE_COUNT: Range<usize> = 172..176;
+    /// Zero.
+    pub const RESERVED_B: Range<usize> = 176..256;
+    /// The list of uses.
+    pub const USES: Range<usize> = 256..4064;
+    /// Zero.
+    pub const RESERVED_C: Range<usize> = 4064..4080;
+    /// Checksum.
+    pub const TAG: Range<usize> = 4080..4096;
+
+    /// Longest list of uses.
+    pub const USES_MAX: usize = (USES.end - USES.start) / super::use_entry::BYTES;
+
+    const _: () = assert!(TAG.end == BYTES);
+    const _: () = assert!(USES_MAX * super::use_entry::BYTES == USES.end - USES.start);
+}
+
+/// One entry of the superblock's list of uses (FORMAT.md section 3).
+pub mod use_entry {
+    use core::ops::Range;
+
+    /// Bytes of one entry.
+    pub const BYTES: usize = 32;
+
+    /// Segment number.
+    pub const SEGMENT: Range<usize> = 0..4;
+    /// First block.
+    pub const START: Range<usize> = 4..8;
+    /// The cut.
+    pub const END: Range<usize> = 8..16;
+    /// Epoch.
+    pub const EPOCH: Range<usize> = 16..32;
+
+    const _: () = assert!(EPOCH.end == BYTES);
+}
+
+/// The header of a commit group (FORMAT.md section 4).
+pub mod group {
+    use core::ops::Range;
+
+    /// Bytes of the header.
+    pub const BYTES: usize = 128;
+    /// Value of [`MAGIC`].
+    pub const MAGIC_VALUE: [u8; 4] = *b"SFG1";
+    /// Value of [`VERSION`].
+    pub const VERSION_VALUE: u16 = 1;
+
+    /// `SFG1`.
+    pub const MAGIC: Range<usize> = 0..4;
+    /// Format version.
+    pub const VERSION: Range<usize> = 4..6;
+    /// Feature flags.
+    pub const FLAGS: Range<usize> = 6..8;
+    /// Volume identity.
+    pub const VOLUME: Range<usize> = 8..24;
+    /// Epoch of the use.
+    pub const EPOCH: Range<usize> = 24..40;
+    /// Segment number.
+    pub const SEGMENT: Range<usize> = 40..44;
+    /// Block in the segment.
+    pub const BLOCK: Range<usize> = 44..48;
+    /// First LSN.
+    pub const FIRST_LSN: Range<usize> = 48..56;
+    /// Last LSN.
+    pub const LAST_LSN: Range<usize> = 56..64;
+    /// Bytes of the records.
+    pub const PAYLOAD_BYTES: Range<usize> = 64..68;
+    /// Number of records.
+    pub const RECORD_COUNT: Range<usize> = 68..72;
+    /// Tag of the previous group.
+    pub const PREVIOUS: Range<usize> = 72..88;
+    /// Evidence.
+    pub const DURABLE_LSN: Range<usize> = 88..96;
+    /// Tag over the records.
+    pub const PAYLOAD_TAG: Range<usize> = 96..112;
+    /// Tag over the header.
+    pub const HEADER_TAG: Range<usize> = 112..128;
+
+    const _: () = assert!(HEADER_TAG.end == BYTES);
+    const _: () = assert!(512_usize.is_multiple_of(BYTES));
+}
+
+/// The fixed part of a record (FORMAT.md section 5).
+pub mod record {
+    use core::ops::Range;
+
+    /// Bytes of the fixed part.
+    pub const BYTES: usize = 32;
+    /// Records are padded to a multiple of this.
+    pub const ALIGNMENT: usize = 8;
+
+    /// CRC-32.
+    pub const CRC: Range<usize> = 0..4;
+    /// What the record does.
+    pub const KIND: Range<usize> = 4..5;
+    /// Zero.
+    pub const FLAGS: Range<usize> = 5..6;
+    /// Bytes of the key.
+    pub const KEY_BYTES: Range<usize> = 6..8;
+    /// Bytes of the value.
+    pub const VALUE_BYTES: Range<usize> = 8..12;
+    /// Zero.
+    pub const RESERVED: Range<usize> = 12..16;
+    /// LSN.
+    pub const LSN: Range<usize> = 16..24;
+    /// Birth of the value.
+    pub const BIRTH: Range<usize> = 24..32;
+
+    const _: () = assert!(BIRTH.end == BYTES);
+    const _: () = assert!(BYTES.is_multiple_of(ALIGNMENT));
+}

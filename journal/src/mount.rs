@@ -1,0 +1,313 @@
+//! Opening a volume: R0 to R7 of FORMAT.md section 7.
+
+use crate::disk::Disk;
+use crate::geometry::SUPERBLOCK_COPIES;
+use crate::geometry::{GeometryError, superblock_offset};
+use crate::group::Verifier;
+use crate::index::Index;
+use crate::plant::Plants;
+use crate::replay::{Doubt, ReplayError, read, replay};
+use crate::space::{free_segments, listable};
+use crate::superblock::{Copies, Superblock, SuperblockError, update_order};
+use crate::tag::{Keys, Random, Tag};
+use crate::types::{Birth, BlockIndex, Epoch, Lsn, SegmentIndex, Use, VolumeId};
+use crate::walk::{History, Lost, walk};
+use crate::{disk, scan};
+use alloc::vec::Vec;
+use blockdev::{Buffer, DeviceError};
+
+/// Why a volume was not opened. Nothing was changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OpenError {
+    /// The device is blank: there is no volume yet.
+    Blank,
+    /// The device holds something else, or a volume whose four superblock copies are all damaged.
+    NoSuperblock,
+    /// A format that this program does not know.
+    Version(u16),
+    /// The device is smaller than its volume.
+    Shrunk {
+        /// Bytes of the volume.
+        volume_bytes: u64,
+        /// Bytes of the device.
+        device_bytes: u64,
+    },
+    /// A power cut could tear acknowledged neighbours on this device.
+    Geometry(GeometryError),
+    /// The volume refers to a checkpoint, which this version does not read.
+    Checkpoint,
+    /// The mount counter is used up.
+    MountsUsedUp,
+    /// The device could not be flushed, so what it shows may not be what it holds.
+    Flush(DeviceError),
+    /// A repair or the superblock could not be written.
+    Write(DeviceError),
+    /// The log could not be replayed.
+    Replay(ReplayError),
+}
+
+impl core::fmt::Display for OpenError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Blank => {
+                f.write_str("the device is blank; `statefs image format` makes a volume")
+            }
+            Self::NoSuperblock => f.write_str(
+                "no copy of the superblock verifies: this is not a StateFS volume, or all four \
+                 copies are damaged; nothing was changed",
+            ),
+            Self::Version(version) => write!(
+                f,
+                "the volume has format version {version}, this program knows version 1; \
+                 open it with the program that wrote it, or a newer one"
+            ),
+            Self::Shrunk { volume_bytes, device_bytes } => write!(
+                f,
+                "the volume takes {volume_bytes} bytes and the device has {device_bytes}: it was \
+                 cut off or copied in part; restore the whole of it"
+            ),
+            Self::Geometry(error) => error.fmt(f),
+            Self::Checkpoint => f.write_str(
+                "the volume holds a checkpoint, which this version does not read; use a newer one",
+            ),
+            Self::MountsUsedUp => {
+                f.write_str("the volume was mounted 2^31 times; dump it and format anew")
+            }
+            Self::Flush(error) => write!(
+                f,
+                "the device cannot be flushed ({error}), so what it shows may not be what it holds; \
+                 check the device, then try again"
+            ),
+            Self::Write(error) => {
+                write!(
+                    f,
+                    "the device cannot be written ({error}); open the image read-only to read it"
+                )
+            }
+            Self::Replay(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for OpenError {}
+
+/// What opening found and did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Report {
+    /// The volume.
+    pub volume: VolumeId,
+    /// This mount's number.
+    pub mount: u64,
+    /// Groups that count.
+    pub groups: usize,
+    /// Copies that did not verify and were written again.
+    pub repaired: usize,
+    /// Superblock copies that did not verify.
+    pub superblocks_damaged: usize,
+    /// What had been acknowledged and is gone.
+    pub lost: Vec<Lost>,
+    /// Groups of a torn tail: written, never acknowledged, discarded.
+    pub torn_groups: u32,
+    /// The LSN at which the log goes on.
+    pub next: Lsn,
+}
+
+/// A mounted volume, ready to serve.
+pub(crate) struct Mounted {
+    pub(crate) superblock: Superblock,
+    pub(crate) ages: [u64; SUPERBLOCK_COPIES],
+    pub(crate) verifier: Verifier,
+    pub(crate) index: Index,
+    pub(crate) doubt: Doubt,
+    pub(crate) tag: Tag,
+    /// The use that this mount writes to, if there is room for one.
+    pub(crate) fresh: Option<usize>,
+    pub(crate) list_full: bool,
+    pub(crate) report: Report,
+}
+
+/// Reads a volume without changing a byte: R0 to R3 and the replay.
+pub(crate) async fn look(
+    disk: &Disk,
+    plants: Plants,
+) -> Result<(Copies, Verifier, Found), OpenError> {
+    disk.flush().await.map_err(OpenError::Flush)?;
+    let copies = scan::superblocks(disk).await;
+    let superblock = copies.best().cloned().ok_or_else(|| nothing_valid(&copies))?;
+    let device = disk.geometry();
+    let (volume_bytes, device_bytes) = (superblock.geometry.volume_bytes(), device.device_bytes);
+    if !superblock.geometry.fits(device_bytes) {
+        return Err(OpenError::Shrunk { volume_bytes, device_bytes });
+    }
+    if !superblock.checkpoint.is_empty() || superblock.base != Lsn::NONE {
+        return Err(OpenError::Checkpoint);
+    }
+    let verifier = Verifier {
+        volume: superblock.volume,
+        keys: Keys::derive(&superblock.key),
+        geometry: superblock.geometry,
+    };
+    let seen = scan::log(disk, &verifier, &superblock, &copies).await;
+    let history = walk(&seen, plants.weakened());
+    let (index, doubt) = replay(disk, &verifier, &history).await.map_err(OpenError::Replay)?;
+    Ok((copies, verifier, Found { superblock, history, index, doubt }))
+}
+
+/// What [`look`] found.
+pub(crate) struct Found {
+    pub(crate) superblock: Superblock,
+    pub(crate) history: History,
+    pub(crate) index: Index,
+    pub(crate) doubt: Doubt,
+}
+
+impl Found {
+    /// Reports on it, `repaired` copies having been written.
+    pub(crate) fn report(&self, copies: &Copies, repaired: usize) -> Report {
+        Report {
+            volume: self.superblock.volume,
+            mount: self.superblock.mount,
+            groups: self.history.accepted.len(),
+            repaired,
+            superblocks_damaged: SUPERBLOCK_COPIES - copies.valid().count(),
+            lost: self.history.lost.clone(),
+            torn_groups: self.history.torn_groups,
+            next: self.history.next,
+        }
+    }
+}
+
+/// Opens a volume for writing: R0 to R6.
+pub(crate) async fn mount(
+    disk: &Disk,
+    random: &mut Random,
+    plants: Plants,
+) -> Result<Mounted, OpenError> {
+    let (copies, verifier, mut found) = look(disk, plants).await?;
+    let geometry = found.superblock.geometry;
+    let (block_bytes, physical_bytes) = (geometry.block_bytes(), disk.geometry().physical_bytes);
+    if block_bytes < physical_bytes as usize {
+        let block_bytes = u32::try_from(block_bytes).unwrap_or(u32::MAX);
+        let error = GeometryError::PhysicalUnit { block_bytes, physical_bytes };
+        return Err(OpenError::Geometry(error));
+    }
+    if found.superblock.mount + 1 >= Birth::MOUNT_END {
+        return Err(OpenError::MountsUsedUp);
+    }
+    let repaired = repair(disk, &verifier, &found.history).await?;
+    let (fresh, list_full) = next_superblock(&mut found, random);
+    let mut ages = copies.ages();
+    update(disk, &found.superblock, &mut ages, plants).await.map_err(OpenError::Write)?;
+    let report = found.report(&copies, repaired);
+    let Found { superblock, history, index, doubt } = found;
+    let tag = history.tag;
+    Ok(Mounted { superblock, ages, verifier, index, doubt, tag, fresh, list_full, report })
+}
+
+fn nothing_valid(copies: &Copies) -> OpenError {
+    let errors = copies.copies.iter().filter_map(|copy| copy.as_ref().err());
+    let newest = errors.clone().find_map(|error| match error {
+        SuperblockError::Version(version) => Some(OpenError::Version(*version)),
+        _ => None,
+    });
+    let blank = errors.clone().all(|error| *error == SuperblockError::Blank);
+    newest.unwrap_or(if blank { OpenError::Blank } else { OpenError::NoSuperblock })
+}
+
+/// R4: writes the copies of accepted groups that do not verify, then flushes.
+async fn repair(disk: &Disk, verifier: &Verifier, history: &History) -> Result<usize, OpenError> {
+    let mut repaired = 0;
+    for accepted in &history.accepted {
+        let Some(zone) = accepted.repair else {
+            continue;
+        };
+        let bytes = read(disk, verifier, accepted).await.map_err(OpenError::Replay)?;
+        let header = accepted.header;
+        let offset = verifier.geometry.block_offset(zone, header.segment, header.block);
+        disk.write(offset, bytes).await.map_err(OpenError::Write)?;
+        repaired += 1;
+    }
+    if repaired > 0 {
+        disk.flush().await.map_err(OpenError::Flush)?;
+    }
+    Ok(repaired)
+}
+
+/// Turns the superblock that was found into the one of this mount.
+///
+/// Yields the fresh use, if there is room for one, and whether it was the list that had none.
+fn next_superblock(found: &mut Found, random: &mut Random) -> (Option<usize>, bool) {
+    let Found { superblock, history, .. } = found;
+    superblock.sequence += 1;
+    superblock.mount += 1;
+    superblock.mount_id = random.bytes16();
+    superblock.durable = history.next.before();
+    let place = tail(superblock, history);
+    let cuts = history.cuts.iter();
+    let kept = superblock.log.iter().zip(cuts).filter_map(|(use_, cut)| {
+        let end = Some((*cut)?);
+        Some(Use { end, ..*use_ })
+    });
+    superblock.log = kept.collect();
+    let mut open =
+        |(segment, start)| Use { segment, start, end: None, epoch: Epoch(random.bytes16()) };
+    if !superblock.has_room(1) {
+        return (None, true);
+    }
+    let place = place.or_else(|| {
+        let free = (listable(superblock) > 0).then(|| free_segments(superblock).next());
+        free.flatten().map(|segment| (segment, BlockIndex(0)))
+    });
+    let Some(place) = place else {
+        return (None, false);
+    };
+    superblock.log.push(open(place));
+    let fresh = superblock.log.len() - 1;
+    let free = free_segments(superblock).next();
+    if let Some(segment) = free.filter(|_| listable(superblock) > 0) {
+        superblock.log.push(open((segment, BlockIndex(0))));
+    }
+    (Some(fresh), false)
+}
+
+/// Yields the place behind the last accepted group, if the log may go on there.
+///
+/// Not behind a loss: what lies there may yet be read by a salvage.
+fn tail(superblock: &Superblock, history: &History) -> Option<(SegmentIndex, BlockIndex)> {
+    let last = history.accepted.last()?;
+    let lost_after = history.lost.last().is_some_and(|lost| lost.first > last.header.last);
+    let header = last.header;
+    let end = header.block.0 + header.blocks(&superblock.geometry);
+    let room = end < superblock.geometry.segment_blocks();
+    (room && !lost_after).then_some((header.segment, BlockIndex(end)))
+}
+
+/// Writes `superblock` into the two oldest copies, flushes, into the other two, flushes (R5 and R6).
+///
+/// Durability: when this returns, and not before, anything may rely on it.
+pub(crate) async fn update(
+    disk: &disk::Disk,
+    superblock: &Superblock,
+    ages: &mut [u64; SUPERBLOCK_COPIES],
+    plants: Plants,
+) -> Result<(), DeviceError> {
+    let bytes = superblock.encode();
+    let order = if plants.superblock_order() { [0, 1, 2, 3] } else { update_order(ages) };
+    for pair in order.chunks(2) {
+        let write = |&copy: &usize| {
+            let offset = superblock_offset(copy, superblock.geometry.volume_bytes());
+            disk.write(offset, Buffer::copy_of(&bytes))
+        };
+        let writes: Vec<_> = pair.iter().map(write).collect();
+        for write in writes {
+            write.await?;
+        }
+        disk.flush().await?;
+        for &copy in pair {
+            if let Some(age) = ages.get_mut(copy) {
+                *age = superblock.sequence;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,282 @@
+//! What is known and what is on its way: admission of commits and the settling of their ends.
+
+use crate::batch::{
+    Applied, Batch, CommitError, Durability, Operation, Origin, Outcome, Precondition,
+};
+use crate::cache::ValueCache;
+use crate::geometry::KEY_BYTES_MAX;
+use crate::group::{Verifier, group_blocks};
+use crate::index::{Entry, Index};
+use crate::layout::group;
+use crate::overlay::{Overlay, Pending};
+use crate::record::record_bytes;
+use crate::replay::Doubt;
+use crate::space::Space;
+use crate::ticket::{Settled, Ticket};
+use crate::types::{Birth, Lsn, Mode, Place, ReadOnlyReason, Use};
+use alloc::collections::VecDeque;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+
+/// Most bytes of records that may wait to be written: beyond it commits are refused as overload.
+pub(crate) const QUEUE_BYTES_MAX: usize = 4 << 20;
+/// Buffered bytes that are written without waiting for their delay.
+pub(crate) const BUFFERED_BYTES_MAX: usize = 256 << 10;
+
+/// A batch that was accepted and waits to be written.
+pub(crate) struct Queued {
+    pub(crate) changes: Vec<Change>,
+    pub(crate) ticket: Ticket,
+    pub(crate) record_bytes: usize,
+}
+
+/// One change of a queued batch.
+pub(crate) struct Change {
+    pub(crate) key: Rc<[u8]>,
+    pub(crate) value: Option<Rc<[u8]>>,
+    pub(crate) lsn: Lsn,
+    pub(crate) birth: Birth,
+}
+
+/// Everything that calls see; the writer's own state is in `writer.rs`.
+pub(crate) struct State {
+    pub(crate) mode: Mode,
+    pub(crate) index: Index,
+    pub(crate) doubt: Doubt,
+    pub(crate) overlay: Overlay,
+    pub(crate) queue: VecDeque<Queued>,
+    pub(crate) queue_bytes: usize,
+    /// Somebody waits for what is queued.
+    pub(crate) urgent: bool,
+    /// When the oldest buffered batch was queued, in milliseconds.
+    pub(crate) buffered_since: Option<u64>,
+    /// The newest batch that was accepted.
+    pub(crate) newest: Option<Ticket>,
+    pub(crate) next: Lsn,
+    pub(crate) durable: Lsn,
+    pub(crate) mount: u64,
+    pub(crate) space: Space,
+    pub(crate) uses: Vec<Use>,
+    pub(crate) cache: ValueCache,
+    /// Reads that found a copy damaged.
+    pub(crate) damaged_reads: u64,
+}
+
+/// What a key has before an operation, as preconditions see it.
+enum Current {
+    Absent,
+    Present(Birth),
+    /// What it has was lost.
+    Doubt,
+}
+
+/// An accepted or judged batch: what it will answer, once `ticket` is durable.
+pub(crate) struct Admitted {
+    pub(crate) outcome: Outcome,
+    pub(crate) ticket: Option<Ticket>,
+}
+
+impl State {
+    /// Judges and queues a batch. When this returns, its place in the order is fixed.
+    pub(crate) fn admit(
+        &mut self,
+        verifier: &Verifier,
+        batch: Batch,
+        now: u64,
+    ) -> Result<Admitted, CommitError> {
+        let Batch { operations, durability, origin } = batch;
+        if let Mode::ReadOnly(reason) = self.mode {
+            return Err(CommitError::ReadOnly(reason));
+        }
+        let bytes = self.check_sizes(verifier, &operations)?;
+        let mut judged_by = None;
+        if let Some(refused) = self.judge(verifier, &operations, &mut judged_by) {
+            return Ok(Admitted { outcome: refused, ticket: judged_by });
+        }
+        let deletes_only = operations.iter().all(|operation| operation.value.is_none());
+        let absent = |operation: &Operation| {
+            operation.value.is_none() && matches!(self.current(&operation.key), Current::Absent)
+        };
+        if operations.iter().all(absent) {
+            let applied = operations.iter().map(|_| Applied::WasAbsent).collect();
+            return Ok(Admitted { outcome: Outcome::Applied(applied), ticket: judged_by });
+        }
+        if self.queue_bytes + bytes > QUEUE_BYTES_MAX {
+            return Err(CommitError::Overloaded);
+        }
+        if !self.space.take(group_blocks(&verifier.geometry, bytes), deletes_only) {
+            return Err(CommitError::NoSpace);
+        }
+        // An answer that rests on a change that is not durable waits for it, even where it need not itself.
+        let visible = durability == Durability::Buffered && judged_by.is_none();
+        let (queued, applied) = self.enqueue(verifier, operations, origin, visible);
+        let ticket = queued.ticket.clone();
+        self.queue_bytes += queued.record_bytes;
+        self.queue.push_back(queued);
+        self.newest = Some(ticket.clone());
+        if visible {
+            self.buffered_since.get_or_insert(now);
+        } else {
+            self.urgent = true;
+        }
+        let ticket = (!visible).then_some(ticket);
+        Ok(Admitted { outcome: Outcome::Applied(applied), ticket })
+    }
+
+    /// Gives each operation its number and lays it over the index.
+    fn enqueue(
+        &mut self,
+        verifier: &Verifier,
+        operations: Vec<Operation>,
+        origin: Origin,
+        visible: bool,
+    ) -> (Queued, Vec<Applied>) {
+        let ticket = Ticket::default();
+        let mut applied = Vec::with_capacity(operations.len());
+        let mut changes = Vec::with_capacity(operations.len());
+        let mut bytes = 0;
+        for Operation { key, value, .. } in operations {
+            let birth = Birth::new(self.next, self.mount);
+            applied.push(match (&value, self.current(&key)) {
+                (Some(_), _) => Applied::Put(verifier.keys.version(birth)),
+                (None, Current::Present(old)) => Applied::Deleted(Some(verifier.keys.version(old))),
+                (None, Current::Doubt) => Applied::Deleted(None),
+                (None, Current::Absent) => Applied::WasAbsent,
+            });
+            let pending =
+                Pending { birth, value: value.clone(), origin, visible, ticket: ticket.clone() };
+            self.overlay.push(key.clone(), pending);
+            bytes += record_bytes(key.len(), value.as_ref().map_or(0, |value| value.len()));
+            changes.push(Change { key, value, lsn: self.next, birth });
+            self.next = self.next.next();
+        }
+        (Queued { changes, ticket, record_bytes: bytes }, applied)
+    }
+
+    /// Yields the bytes of the batch's records.
+    fn check_sizes(
+        &self,
+        verifier: &Verifier,
+        operations: &[Operation],
+    ) -> Result<usize, CommitError> {
+        let geometry = &verifier.geometry;
+        let mut bytes = 0;
+        for operation in operations {
+            let key_bytes = operation.key.len();
+            if !(1..=KEY_BYTES_MAX).contains(&key_bytes) {
+                return Err(CommitError::KeyBytes(key_bytes));
+            }
+            let value_bytes = operation.value.as_ref().map_or(0, |value| value.len());
+            let most = geometry.value_bytes_max();
+            if value_bytes > most {
+                return Err(CommitError::ValueBytes { bytes: value_bytes, most });
+            }
+            bytes += record_bytes(key_bytes, value_bytes);
+        }
+        let most = geometry.segment_bytes() - group::BYTES;
+        if bytes > most { Err(CommitError::BatchBytes { bytes, most }) } else { Ok(bytes) }
+    }
+
+    /// Yields the refusal of the first operation whose precondition does not hold.
+    ///
+    /// Preconditions are checked against what is pending, and `judged_by` says which pending change
+    /// decided last: the answer waits for it, so that nobody learns of what may yet vanish.
+    fn judge(
+        &self,
+        verifier: &Verifier,
+        operations: &[Operation],
+        judged_by: &mut Option<Ticket>,
+    ) -> Option<Outcome> {
+        for (at, operation) in operations.iter().enumerate() {
+            let looks = operation.precondition != Precondition::Any || operation.value.is_none();
+            if !looks {
+                continue;
+            }
+            if let Some(pending) = self.overlay.newest(&operation.key)
+                && !pending.visible
+            {
+                // Tickets settle in order: the newest covers the others.
+                *judged_by = Some(pending.ticket.clone());
+            }
+            let current = self.current(&operation.key);
+            let version = match current {
+                Current::Present(birth) => Some(verifier.keys.version(birth)),
+                Current::Absent | Current::Doubt => None,
+            };
+            let holds = match (operation.precondition, &current) {
+                (Precondition::Any, _) | (Precondition::Absent, Current::Absent) => true,
+                (_, Current::Doubt) => return Some(Outcome::DataLoss { at }),
+                (Precondition::Absent, Current::Present(_)) => false,
+                (Precondition::Version(wanted), _) => version == Some(wanted),
+            };
+            if !holds {
+                return Some(Outcome::Conflict { at, current: version });
+            }
+        }
+        None
+    }
+
+    fn current(&self, key: &[u8]) -> Current {
+        if let Some(pending) = self.overlay.newest(key) {
+            return match pending.value {
+                Some(_) => Current::Present(pending.birth),
+                None => Current::Absent,
+            };
+        }
+        match self.index.get(key) {
+            Some(Entry { suspect: true, .. }) => Current::Doubt,
+            Some(entry) => Current::Present(entry.birth),
+            None if self.doubtful(key) => Current::Doubt,
+            None => Current::Absent,
+        }
+    }
+
+    /// Tells whether a key without a value may have had one in what was lost.
+    pub(crate) fn doubtful(&self, key: &[u8]) -> bool {
+        self.doubt.absent && !self.doubt.deleted.contains(key)
+    }
+
+    /// Applies changes that are durable, in order, and answers who waits for them.
+    pub(crate) fn settle(&mut self, queued: Queued, places: &[Place]) {
+        for (change, place) in queued.changes.into_iter().zip(places) {
+            self.overlay.remove(&change.key, change.birth);
+            self.durable = change.lsn;
+            match change.value {
+                Some(value) => {
+                    let value_bytes = u32::try_from(value.len()).unwrap_or(u32::MAX);
+                    let (place, birth) = (*place, change.birth);
+                    let entry = Entry { place, value_bytes, suspect: false, birth };
+                    self.index.insert(&change.key, entry);
+                    if self.doubt.absent {
+                        self.doubt.deleted.remove(&change.key);
+                    }
+                    self.cache.insert(place, value);
+                }
+                None => {
+                    self.index.remove(&change.key);
+                    if self.doubt.absent {
+                        self.doubt.deleted.insert(change.key);
+                    }
+                }
+            }
+        }
+        queued.ticket.settle(Settled::Durable);
+    }
+
+    /// Stops all writing for the life of this mount (a failed flush is never retried).
+    ///
+    /// What was on its way is indeterminate, what was queued never happened, and neither is seen again.
+    pub(crate) fn poison(&mut self, reason: ReadOnlyReason, on_the_way: Vec<Queued>) {
+        self.mode = Mode::ReadOnly(reason);
+        self.overlay.clear();
+        self.queue_bytes = 0;
+        self.buffered_since = None;
+        self.newest = None;
+        for queued in on_the_way {
+            queued.ticket.settle(Settled::Indeterminate);
+        }
+        for queued in core::mem::take(&mut self.queue) {
+            queued.ticket.settle(Settled::NotApplied);
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The walk of recovery: from what the medium shows to a history, without a write or a read.
+//!
+//! This is R3 of FORMAT.md section 7. It asks [`verdict`] at every place and does what the row says.
+
+use crate::geometry::VolumeGeometry;
+use crate::group::Header;
+use crate::tag::Tag;
+use crate::types::{BlockIndex, Lsn, Use, Zone};
+use crate::verdict::{Later, Sight, UseState, Verdict, verdict};
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// A group header that verifies in at least one copy, at a place of a listed use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sighting {
+    /// What it states.
+    pub header: Header,
+    /// Copy A verifies as a whole.
+    pub whole_a: bool,
+    /// Copy B verifies as a whole.
+    pub whole_b: bool,
+}
+
+impl Sighting {
+    fn whole(&self) -> bool {
+        self.whole_a || self.whole_b
+    }
+}
+
+/// All that the walk may know.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The uses of the log, in order.
+    pub uses: Vec<Use>,
+    /// The sightings of each use, by rising block.
+    pub groups: Vec<Vec<Sighting>>,
+    /// The highest `durable_lsn` found: D.
+    pub evidence: Lsn,
+    /// Last LSN that the checkpoint covers.
+    pub base: Lsn,
+    /// Tag of the group that held it.
+    pub base_tag: Tag,
+    /// Shape of the volume.
+    pub geometry: VolumeGeometry,
+}
+
+/// A group that counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Accepted {
+    /// Its use, as an index into the list.
+    pub in_use: usize,
+    /// Its header.
+    pub header: Header,
+    /// A copy that verifies.
+    pub good: Zone,
+    /// The copy to repair, if one does not verify.
+    pub repair: Option<Zone>,
+}
+
+/// A range of LSNs that had been durable and are gone, both ends included.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lost {
+    /// First LSN lost.
+    pub first: Lsn,
+    /// Last LSN lost.
+    pub last: Lsn,
+}
+
+/// What recovery found the log to be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct History {
+    /// The groups that count, in order.
+    pub accepted: Vec<Accepted>,
+    /// What was lost, in order.
+    pub lost: Vec<Lost>,
+    /// The cut of each use; `None` where nothing was accepted or lost in it.
+    pub cuts: Vec<Option<Lsn>>,
+    /// The LSN at which the log goes on.
+    pub next: Lsn,
+    /// Tag of the last accepted group.
+    pub tag: Tag,
+    /// Later groups that verify and do not count: a torn tail.
+    pub torn_groups: u32,
+}
+
+/// Which rule of recovery is switched off, to prove that a test would notice.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Weakened {
+    /// Take any later group as proof that the gap was durable.
+    pub later_proves: bool,
+}
+
+/// Walks the log.
+pub fn walk(seen: &Seen, weakened: Weakened) -> History {
+    Walk {
+        seen,
+        weakened,
+        in_use: 0,
+        block: seen.uses.first().map_or(BlockIndex(0), |use_| use_.start),
+        want: seen.base.next(),
+        previous: Some(seen.base_tag),
+        history: History {
+            accepted: Vec::new(),
+            lost: Vec::new(),
+            cuts: vec![None; seen.uses.len()],
+            next: seen.base.next(),
+            tag: seen.base_tag,
+            torn_groups: 0,
+        },
+    }
+    .run()
+}
+
+struct Walk<'a> {
+    seen: &'a Seen,
+    weakened: Weakened,
+    in_use: usize,
+    block: BlockIndex,
+    want: Lsn,
+    previous: Option<Tag>,
+    history: History,
+}
+
+impl<'a> Walk<'a> {
+    fn run(mut self) -> History {
+        loop {
+            let fit = self.fit(self.in_use, self.block);
+            let next = self.seen.uses.get(self.in_use + 1);
+            let next_fit = next.and_then(|next| self.fit(self.in_use + 1, next.start));
+            let later = self.later();
+            let evidence = self.evidence(later);
+            let sight = Sight {
+                use_: self.use_state(),
+                fits: fit.is_some(),
+                next_fits: next_fit.is_some(),
+                later: match later {
+                    None => Later::None,
+                    Some((_, x)) if evidence.max(self.cut()) >= x.header.first.before() => {
+                        Later::Covered
+                    }
+                    Some(_) => Later::Uncovered,
+                },
+                vouched: evidence >= self.want,
+            };
+            match (verdict(sight), fit, later) {
+                (Verdict::Accept, Some(group), _) => self.accept(group),
+                (Verdict::UseComplete | Verdict::MovedOn, _, _) => self.next_use(),
+                (Verdict::LossBeforeLater, _, Some((in_use, x))) => {
+                    self.lose(x.header.first.before());
+                    self.in_use = in_use;
+                    self.block = x.header.block;
+                }
+                (Verdict::LossToCut, _, _) => {
+                    self.lose(self.cut());
+                    self.next_use();
+                }
+                (Verdict::LossToEvidence, _, _) => {
+                    self.lose(evidence);
+                    return self.end();
+                }
+                (Verdict::End, _, _) => return self.end(),
+                (Verdict::Accept, None, _) | (Verdict::LossBeforeLater, _, None) => {
+                    unreachable!(
+                        "the table accepts only what fits, and goes on only at what is there"
+                    )
+                }
+            }
+        }
+    }
+
+    fn use_state(&self) -> UseState {
+        match self.seen.uses.get(self.in_use) {
+            None => UseState::Exhausted,
+            Some(Use { end: None, .. }) => UseState::Open,
+            Some(Use { end: Some(end), .. }) if self.want > *end => UseState::Complete,
+            Some(Use { end: Some(_), .. }) => UseState::Closed,
+        }
+    }
+
+    /// The cut of the use that the walk is in; `NONE` while it is open.
+    fn cut(&self) -> Lsn {
+        self.seen.uses.get(self.in_use).and_then(|use_| use_.end).unwrap_or(Lsn::NONE)
+    }
+
+    fn evidence(&self, later: Option<(usize, &Sighting)>) -> Lsn {
+        match later {
+            Some((_, x)) if self.weakened.later_proves => {
+                self.seen.evidence.max(x.header.first.before())
+            }
+            _ => self.seen.evidence,
+        }
+    }
+
+    /// Yields the group at `block` of use `in_use`, if it is whole and the one that must come next.
+    fn fit(&self, in_use: usize, block: BlockIndex) -> Option<Sighting> {
+        let groups = self.seen.groups.get(in_use)?;
+        let at = groups.binary_search_by_key(&block, |group| group.header.block).ok()?;
+        let group = groups.get(at)?;
+        let chained = self.previous.is_none_or(|previous| previous == group.header.previous);
+        (group.whole() && group.header.first == self.want && chained).then_some(*group)
+    }
+
+    /// Yields the first whole group behind the place whose first LSN is past the expected one: X.
+    fn later(&self) -> Option<(usize, &'a Sighting)> {
+        let closed = !matches!(self.use_state(), UseState::Open | UseState::Exhausted);
+        let uses = if closed { self.in_use + 1 } else { self.seen.uses.len() };
+        let seen: &'a Seen = self.seen;
+        (self.in_use..uses).find_map(|in_use| {
+            let use_ = seen.uses.get(in_use)?;
+            let from = if in_use == self.in_use { self.block } else { use_.start };
+            let groups = seen.groups.get(in_use)?;
+            let x = groups.iter().find(|group| {
+                group.header.block >= from
+                    && group.whole()
+                    && group.header.first > self.want
+                    && use_.end.is_none_or(|end| group.header.last <= end)
+            });
+            x.map(|x| (in_use, x))
+        })
+    }
+
+    fn accept(&mut self, group: Sighting) {
+        let header = group.header;
+        let repair = match (group.whole_a, group.whole_b) {
+            _ if self.seen.geometry.copies() < 2 => None,
+            (true, false) => Some(Zone::B),
+            (false, true) => Some(Zone::A),
+            (true, true) | (false, false) => None,
+        };
+        let good = if group.whole_a { Zone::A } else { Zone::B };
+        self.history.accepted.push(Accepted { in_use: self.in_use, header, good, repair });
+        self.account(header.last);
+        self.previous = Some(header.tag);
+        self.history.tag = header.tag;
+        self.block = BlockIndex(header.block.0 + header.blocks(&self.seen.geometry));
+    }
+
+    fn lose(&mut self, last: Lsn) {
+        self.history.lost.push(Lost { first: self.want, last });
+        self.previous = None;
+        self.account(last);
+    }
+
+    /// Everything up to `last` is accounted for, the end of it in the current use.
+    fn account(&mut self, last: Lsn) {
+        if let Some(cut) = self.history.cuts.get_mut(self.in_use) {
+            *cut = Some(last);
+        }
+        self.want = last.next();
+    }
+
+    fn next_use(&mut self) {
+        self.in_use += 1;
+        self.block = self.seen.uses.get(self.in_use).map_or(BlockIndex(0), |use_| use_.start);
+    }
+
+    fn end(mut self) -> History {
+        self.history.next = self.want;
+        let torn = self.seen.groups.iter().flatten().filter(|group| group.header.last >= self.want);
+        self.history.torn_groups = u32::try_from(torn.count()).unwrap_or(u32::MAX);
+        self.history
+    }
+}
