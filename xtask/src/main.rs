@@ -1,2 +1,94 @@
-//! Tasks of the project.
-fn main() {}
+//! Tasks of the project: `cargo xtask VERB`.
+
+#![forbid(unsafe_code)]
+
+mod bless;
+mod projection;
+mod schema;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::{env, fmt, io};
+
+const HELP: &str = "\
+Usage: cargo xtask VERB
+
+  schema [--check]  compile the schemas anew; with --check only tell whether an image is stale
+                    (exit 0 fresh, 1 stale or failed, 3 the program `capnp` is missing)
+  bless             rewrite the golden files from what the code does now; review the diff
+  help              this text
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments.as_slice() {
+        ["schema"] => schema::renew(root()),
+        ["schema", "--check"] => schema::check(root()),
+        ["bless"] => bless::run(root()),
+        ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => {
+            eprint!("{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// Returns the root of the workspace.
+fn root() -> &'static Path {
+    let member = Path::new(env!("CARGO_MANIFEST_DIR"));
+    member.parent().expect("xtask is a folder of the workspace")
+}
+
+/// Why a task did not succeed.
+#[derive(Debug)]
+enum Failure {
+    /// A program that the task needs is not installed; `advice` says how to get it.
+    ToolMissing {
+        program: &'static str,
+        advice: &'static str,
+    },
+    /// A program ran and failed; what it had to say is on stderr.
+    Command { program: &'static str },
+    /// A file could not be read, written or run.
+    Io { what: String, error: io::Error },
+    /// A compiled schema cannot be read.
+    Image { path: String, error: capnp::Error },
+    /// Compiled schemas that do not belong to their sources.
+    Stale { images: Vec<String> },
+}
+
+impl Failure {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::ToolMissing { .. } => 3,
+            Self::Command { .. } | Self::Io { .. } | Self::Image { .. } | Self::Stale { .. } => 1,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ToolMissing { program, advice } => {
+                write!(f, "the program `{program}` is not installed; {advice}")
+            }
+            Self::Command { program } => write!(f, "`{program}` failed"),
+            Self::Io { what, error } => write!(f, "{what}: {error}"),
+            Self::Image { path, error } => write!(f, "{path} is no compiled schema: {error}"),
+            Self::Stale { images } => {
+                write!(f, "stale: {}; run `cargo xtask schema`", images.join(", "))
+            }
+        }
+    }
+}
