@@ -11,6 +11,7 @@ extern crate alloc;
 extern crate std;
 
 mod buffer;
+mod counting;
 mod memory;
 
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod conformance;
 use core::ops::Range;
 
 pub use buffer::{ALIGNMENT_BYTES, Buffer};
+pub use counting::{Counting, Counts, Event, unprotected_writes};
 pub use memory::MemoryDevice;
 
 /// Names a request until its completion comes back; unique among the requests in flight.
