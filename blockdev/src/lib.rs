@@ -13,6 +13,8 @@ extern crate std;
 mod buffer;
 mod counting;
 mod memory;
+#[cfg(feature = "sim")]
+mod sim;
 
 #[cfg(test)]
 mod conformance;
@@ -22,6 +24,10 @@ use core::ops::Range;
 pub use buffer::{ALIGNMENT_BYTES, Buffer};
 pub use counting::{Counting, Counts, Event, unprotected_writes};
 pub use memory::MemoryDevice;
+#[cfg(feature = "sim")]
+pub use sim::{
+    Cure, Damage, Fate, FateWeights, Fault, FaultKind, Repeat, Risk, SimConfig, SimDevice,
+};
 
 /// Names a request until its completion comes back; unique among the requests in flight.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -140,6 +146,10 @@ impl Geometry {
 const SECTOR_BYTES_MIN: u32 = 512;
 const SECTOR_BYTES_MAX: u32 = 4096;
 const _: () = assert!(SECTOR_BYTES_MAX as usize == ALIGNMENT_BYTES);
+
+/// What the devices of this crate report where no operating system gave a number: Linux's `EIO`.
+#[cfg(any(feature = "file", feature = "sim"))]
+const EIO: i32 = 5;
 
 /// Storage that takes requests and completes them later, in any order.
 ///
