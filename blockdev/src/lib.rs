@@ -12,6 +12,8 @@ extern crate std;
 
 mod buffer;
 mod counting;
+#[cfg(feature = "file")]
+mod file;
 mod memory;
 #[cfg(feature = "sim")]
 mod sim;
@@ -23,6 +25,8 @@ use core::ops::Range;
 
 pub use buffer::{ALIGNMENT_BYTES, Buffer};
 pub use counting::{Counting, Counts, Event, unprotected_writes};
+#[cfg(feature = "file")]
+pub use file::{Action, FileDevice, Holder, OpenError, OpenOptions};
 pub use memory::MemoryDevice;
 #[cfg(feature = "sim")]
 pub use sim::{
