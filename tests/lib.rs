@@ -1,1 +1,3 @@
 //! What the test suites share.
+
+#![forbid(unsafe_code)]
