@@ -60,4 +60,22 @@ mod tests {
         let shown = format!("{}", Quoted(&String::from("x").repeat(10_000)));
         assert_eq!(shown.chars().count(), CHARS_MAX + 3);
     }
+
+    #[cfg(feature = "parse")]
+    #[test]
+    fn reads_back_as_toml() {
+        for text in [
+            "plain",
+            "q\"\\'",
+            "\u{202e}\u{e0001}\n\u{7f}",
+            "zürich/\u{301}",
+        ] {
+            let line = format!("x = {}", Quoted(text));
+            let table = toml::de::DeTable::parse(&line).expect("valid TOML");
+            assert_eq!(
+                table.get_ref().get("x").and_then(|x| x.get_ref().as_str()),
+                Some(text)
+            );
+        }
+    }
 }
