@@ -40,10 +40,7 @@ fn modules_are_short() {
 fn unsafe_stays_at_its_addresses() {
     let mut offences = Vec::new();
     for file in rust_files() {
-        if UNSAFE_ADDRESSES
-            .iter()
-            .any(|address| file.path.starts_with(address))
-        {
+        if UNSAFE_ADDRESSES.iter().any(|address| file.path.starts_with(address)) {
             continue;
         }
         for (line, text) in file.lines() {
@@ -112,55 +109,36 @@ fn no_file_names_a_machine() {
 fn format_and_layout_agree() {
     let files = files();
     let text = |path: &str| files.iter().find(|file| file.path == path).map(File::text);
-    expect_none(&layout::offences(
-        text("FORMAT.md"),
-        text("journal/src/layout.rs"),
-    ));
+    expect_none(&layout::offences(text("FORMAT.md"), text("journal/src/layout.rs")));
 }
 
 #[test]
 fn machine_paths_are_found() {
-    for text in [
-        "/ro\u{6f}t/x",
-        "see (/ho\u{6d}e/me/x)",
-        "\0/wor\u{6b}/main",
-        "\"/Us\u{65}rs/a\"",
-    ] {
+    for text in ["/ro\u{6f}t/x", "see (/ho\u{6d}e/me/x)", "\0/wor\u{6b}/main", "\"/Us\u{65}rs/a\""]
+    {
         assert!(machine_path(text).is_some(), "{text:?}");
     }
-    for text in [
-        "src/work/x",
-        "the/home/of",
-        "/state/net",
-        "https://a.example/home/x",
-    ] {
+    for text in ["src/work/x", "the/home/of", "/state/net", "https://a.example/home/x"] {
         assert_eq!(machine_path(text), None, "{text:?}");
     }
 }
 
 #[test]
 fn private_hosts_are_found() {
-    for text in [
-        "http:\u{2f}/10.0.0.7/simple",
-        "https:\u{2f}/mirror.internal/x",
-        "http:\u{2f}/proxy:80/",
-    ] {
+    for text in
+        ["http:\u{2f}/10.0.0.7/simple", "https:\u{2f}/mirror.internal/x", "http:\u{2f}/proxy:80/"]
+    {
         assert!(private_host(text).is_some(), "{text:?}");
     }
-    for text in [
-        "https://capnproto.org/encoding.html",
-        "http://127.0.0.1:80/",
-        "no url",
-        "https://",
-    ] {
+    for text in
+        ["https://capnproto.org/encoding.html", "http://127.0.0.1:80/", "no url", "https://"]
+    {
         assert_eq!(private_host(text), None, "{text:?}");
     }
 }
 
 fn rust_files() -> impl Iterator<Item = File> {
-    files()
-        .into_iter()
-        .filter(|file| file.path.ends_with(".rs"))
+    files().into_iter().filter(|file| file.path.ends_with(".rs"))
 }
 
 fn expect_none(offences: &[String]) {
@@ -187,27 +165,17 @@ fn has_word(text: &str, word: &str) -> bool {
 
 /// Finds an absolute path of a home, of root or of a build machine.
 fn machine_path(text: &str) -> Option<&str> {
-    let roots = [
-        "/ho\u{6d}e/",
-        "/ro\u{6f}t/",
-        "/Us\u{65}rs/",
-        "/wor\u{6b}/",
-        "C:\\Us\u{65}rs",
-    ];
+    let roots = ["/ho\u{6d}e/", "/ro\u{6f}t/", "/Us\u{65}rs/", "/wor\u{6b}/", "C:\\Us\u{65}rs"];
     let inside = |letter: char| letter.is_alphanumeric() || "_-.~}/".contains(letter);
     roots.iter().find_map(|root| {
-        let (at, _) = text
-            .match_indices(root)
-            .find(|(at, _)| !text[..*at].ends_with(inside))?;
+        let (at, _) = text.match_indices(root).find(|(at, _)| !text[..*at].ends_with(inside))?;
         Some(&text[at..at + root.len()])
     })
 }
 
 /// Finds a URL whose host is no public name: an address, a bare word, a private domain.
 fn private_host(text: &str) -> Option<&str> {
-    let urls = text
-        .match_indices("://")
-        .filter(|(at, _)| text[..*at].ends_with(['p', 's']));
+    let urls = text.match_indices("://").filter(|(at, _)| text[..*at].ends_with(['p', 's']));
     for (at, separator) in urls {
         let rest = &text[at + separator.len()..];
         let end = rest.find(|letter: char| !letter.is_alphanumeric() && !"-.".contains(letter));

@@ -15,26 +15,15 @@ use crate::schema::Schema;
 /// union and enum member that occurs.
 pub fn annotate(schema: &Schema, id: u64, bytes: &[u8], seen: &mut BTreeSet<String>) -> String {
     assert_eq!(bytes.len() % 8, 0, "a message is made of words");
-    let words: Vec<u64> = bytes
-        .chunks_exact(8)
-        .map(|word| u64::from_le_bytes(word.try_into().unwrap()))
-        .collect();
+    let words: Vec<u64> =
+        bytes.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap())).collect();
     let notes = vec![String::new(); words.len()];
-    let mut walk = Walk {
-        schema,
-        words,
-        notes,
-        seen,
-    };
+    let mut walk = Walk { schema, words, notes, seen };
     walk.pointer(0, "root", &Kind::Struct(id));
 
     let mut text = String::new();
     for ((index, bytes), note) in bytes.chunks_exact(8).enumerate().zip(&walk.notes) {
-        assert!(
-            !note.is_empty(),
-            "nothing points to the word at {:#x}",
-            index * 8
-        );
+        assert!(!note.is_empty(), "nothing points to the word at {:#x}", index * 8);
         let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         writeln!(text, "{:02x}  {}  {note}", index * 8, hex.join(" ")).unwrap();
     }
@@ -43,12 +32,9 @@ pub fn annotate(schema: &Schema, id: u64, bytes: &[u8], seen: &mut BTreeSet<Stri
 
 /// Reads the bytes back from the hex of [`annotate`]; lines that start with `#` are skipped.
 pub fn bytes_of(text: &str) -> Vec<u8> {
-    let lines = text
-        .lines()
-        .filter(|line| !line.starts_with('#') && !line.is_empty());
+    let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
     let hex = lines.flat_map(|line| line.split_whitespace().skip(1).take(8));
-    hex.map(|byte| u8::from_str_radix(byte, 16).unwrap())
-        .collect()
+    hex.map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
 }
 
 struct Walk<'a> {
@@ -61,10 +47,7 @@ struct Walk<'a> {
 /// What a field holds, or what its pointer points to.
 enum Kind {
     Nothing,
-    Number {
-        bits: usize,
-        enumeration: Option<u64>,
-    },
+    Number { bits: usize, enumeration: Option<u64> },
     Struct(u64),
     StructList(u64),
     Text,
@@ -83,18 +66,12 @@ impl Walk<'_> {
         match (word & 3, kind) {
             (0, Kind::Struct(id)) => {
                 let title = self.schema.name(*id);
-                self.note(
-                    at,
-                    format!("{name}: {title}, {low} data words, {high} pointers"),
-                );
+                self.note(at, format!("{name}: {title}, {low} data words, {high} pointers"));
                 self.structure(target, *id, low, high);
             }
             (1, kind) => self.list(at, target, name, kind),
             (3, Kind::Capability(id)) => {
-                assert_eq!(
-                    word as u32, 3,
-                    "a capability pointer is all zeros but for its kind"
-                );
+                assert_eq!(word as u32, 3, "a capability pointer is all zeros but for its kind");
                 let title = self.schema.name(*id);
                 self.note(at, format!("{name}: capability {}, {title}", word >> 32));
             }
@@ -107,10 +84,7 @@ impl Walk<'_> {
         let count = (self.words[at] >> 35) as usize;
         match (element, kind) {
             (2, Kind::Text) => {
-                self.note(
-                    at,
-                    format!("{name}: text, {count} bytes with the final zero"),
-                );
+                self.note(at, format!("{name}: text, {count} bytes with the final zero"));
                 self.blob(target, count, name);
             }
             (2, Kind::Data) => {
@@ -124,11 +98,7 @@ impl Walk<'_> {
                 assert_eq!(tag & 3, 0, "the tag of a list looks like a struct pointer");
                 let elements = (tag as u32 >> 2) as usize;
                 let (data, pointers) = ((tag >> 32) as u16 as usize, (tag >> 48) as usize);
-                assert_eq!(
-                    elements * (data + pointers),
-                    count,
-                    "the tag and the list agree"
-                );
+                assert_eq!(elements * (data + pointers), count, "the tag and the list agree");
                 self.note(
                     target,
                     format!("{elements} elements of {data} data words, {pointers} pointers"),
@@ -146,11 +116,7 @@ impl Walk<'_> {
     fn blob(&mut self, target: usize, bytes: usize, name: &str) {
         for word in 0..bytes.div_ceil(8) {
             let mut text = String::new();
-            for (index, byte) in self.words[target + word]
-                .to_le_bytes()
-                .into_iter()
-                .enumerate()
-            {
+            for (index, byte) in self.words[target + word].to_le_bytes().into_iter().enumerate() {
                 if word * 8 + index >= bytes {
                     assert_eq!(byte, 0, "{name} is padded with zeros");
                 } else if byte.is_ascii_graphic() || byte == b' ' {
@@ -179,12 +145,7 @@ impl Walk<'_> {
         }
         for (word, known) in known.into_iter().enumerate() {
             let at = start + word;
-            assert_eq!(
-                self.words[at] & !known,
-                0,
-                "bits of no field at {:#x}",
-                at * 8
-            );
+            assert_eq!(self.words[at] & !known, 0, "bits of no field at {:#x}", at * 8);
             if known == 0 {
                 self.note(at, "not used by the member that is set".into());
             }
@@ -198,12 +159,7 @@ impl Walk<'_> {
         }
         for index in start + data..start + data + pointers {
             if self.notes[index].is_empty() {
-                assert_eq!(
-                    self.words[index],
-                    0,
-                    "a pointer of no field at {:#x}",
-                    index * 8
-                );
+                assert_eq!(self.words[index], 0, "a pointer of no field at {:#x}", index * 8);
                 self.note(index, "not used by the member that is set".into());
             }
         }
@@ -229,10 +185,7 @@ impl Walk<'_> {
                 }
                 self.seen.insert(format!("{}.{name}", self.schema.name(id)));
                 let text = format!("{name} is set ({set})");
-                fields.push(Field {
-                    text,
-                    place: Place::Data { bit, bits: 16 },
-                });
+                fields.push(Field { text, place: Place::Data { bit, bits: 16 } });
             }
             let slot = match field.which() {
                 Ok(field::Slot(slot)) => slot,
@@ -249,16 +202,10 @@ impl Walk<'_> {
                     let bit = offset * bits;
                     let value = read(&self.words, bit, bits);
                     let text = format!("{name} = {}", self.value(bits, enumeration, value));
-                    fields.push(Field {
-                        text,
-                        place: Place::Data { bit, bits },
-                    });
+                    fields.push(Field { text, place: Place::Data { bit, bits } });
                 }
                 kind => {
-                    let place = Place::Pointer {
-                        index: offset,
-                        kind,
-                    };
+                    let place = Place::Pointer { index: offset, kind };
                     fields.push(Field { text: name, place });
                 }
             }
@@ -268,12 +215,8 @@ impl Walk<'_> {
     fn value(&mut self, bits: usize, enumeration: Option<u64>, value: u64) -> String {
         match (bits, enumeration) {
             (_, Some(id)) => {
-                let member = self
-                    .schema
-                    .enumerant(id, value.try_into().unwrap())
-                    .unwrap();
-                self.seen
-                    .insert(format!("{}.{member}", self.schema.name(id)));
+                let member = self.schema.enumerant(id, value.try_into().unwrap()).unwrap();
+                self.seen.insert(format!("{}.{member}", self.schema.name(id)));
                 format!("{member} ({value})")
             }
             (1, None) => (value == 1).to_string(),
@@ -304,10 +247,7 @@ enum Place {
 }
 
 fn kind_of(kind: type_::Reader<'_>) -> Kind {
-    let number = |bits| Kind::Number {
-        bits,
-        enumeration: None,
-    };
+    let number = |bits| Kind::Number { bits, enumeration: None };
     match kind.which().unwrap() {
         type_::Void(()) => Kind::Nothing,
         type_::Bool(()) => number(1),
@@ -315,10 +255,7 @@ fn kind_of(kind: type_::Reader<'_>) -> Kind {
         type_::Uint16(()) => number(16),
         type_::Uint32(()) => number(32),
         type_::Uint64(()) => number(64),
-        type_::Enum(kind) => Kind::Number {
-            bits: 16,
-            enumeration: Some(kind.get_type_id()),
-        },
+        type_::Enum(kind) => Kind::Number { bits: 16, enumeration: Some(kind.get_type_id()) },
         type_::Text(()) => Kind::Text,
         type_::Data(()) => Kind::Data,
         type_::Struct(kind) => Kind::Struct(kind.get_type_id()),

@@ -57,11 +57,7 @@ fn directory_sync() {
 #[test]
 fn every_method_and_member_is_pinned() {
     let schema = Schema::load();
-    let methods: Vec<String> = schema
-        .methods()
-        .into_iter()
-        .map(|method| method.name)
-        .collect();
+    let methods: Vec<String> = schema.methods().into_iter().map(|method| method.name).collect();
     let mut pinned: Vec<&str> = METHODS.iter().map(|(name, _)| *name).collect();
     let mut declared: Vec<&str> = methods.iter().map(String::as_str).collect();
     pinned.sort_unstable();
@@ -74,10 +70,7 @@ fn every_method_and_member_is_pinned() {
     }
     let mut members: BTreeSet<String> = schema.members().into_iter().collect();
     for &never_sent in NEVER_SENT {
-        assert!(
-            members.remove(never_sent),
-            "{never_sent} is not in the schema"
-        );
+        assert!(members.remove(never_sent), "{never_sent} is not in the schema");
     }
     assert_eq!(seen, members);
 }
@@ -113,11 +106,7 @@ fn text_of(
     messages: &[Message],
     seen: &mut BTreeSet<String>,
 ) -> String {
-    let method = schema
-        .methods()
-        .into_iter()
-        .find(|found| found.name == method)
-        .unwrap();
+    let method = schema.methods().into_iter().find(|found| found.name == method).unwrap();
     let mut text = String::new();
     for message in messages {
         let (kind, id) = match message.is_result {

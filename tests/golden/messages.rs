@@ -65,36 +65,30 @@ fn health() -> Vec<Message> {
         ("sealed", Mode::Sealed, "no key was given", 0),
         ("failed", Mode::Failed, "no superblock is valid", 0),
     ] {
-        messages.push(result::<state_fs::health_results::Owned>(
-            title,
-            |mut health| {
-                health.set_mode(mode);
-                // An empty text is a null pointer, as it is for a server that has nothing to say.
-                if !reason.is_empty() {
-                    health.set_reason(reason);
-                }
-                health.set_loss_count(loss_count);
-            },
-        ));
+        messages.push(result::<state_fs::health_results::Owned>(title, |mut health| {
+            health.set_mode(mode);
+            // An empty text is a null pointer, as it is for a server that has nothing to say.
+            if !reason.is_empty() {
+                health.set_reason(reason);
+            }
+            health.set_loss_count(loss_count);
+        }));
     }
     messages
 }
 
 fn open() -> Vec<Message> {
-    let mut messages = vec![request::<state_fs::open_params::Owned>(
-        "all rights",
-        |mut open| {
-            open.set_prefix("/state/net");
-            let mut rights = open.init_rights();
-            rights.set_get(true);
-            rights.set_list(true);
-            rights.set_put(true);
-            rights.set_delete(true);
-            rights.set_watch(true);
-            rights.set_snapshot(true);
-            rights.set_delegate(true);
-        },
-    )];
+    let mut messages = vec![request::<state_fs::open_params::Owned>("all rights", |mut open| {
+        open.set_prefix("/state/net");
+        let mut rights = open.init_rights();
+        rights.set_get(true);
+        rights.set_list(true);
+        rights.set_put(true);
+        rights.set_delete(true);
+        rights.set_watch(true);
+        rights.set_snapshot(true);
+        rights.set_delegate(true);
+    })];
     // Each right has a bit of its own.
     for (title, right) in [
         ("the right get", 0),
@@ -105,20 +99,17 @@ fn open() -> Vec<Message> {
         ("the right snapshot", 5),
         ("the right delegate", 6),
     ] {
-        messages.push(request::<state_fs::open_params::Owned>(
-            title,
-            |mut open| {
-                open.set_prefix("/state");
-                let mut rights = open.init_rights();
-                rights.set_get(right == 0);
-                rights.set_list(right == 1);
-                rights.set_put(right == 2);
-                rights.set_delete(right == 3);
-                rights.set_watch(right == 4);
-                rights.set_snapshot(right == 5);
-                rights.set_delegate(right == 6);
-            },
-        ));
+        messages.push(request::<state_fs::open_params::Owned>(title, |mut open| {
+            open.set_prefix("/state");
+            let mut rights = open.init_rights();
+            rights.set_get(right == 0);
+            rights.set_list(right == 1);
+            rights.set_put(right == 2);
+            rights.set_delete(right == 3);
+            rights.set_watch(right == 4);
+            rights.set_snapshot(right == 5);
+            rights.set_delegate(right == 6);
+        }));
     }
     messages.push(open_result());
     messages
@@ -134,14 +125,8 @@ fn open_result() -> Message {
     open.set_directory(directory::Client::new(Box::new(Nobody)));
     assert_eq!(capabilities.len(), 1);
     let segments = message.get_segments_for_output();
-    let [segment] = segments[..] else {
-        panic!("one segment holds the message")
-    };
-    Message {
-        is_result: true,
-        title: "the directory",
-        bytes: segment.to_vec(),
-    }
+    let [segment] = segments[..] else { panic!("one segment holds the message") };
+    Message { is_result: true, title: "the directory", bytes: segment.to_vec() }
 }
 
 fn get() -> Vec<Message> {
@@ -271,19 +256,11 @@ fn fill(mut value: value::Builder<'_>, data: &[u8], bytes: u64) {
 }
 
 fn request<T: Owned>(title: &'static str, fill: impl FnOnce(T::Builder<'_>)) -> Message {
-    Message {
-        is_result: false,
-        title,
-        bytes: canonical::<T>(fill),
-    }
+    Message { is_result: false, title, bytes: canonical::<T>(fill) }
 }
 
 fn result<T: Owned>(title: &'static str, fill: impl FnOnce(T::Builder<'_>)) -> Message {
-    Message {
-        is_result: true,
-        title,
-        bytes: canonical::<T>(fill),
-    }
+    Message { is_result: true, title, bytes: canonical::<T>(fill) }
 }
 
 fn canonical<T: Owned>(fill: impl FnOnce(T::Builder<'_>)) -> Vec<u8> {

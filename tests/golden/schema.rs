@@ -33,28 +33,19 @@ impl Schema {
     }
 
     pub fn structure(&self, id: u64) -> node::struct_::Reader<'_> {
-        let Ok(node::Struct(body)) = self.node(id).which() else {
-            panic!("{id:#x} is no struct")
-        };
+        let Ok(node::Struct(body)) = self.node(id).which() else { panic!("{id:#x} is no struct") };
         body
     }
 
     /// The name without its file, such as `Directory.GetParams`.
     pub fn name(&self, id: u64) -> String {
-        let name = self
-            .node(id)
-            .get_display_name()
-            .unwrap()
-            .to_string()
-            .unwrap();
+        let name = self.node(id).get_display_name().unwrap().to_string().unwrap();
         name.split_once(':').unwrap().1.into()
     }
 
     /// The name of an enum's member; `None` for a number that it does not have.
     pub fn enumerant(&self, id: u64, number: u16) -> Option<String> {
-        let Ok(node::Enum(body)) = self.node(id).which() else {
-            panic!("{id:#x} is no enum")
-        };
+        let Ok(node::Enum(body)) = self.node(id).which() else { panic!("{id:#x} is no enum") };
         let enumerant = body.get_enumerants().unwrap().try_get(number.into())?;
         Some(enumerant.get_name().unwrap().to_string().unwrap())
     }

@@ -69,7 +69,10 @@ impl fmt::Debug for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seed, round, what } = self;
-        write!(f, "SIM_SEED={seed} round={round}: {what}\nrepeat it with: cargo xtask sim --seed {seed}")
+        write!(
+            f,
+            "SIM_SEED={seed} round={round}: {what}\nrepeat it with: cargo xtask sim --seed {seed}"
+        )
     }
 }
 
@@ -94,6 +97,8 @@ struct History {
     next_value: u64,
     /// A block was damaged and no mount has repaired it yet.
     damaged: bool,
+    /// The device's cache may show what is lost until the power is cut.
+    cache_lies: bool,
     /// A fault is armed in this round, so writes may fail.
     armed: bool,
 }
@@ -132,6 +137,7 @@ impl History {
             next_value: 1,
             damaged: false,
             armed: false,
+            cache_lies: false,
         }
     }
 
@@ -140,8 +146,12 @@ impl History {
         let mut random = Random::from_seed(self.world.seed());
         let of = disk.clone();
         let options = FormatOptions { block_bytes: 512, copies: 2, force: false };
-        let task: Task<_> = Box::pin(async move { format(&of, &mut random, options).await.map(drop) });
-        self.world.drive(&disk, task, TURNS_MAX).ok_or("format hangs")?.map_err(|e| e.to_string())?;
+        let task: Task<_> =
+            Box::pin(async move { format(&of, &mut random, options).await.map(drop) });
+        self.world
+            .drive(&disk, task, TURNS_MAX)
+            .ok_or("format hangs")?
+            .map_err(|e| e.to_string())?;
         let rounds = self.world.rng.u32(4..24);
         while self.round < rounds {
             self.round += 1;
@@ -172,7 +182,8 @@ impl History {
         if !journal.report().lost.is_empty() {
             return Err(format!("data loss is reported: {:?}", journal.report().lost));
         }
-        self.check_state(&disk, &journal)?;
+        let state = self.state(&disk, &journal)?;
+        self.model.borrow_mut().settle(&state)?;
         // What a completed recovery repaired is whole again.
         self.damaged = false;
         self.arm();
@@ -183,8 +194,8 @@ impl History {
         Ok(())
     }
 
-    /// Reads everything and lets the model judge it.
-    fn check_state(&mut self, disk: &journal::Disk, journal: &Journal) -> Result<(), String> {
+    /// Reads everything.
+    fn state(&mut self, disk: &journal::Disk, journal: &Journal) -> Result<Map, String> {
         let of = journal.clone();
         let task: Task<Result<Map, String>> = Box::pin(async move {
             let (mut map, mut unread) = (Map::new(), false);
@@ -195,8 +206,7 @@ impl History {
             .await;
             if unread { Err("a value cannot be read".into()) } else { Ok(map) }
         });
-        let map = self.world.drive(disk, task, TURNS_MAX).ok_or("reading hangs")??;
-        self.model.borrow_mut().settle(&map)
+        self.world.drive(disk, task, TURNS_MAX).ok_or("reading hangs")?
     }
 
     /// In a run with failures, lets some coming write or flush fail.
@@ -204,8 +214,12 @@ impl History {
         let rng = &mut self.world.rng;
         self.armed = self.setup.failures && rng.bool();
         if self.armed {
+            // Reads go past any cache (FORMAT.md section 7, R0): a cache that shows what a failed flush lost is only
+            // followed by a power cut, which empties it.
             let shows = rng.bool();
-            let kind = if rng.bool() { FaultKind::WriteFails } else { FaultKind::FlushFails { shows } };
+            self.cache_lies = shows;
+            let kind =
+                if rng.bool() { FaultKind::WriteFails } else { FaultKind::FlushFails { shows } };
             let repeat = if rng.bool() { Repeat::Once } else { Repeat::Always };
             let after = rng.u64(..12);
             self.world.device.inject(Fault { kind, after, repeat });
@@ -216,7 +230,7 @@ impl History {
         let mut run: Task<()> = Box::pin(journal.run());
         let mut waiting: Vec<Waiting> = Vec::new();
         let mut syncs: Vec<(Task<Result<(), CommitError>>, usize)> = Vec::new();
-        let mut gets: Vec<(Task<Got>, Rc<[u8]>)> = Vec::new();
+        let mut gets: Vec<(Task<Got>, Rc<[u8]>, usize)> = Vec::new();
         for _ in 0..self.world.rng.u32(..150) {
             match self.world.rng.u8(..16) {
                 0..=4 if waiting.len() < 12 => waiting.extend(self.commit(journal)?),
@@ -248,13 +262,15 @@ impl History {
         self.crashes.failed += 1;
         // Later flushes may well succeed, and save nothing.
         self.world.device.heal();
-        self.check_state(disk, journal)
+        let state = self.state(disk, journal)?;
+        self.model.borrow_mut().frozen(&state)
     }
 
     fn commit(&mut self, journal: &Journal) -> Result<Option<Waiting>, String> {
         let buffered = self.world.rng.u8(..4) == 0;
         let origin = Origin(self.world.rng.u64(..3));
-        let operations: Vec<_> = (0..self.world.rng.usize(1..=3)).map(|_| self.operation()).collect();
+        let operations: Vec<_> =
+            (0..self.world.rng.usize(1..=3)).map(|_| self.operation()).collect();
         let model = self.model.clone();
         let holds = operations.iter().all(|o| model.borrow().holds(&o.key, o.precondition));
         let deletes_nothing = operations
@@ -268,7 +284,10 @@ impl History {
         let batch = Batch { operations, durability, origin };
         let mut task: Task<_> = Box::pin(journal.commit(batch));
         let first = poll(&mut task);
-        if let Poll::Ready(Err(CommitError::NoSpace | CommitError::ReadOnly(_))) = first {
+        use CommitError::{BatchBytes, NoSpace, ReadOnly, ValueBytes};
+        if let Poll::Ready(Err(NoSpace | ReadOnly(_) | BatchBytes { .. } | ValueBytes { .. })) =
+            first
+        {
             return Ok(None);
         }
         let count = taken.then(|| model.borrow_mut().commit(changes, buffered));
@@ -304,11 +323,12 @@ impl History {
         format!("/state/{}", self.world.rng.u8(b'a'..=b'h') as char).as_bytes().into()
     }
 
-    fn get(&mut self, journal: &Journal) -> (Task<Got>, Rc<[u8]>) {
+    fn get(&mut self, journal: &Journal) -> (Task<Got>, Rc<[u8]>, usize) {
         let key = self.key();
         let origin = Origin(self.world.rng.u64(..3));
         let (journal, of) = (journal.clone(), key.clone());
-        (Box::pin(async move { journal.get(&of, origin).await }), key)
+        let must = self.model.borrow().must();
+        (Box::pin(async move { journal.get(&of, origin).await }), key, must)
     }
 
     /// Takes the answers that have come.
@@ -316,7 +336,7 @@ impl History {
         &mut self,
         waiting: &mut Vec<Waiting>,
         syncs: &mut Vec<(Task<Result<(), CommitError>>, usize)>,
-        gets: &mut Vec<(Task<Got>, Rc<[u8]>)>,
+        gets: &mut Vec<(Task<Got>, Rc<[u8]>, usize)>,
     ) -> Result<(), String> {
         let mut still = Vec::new();
         for mut one in waiting.drain(..) {
@@ -337,16 +357,16 @@ impl History {
         }
         *syncs = still;
         let mut still = Vec::new();
-        for (mut task, key) in gets.drain(..) {
+        for (mut task, key, must) in gets.drain(..) {
             match poll(&mut task) {
                 Poll::Ready(Got::Value { value, version }) => {
                     let mut model = self.model.borrow_mut();
                     model.learn(&value, version)?;
-                    model.shown(&key, Some(&value))?;
+                    model.shown(&key, Some(&value), must)?;
                 }
-                Poll::Ready(Got::Absent) => self.model.borrow_mut().shown(&key, None)?,
+                Poll::Ready(Got::Absent) => self.model.borrow_mut().shown(&key, None, must)?,
                 Poll::Ready(Got::DataLoss) => return Err("a get answers data loss".into()),
-                Poll::Pending => still.push((task, key)),
+                Poll::Pending => still.push((task, key, must)),
             }
         }
         *gets = still;
@@ -383,11 +403,12 @@ impl History {
 
     /// Cuts the power or kills the process, and may damage one block.
     fn crash(&mut self) {
-        if self.world.rng.u8(..4) == 0 {
+        if self.world.rng.u8(..4) == 0 && !self.cache_lies {
             self.world.device.process_death();
             self.crashes.processes += 1;
         } else {
             self.world.device.power_cut();
+            self.cache_lies = false;
             self.crashes.working += 1;
         }
         if self.setup.damage && !self.damaged && self.world.rng.bool() {

@@ -37,7 +37,11 @@ impl Setup {
 ///
 /// # Errors
 /// The first [`Failure`].
-pub fn run(first_seed: u64, crashes: u64, setup: impl Fn(u64) -> Setup) -> Result<Crashes, Failure> {
+pub fn run(
+    first_seed: u64,
+    crashes: u64,
+    setup: impl Fn(u64) -> Setup,
+) -> Result<Crashes, Failure> {
     let mut total = Crashes::default();
     let mut seed = first_seed;
     while total.all() < crashes {

@@ -74,13 +74,22 @@ impl Model {
         }
     }
 
-    /// Checks what a read of `key` showed while the store is running.
+    /// Yields how many commits must survive, as far as is known now.
+    pub fn must(&self) -> usize {
+        self.must
+    }
+
+    /// Checks what a read of `key` showed that began when `at_least` commits were known to survive.
     ///
-    /// It must be the newest durable or buffered value, or a later one: and a value of a commit that is
-    /// not buffered, once shown, must survive.
-    pub fn shown(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), String> {
+    /// It must be what the key had then, or later: and a value of a commit that is not buffered, once
+    /// shown, must survive.
+    pub fn shown(
+        &mut self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        at_least: usize,
+    ) -> Result<(), String> {
         let mut allowed = Vec::new();
-        let at_least = self.must;
         let mut now = self.base.get(key).cloned();
         if at_least == 0 {
             allowed.push((0, now.clone()));
@@ -94,24 +103,48 @@ impl Model {
                 allowed.push((at + 1, now.clone()));
             }
         }
-        let found = allowed.iter().find(|(_, allowed)| allowed.as_deref() == value);
-        let Some(&(count, _)) = found else {
-            return Err("a read showed what no order of the commits explains".into());
+        let found = allowed.iter().filter(|(_, allowed)| allowed.as_deref() == value);
+        let counts: Vec<usize> = found.map(|(count, _)| *count).collect();
+        let Some(&least) = counts.first() else {
+            let id = |value: &[u8]| value.first_chunk().map(|id| u64::from_le_bytes(*id));
+            let allowed = allowed.iter().map(|(count, value)| (*count, value.as_deref().map(id)));
+            return Err(format!(
+                "a read of {} showed {:?}; the commits allow {:?}",
+                String::from_utf8_lossy(key),
+                value.map(id),
+                allowed.collect::<Vec<_>>()
+            ));
         };
-        if count > 0 && !self.commits[count - 1].buffered {
-            self.must_survive(count);
+        // Several commits may explain an absence; if one of them is buffered, it may yet vanish.
+        if counts.iter().all(|&count| count > 0 && !self.commits[count - 1].buffered) {
+            self.must_survive(least);
         }
         Ok(())
     }
 
-    /// Checks the state that a recovery, or a failed device, left: some prefix of the commits that contains
-    /// everything that must survive. From here on it is what is known.
+    /// Checks the state that a recovery left: some prefix of the commits that contains everything that
+    /// must survive. From here on it is what is known.
     pub fn settle(&mut self, state: &Map) -> Result<(), String> {
+        self.prefix(state)?;
+        self.base.clone_from(state);
+        self.commits.clear();
+        self.must = 0;
+        Ok(())
+    }
+
+    /// Checks the state that a store shows after its device failed: it must survive, and what is not shown
+    /// may yet be found by the next recovery.
+    pub fn frozen(&mut self, state: &Map) -> Result<(), String> {
+        self.must = self.prefix(state)?;
+        Ok(())
+    }
+
+    /// Yields how many commits give `state`; at least those that must survive.
+    fn prefix(&self, state: &Map) -> Result<usize, String> {
         let mut map = self.base.clone();
         for (at, commit) in self.commits.iter().enumerate() {
             if at >= self.must && map == *state {
-                self.rebase(map);
-                return Ok(());
+                return Ok(at);
             }
             for (key, value) in &commit.changes {
                 match value {
@@ -121,21 +154,14 @@ impl Model {
             }
         }
         if map == *state {
-            self.rebase(map);
-            return Ok(());
+            return Ok(self.commits.len());
         }
         Err(format!(
-            "after recovery the state is no prefix of the {} commits that holds the first {}: {}",
+            "the state is no prefix of the {} commits that holds the first {}: {}",
             self.commits.len(),
             self.must,
             difference(&map, state)
         ))
-    }
-
-    fn rebase(&mut self, map: Map) {
-        self.base = map;
-        self.commits.clear();
-        self.must = 0;
     }
 }
 

@@ -9,22 +9,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("journal", &["blockdev"]),
     ("policy", &[]),
     ("vat", &[]),
-    (
-        "statefsd",
-        &["blockdev", "journal", "policy", "statefs", "vat"],
-    ),
+    ("statefsd", &["blockdev", "journal", "policy", "statefs", "vat"]),
     ("statefs-client", &["statefs", "vat"]),
-    (
-        "statefs-cli",
-        &[
-            "blockdev",
-            "journal",
-            "policy",
-            "statefs",
-            "statefs-client",
-            "statefsd",
-        ],
-    ),
+    ("statefs-cli", &["blockdev", "journal", "policy", "statefs", "statefs-client", "statefsd"]),
 ];
 
 /// Crates that prove or drive the others and that nothing depends on.
@@ -83,9 +70,7 @@ fn dependencies(manifest: &str) -> Vec<String> {
                 names.push(name.trim_matches('"').to_owned());
             }
         } else if inside && let Some(name) = key(line) {
-            let renamed = line
-                .split_once("package")
-                .and_then(|(_, rest)| quoted(rest));
+            let renamed = line.split_once("package").and_then(|(_, rest)| quoted(rest));
             names.push(renamed.unwrap_or(name).to_owned());
         } else if key(line) == Some("package")
             && let Some(name) = quoted(line)
@@ -99,12 +84,7 @@ fn dependencies(manifest: &str) -> Vec<String> {
 /// Returns the first part of the key of a line `key = value` or `key.part = value`.
 fn key(line: &str) -> Option<&str> {
     let (key, _) = line.split_once('=')?;
-    let key = key
-        .split('.')
-        .next()
-        .unwrap_or(key)
-        .trim()
-        .trim_matches('"');
+    let key = key.split('.').next().unwrap_or(key).trim().trim_matches('"');
     (!key.is_empty() && !key.starts_with('#')).then_some(key)
 }
 
@@ -136,10 +116,7 @@ fn dependencies_are_read_in_every_spelling() {
         i = []
     ";
     assert_eq!(package(manifest).as_deref(), Some("one"));
-    assert_eq!(
-        dependencies(manifest),
-        ["a", "b", "c", "d", "e", "f", "g", "h"]
-    );
+    assert_eq!(dependencies(manifest), ["a", "b", "c", "d", "e", "f", "g", "h"]);
 }
 
 #[test]

@@ -30,15 +30,11 @@ pub fn offences(format: Option<&str>, code: Option<&str>) -> Vec<String> {
             Some(found) => offences.push(format!(
                 "{name}: FORMAT.md says bytes {range:?}, journal/src/layout.rs says {found:?}"
             )),
-            None => offences.push(format!(
-                "{name}: in FORMAT.md, not in journal/src/layout.rs"
-            )),
+            None => offences.push(format!("{name}: in FORMAT.md, not in journal/src/layout.rs")),
         }
     }
     for name in coded.keys().filter(|name| !written.contains_key(*name)) {
-        offences.push(format!(
-            "{name}: in journal/src/layout.rs, not in FORMAT.md"
-        ));
+        offences.push(format!("{name}: in journal/src/layout.rs, not in FORMAT.md"));
     }
     offences
 }
@@ -67,10 +63,7 @@ fn format_fields(format: &str, offences: &mut Vec<String>) -> Fields {
             continue;
         };
         let name = format!("{structure}.{}", fold(name));
-        if fields
-            .insert(name.clone(), offset..offset + bytes)
-            .is_some()
-        {
+        if fields.insert(name.clone(), offset..offset + bytes).is_some() {
             offences.push(format!("FORMAT.md:{}: {name} is there twice", index + 1));
         }
     }
@@ -81,10 +74,7 @@ fn code_fields(code: &str, offences: &mut Vec<String>) -> Fields {
     let mut fields = Fields::new();
     let mut structure = String::new();
     for (index, line) in code.lines().enumerate() {
-        let declaration = line
-            .trim()
-            .trim_start_matches("pub(crate) ")
-            .trim_start_matches("pub ");
+        let declaration = line.trim().trim_start_matches("pub(crate) ").trim_start_matches("pub ");
         if let Some(name) = declaration.strip_prefix("mod ") {
             structure = fold(name.trim_end_matches(['{', ' ', '}', ';']));
         }
@@ -94,10 +84,7 @@ fn code_fields(code: &str, offences: &mut Vec<String>) -> Fields {
         else {
             continue;
         };
-        let ends = range
-            .split(';')
-            .next()
-            .and_then(|range| range.split_once(".."));
+        let ends = range.split(';').next().and_then(|range| range.split_once(".."));
         let (start, end) = ends.unwrap_or_default();
         let (Some(start), Some(end)) = (number(start), number(end)) else {
             offences.push(format!(
@@ -113,11 +100,7 @@ fn code_fields(code: &str, offences: &mut Vec<String>) -> Fields {
 
 /// Folds the spellings of a name: `Volume id`, `` `volume_id` `` and `VOLUME_ID` are one.
 fn fold(name: &str) -> String {
-    name.trim()
-        .trim_matches('`')
-        .trim()
-        .to_lowercase()
-        .replace([' ', '-'], "_")
+    name.trim().trim_matches('`').trim().to_lowercase().replace([' ', '-'], "_")
 }
 
 fn number(text: &str) -> Option<usize> {
