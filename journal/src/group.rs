@@ -33,6 +33,8 @@ pub struct Header {
     pub payload_tag: Tag,
     /// Its own tag, by which the next group names it.
     pub tag: Tag,
+    /// It holds a part of a checkpoint, not of the log.
+    pub checkpoint: bool,
 }
 
 /// What a volume's groups are checked against.
@@ -61,7 +63,7 @@ impl Verifier {
         let bytes = bytes.get(..at::BYTES)?;
         let known = field::array(bytes, at::MAGIC) == at::MAGIC_VALUE
             && u16_at(bytes, at::VERSION) == at::VERSION_VALUE
-            && field::is_zero(bytes, at::FLAGS)
+            && u16_at(bytes, at::FLAGS) & !at::FLAG_CHECKPOINT == 0
             && field::array(bytes, at::VOLUME) == self.volume.0
             && u32_at(bytes, at::SEGMENT) == segment.0
             && u32_at(bytes, at::BLOCK) == block.0;
@@ -84,6 +86,7 @@ impl Verifier {
             durable: Lsn(u64_at(bytes, at::DURABLE_LSN)),
             payload_tag: Tag(field::array(bytes, at::PAYLOAD_TAG)),
             tag,
+            checkpoint: u16_at(bytes, at::FLAGS) & at::FLAG_CHECKPOINT != 0,
         };
         let end = u64::from(block.0) + u64::from(header.blocks(&self.geometry));
         let sound = Lsn::NONE < header.first
@@ -152,7 +155,22 @@ impl Builder {
     /// When the record does not fit: the caller has counted.
     pub fn append(&mut self, kind: Kind, birth: Birth, key: &[u8], value: &[u8]) -> (Lsn, Place) {
         let lsn = self.next;
-        let record = Record { kind, lsn, birth, key, value };
+        (lsn, self.put(&Record { kind, lsn, birth, key, value, in_doubt: false }))
+    }
+
+    /// Appends a move, in doubt or not, and yields its place.
+    pub(crate) fn append_move(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        birth: Birth,
+        in_doubt: bool,
+    ) -> Place {
+        let lsn = self.next;
+        self.put(&Record { kind: Kind::Move, lsn, birth, key, value, in_doubt })
+    }
+
+    fn put(&mut self, record: &Record<'_>) -> Place {
         let offset = self.block.0 as usize * self.block_bytes + self.end;
         let offset = u32::try_from(offset).expect("a segment has at most 16 MiB");
         let place = Place { segment: self.segment, offset };
@@ -160,8 +178,22 @@ impl Builder {
         record.encode(self.epoch, place, bytes.expect("the caller has counted"));
         self.end += record.bytes();
         self.record_count += 1;
-        self.next = lsn.next();
-        (lsn, place)
+        self.next = record.lsn.next();
+        place
+    }
+
+    /// Finishes a group of a checkpoint, which holds `items` and no records.
+    pub(crate) fn finish_checkpoint(
+        mut self,
+        verifier: &Verifier,
+        items: &[u8],
+        previous: Tag,
+        base: Lsn,
+    ) -> (Header, Buffer) {
+        put(&mut self.buffer, at::FLAGS, &at::FLAG_CHECKPOINT.to_le_bytes());
+        self.end = at::BYTES + items.len();
+        put(&mut self.buffer, at::BYTES..self.end, items);
+        self.finish(verifier, previous, base)
     }
 
     /// Finishes the group: yields its header and its bytes, whole blocks.

@@ -6,23 +6,27 @@ use crate::disk::Disk;
 use crate::geometry::VolumeGeometry;
 use crate::group::Verifier;
 use crate::index::{Entry, Index, Iter};
-use crate::mount::{Mounted, OpenError, Report, look, mount};
+use crate::maintain::replay_bytes;
+use crate::mount::{Flusher, Found, Mounted, OpenError, Report, look, mount};
 use crate::overlay::{Overlay, Pending};
 use crate::plant::Plants;
 use crate::record::Record;
 use crate::replay::Doubt;
-use crate::space::Space;
-use crate::state::State;
+use crate::room::Room;
+use crate::state::{Durable, State};
 use crate::superblock::Superblock;
 use crate::tag::Random;
 use crate::ticket::Settled;
-use crate::types::{Lsn, Mode, ReadOnlyReason, Use, Version, VolumeId};
-use crate::writer::{Writer, flush_bytes_max};
+use crate::types::{Birth, BlockIndex, Lsn, Mode, ReadOnlyReason, Use, Version, VolumeId};
+use crate::writer::{Tail, Volume};
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
+use alloc::vec::Vec;
+use blockdev::DeviceError;
 use core::cell::{Cell, RefCell};
-use core::future::Future;
+use core::future::{Future, poll_fn};
 use core::iter::Peekable;
+use core::task::Poll;
 
 /// Milliseconds on a clock that never goes back, set by the driver; clones share it.
 #[derive(Clone, Debug, Default)]
@@ -51,17 +55,23 @@ pub struct Options {
     pub flush_bytes_max: usize,
     /// Milliseconds that buffered data may wait before it is written.
     pub buffered_ms: u64,
+    /// Bound on the log that a mount replays, in bytes per copy; `None`: the larger of 4 MiB and twice the checkpoint.
+    pub replay_bytes: Option<u64>,
     /// Rules that a test switched off.
     pub plants: Plants,
 }
+
+/// Most bytes of groups under one flush: beyond it a commit would wait long for its neighbours.
+const FLUSH_BYTES_MAX: usize = 2 << 20;
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             cache_bytes: 4 << 20,
             group_bytes_max: 256 << 10,
-            flush_bytes_max: flush_bytes_max(),
+            flush_bytes_max: FLUSH_BYTES_MAX,
             buffered_ms: 50,
+            replay_bytes: None,
             plants: Plants::default(),
         }
     }
@@ -77,7 +87,12 @@ pub(crate) struct Inner {
     pub(crate) clock: Clock,
     pub(crate) options: Options,
     pub(crate) state: RefCell<State>,
-    writer: RefCell<Option<Writer>>,
+    pub(crate) volume: RefCell<Volume>,
+    /// A checkpoint or a cleaning is under way.
+    pub(crate) maintaining: Cell<bool>,
+    /// A flush is out; there is never more than one.
+    flushing: Cell<bool>,
+    running: Cell<bool>,
     report: Report,
 }
 
@@ -151,19 +166,23 @@ impl Journal {
         options: Options,
     ) -> Result<Self, OpenError> {
         let mounted = mount(&disk, &mut random, options.plants).await?;
-        let Mounted { superblock, ages, verifier, index, doubt, tag, fresh, list_full, report } =
+        let Mounted { mut superblock, ages, verifier, index, doubt, uses, tag, fresh, report } =
             mounted;
-        let block = fresh.and_then(|at| superblock.log.get(at)).map_or(0, |use_| use_.start.0);
-        let writer = Writer { superblock, ages, random, in_use: fresh, block, tag };
-        let mode =
-            if list_full { Mode::ReadOnly(ReadOnlyReason::ListFull) } else { healthy(&report) };
-        let superblock = &writer.superblock;
-        let mut state = State::new(superblock, report.next, options, index, doubt);
-        state.mode = mode;
-        state.space = writer.space();
-        let writer = RefCell::new(Some(writer));
-        let state = RefCell::new(state);
-        Ok(Self(Rc::new(Inner { disk, verifier, clock, options, state, writer, report })))
+        // The bound binds this mount; the next update of the superblock states it.
+        if superblock.replay_bytes == 0 {
+            superblock.replay_bytes = replay_bytes(options.replay_bytes, report.checkpoint_bytes);
+        }
+        let use_ = fresh.and_then(|at| superblock.log.get(at)).copied();
+        let block = use_.map_or(BlockIndex(0), |use_| use_.start);
+        let epoch = use_.map(|use_| use_.epoch);
+        let durable = Durable { lsn: report.next.before(), tag, epoch, block };
+        let tail = Tail { epoch, block: block.0, tag, next: report.next };
+        let mut state = State::new(&superblock, durable, options, index, doubt, uses);
+        state.mode = healthy(&report);
+        let checkpoint_bytes = report.checkpoint_bytes;
+        let (busy, stuck) = (Vec::new(), Vec::new());
+        let volume = Volume { superblock, ages, random, tail, busy, stuck, checkpoint_bytes };
+        Ok(Self::of(Inner::new(disk, verifier, clock, options, state, volume, report)))
     }
 
     /// Opens a volume without changing a byte: R0 to R3 alone. Every commit is refused.
@@ -173,12 +192,24 @@ impl Journal {
     pub async fn open_read_only(disk: Disk, options: Options) -> Result<Self, OpenError> {
         let (copies, verifier, found) = look(&disk, options.plants).await?;
         let report = found.report(&copies, 0);
-        let superblock = &found.superblock;
-        let mut state = State::new(superblock, report.next, options, found.index, found.doubt);
+        let Found { superblock, index, doubt, mut uses, .. } = found;
+        uses.extend(&superblock.log);
+        let tag = superblock.base_tag;
+        let (epoch, block) = (None, BlockIndex(0));
+        let durable = Durable { lsn: report.next.before(), tag, epoch, block };
+        let tail = Tail { epoch, block: 0, tag, next: report.next };
+        let mut state = State::new(&superblock, durable, options, index, doubt, uses);
         state.mode = Mode::ReadOnly(ReadOnlyReason::Requested);
-        let (writer, state) = (RefCell::new(None), RefCell::new(state));
+        let random = Random::from_seed([0; 32]);
+        let (ages, busy, stuck) = (copies.ages(), Vec::new(), Vec::new());
+        let checkpoint_bytes = report.checkpoint_bytes;
+        let volume = Volume { superblock, ages, random, tail, busy, stuck, checkpoint_bytes };
         let clock = Clock::default();
-        Ok(Self(Rc::new(Inner { disk, verifier, clock, options, state, writer, report })))
+        Ok(Self::of(Inner::new(disk, verifier, clock, options, state, volume, report)))
+    }
+
+    fn of(inner: Inner) -> Self {
+        Self(Rc::new(inner))
     }
 
     /// The task that writes: polled by the driver with every turn, until the volume is closed.
@@ -187,9 +218,9 @@ impl Journal {
     pub fn run(&self) -> impl Future<Output = ()> + 'static {
         let inner = self.0.clone();
         async move {
-            let writer = inner.writer.borrow_mut().take();
-            if let Some(writer) = writer {
-                writer.run(&inner).await;
+            let writes = !matches!(inner.state.borrow().mode, Mode::ReadOnly(_));
+            if writes && !inner.running.replace(true) {
+                crate::writer::run(&inner).await;
             }
         }
     }
@@ -221,12 +252,13 @@ impl Journal {
     /// # Errors
     /// [`CommitError::Indeterminate`] when the device failed first.
     pub fn sync(&self) -> impl Future<Output = Result<(), CommitError>> + use<> {
-        let mut state = self.0.state.borrow_mut();
+        let state = &mut *self.0.state.borrow_mut();
         state.urgent = !state.queue.is_empty();
         let waits = match state.mode {
             Mode::ReadOnly(ReadOnlyReason::WriteFailed | ReadOnlyReason::FlushFailed) => {
                 Err(CommitError::Indeterminate)
             }
+            _ if core::mem::take(&mut state.buffered_lost) => Err(CommitError::Indeterminate),
             _ => Ok(state.newest.clone()),
         };
         async move {
@@ -234,7 +266,9 @@ impl Journal {
                 // What was never written had been acknowledged as buffered: its end is as open.
                 Some(ticket) => match ticket.await {
                     Settled::Durable => Ok(()),
-                    Settled::Indeterminate | Settled::NotApplied => Err(CommitError::Indeterminate),
+                    Settled::Indeterminate | Settled::NotApplied | Settled::NoSpace => {
+                        Err(CommitError::Indeterminate)
+                    }
                 },
                 None => Ok(()),
             }
@@ -309,7 +343,7 @@ impl Journal {
     pub async fn value(&self, key: &[u8], seen: &Seen) -> Option<Rc<[u8]>> {
         match &seen.source {
             Source::Memory(value) => Some(value.clone()),
-            Source::Device(entry) => self.0.read(key, entry).await,
+            Source::Device(entry) => self.0.read_moved(key, *entry).await,
         }
     }
 
@@ -338,8 +372,8 @@ impl Journal {
             geometry,
             mount: state.mount,
             keys: state.index.len(),
-            durable: state.durable,
-            free_bytes: state.space.blocks_left() * geometry.block_bytes() as u64,
+            durable: state.durable.lsn,
+            free_bytes: state.room.left(&geometry, state.uses.len()),
             queued_bytes: state.queue_bytes,
             damaged_reads: state.damaged_reads,
         }
@@ -354,11 +388,13 @@ impl Journal {
 impl State {
     fn new(
         superblock: &Superblock,
-        next: Lsn,
+        durable: Durable,
         options: Options,
         index: Index,
         doubt: Doubt,
+        uses: Vec<Use>,
     ) -> Self {
+        let room = Room::of(&index, &superblock.geometry);
         Self {
             mode: Mode::Healthy,
             index,
@@ -369,18 +405,87 @@ impl State {
             urgent: false,
             buffered_since: None,
             newest: None,
-            next,
-            durable: next.before(),
+            moves: VecDeque::new(),
+            moves_unsettled: 0,
+            buffered_lost: false,
+            next_birth: Birth::new(durable.lsn.next(), superblock.mount),
+            durable,
             mount: superblock.mount,
-            space: Space::default(),
-            uses: superblock.log.clone(),
+            room,
+            uses,
             cache: ValueCache::new(options.cache_bytes),
             damaged_reads: 0,
         }
     }
 }
 
+impl Flusher for Inner {
+    fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    fn plants(&self) -> Plants {
+        self.options.plants
+    }
+
+    async fn flush(&self) -> Result<(), DeviceError> {
+        Inner::flush(self, || ()).await
+    }
+}
+
 impl Inner {
+    fn new(
+        disk: Disk,
+        verifier: Verifier,
+        clock: Clock,
+        options: Options,
+        state: State,
+        volume: Volume,
+        report: Report,
+    ) -> Self {
+        Self {
+            disk,
+            verifier,
+            clock,
+            options,
+            state: RefCell::new(state),
+            volume: RefCell::new(volume),
+            maintaining: Cell::new(false),
+            flushing: Cell::new(false),
+            running: Cell::new(false),
+            report,
+        }
+    }
+
+    /// Flushes once no other flush is out; `late` runs when it has been issued.
+    pub(crate) async fn flush(&self, late: impl FnOnce()) -> Result<(), DeviceError> {
+        poll_fn(|_| if self.flushing.replace(true) { Poll::Pending } else { Poll::Ready(()) })
+            .await;
+        let flush = self.disk.flush();
+        late();
+        let done = flush.await;
+        self.flushing.set(false);
+        done.map(drop)
+    }
+
+    /// Reads a value; where cleaning moved it meanwhile, from where it is now.
+    async fn read_moved(&self, key: &[u8], entry: Entry) -> Option<Rc<[u8]>> {
+        let mut entry = entry;
+        loop {
+            if let Some(value) = self.read(key, &entry).await {
+                return Some(value);
+            }
+            let now = self.state.borrow().index.get(key);
+            match now.filter(|now| now.birth == entry.birth && now.place != entry.place) {
+                Some(moved) => entry = moved,
+                None => {
+                    self.state.borrow_mut().damaged();
+                    return None;
+                }
+            }
+        }
+    }
+
     pub(crate) fn buffered_due(&self, state: &State) -> Option<u64> {
         state.buffered_since.map(|since| since.saturating_add(self.options.buffered_ms))
     }
@@ -425,7 +530,7 @@ impl Inner {
     }
 
     /// Reads a value from the device: copy A, else copy B, else it is lost.
-    async fn read(&self, key: &[u8], entry: &Entry) -> Option<Rc<[u8]>> {
+    pub(crate) async fn read(&self, key: &[u8], entry: &Entry) -> Option<Rc<[u8]>> {
         if let Some(value) = self.state.borrow().cache.get(entry.place) {
             return Some(value);
         }
@@ -459,7 +564,6 @@ impl Inner {
             state.cache.insert(entry.place, value.clone());
             return Some(value);
         }
-        self.state.borrow_mut().damaged();
         None
     }
 }
@@ -483,5 +587,6 @@ fn answer(settled: Settled) -> Result<(), CommitError> {
         Settled::Durable => Ok(()),
         Settled::Indeterminate => Err(CommitError::Indeterminate),
         Settled::NotApplied => Err(CommitError::ReadOnly(ReadOnlyReason::WriteFailed)),
+        Settled::NoSpace => Err(CommitError::NoSpace),
     }
 }

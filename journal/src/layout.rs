@@ -101,6 +101,9 @@ pub mod group {
     /// Value of [`VERSION`].
     pub const VERSION_VALUE: u16 = 1;
 
+    /// Bit 0 of [`FLAGS`].
+    pub const FLAG_CHECKPOINT: u16 = 1;
+
     /// `SFG1`.
     pub const MAGIC: Range<usize> = 0..4;
     /// Format version.
@@ -134,6 +137,52 @@ pub mod group {
 
     const _: () = assert!(HEADER_TAG.end == BYTES);
     const _: () = assert!(512_usize.is_multiple_of(BYTES));
+}
+
+/// A key and its entry in a checkpoint (FORMAT.md section 8).
+pub mod checkpoint_entry {
+    use core::ops::Range;
+
+    /// Bytes of the fixed part.
+    pub const BYTES: usize = 24;
+
+    /// 1.
+    pub const KIND: Range<usize> = 0..1;
+    /// Bit 0: in doubt.
+    pub const FLAGS: Range<usize> = 1..2;
+    /// Bytes shared with the key before.
+    pub const SHARED_BYTES: Range<usize> = 2..3;
+    /// Bytes of the rest of the key.
+    pub const SUFFIX_BYTES: Range<usize> = 3..4;
+    /// Place of the record.
+    pub const SEGMENT: Range<usize> = 4..8;
+    /// Place of the record.
+    pub const OFFSET: Range<usize> = 8..12;
+    /// Bytes of the value.
+    pub const VALUE_BYTES: Range<usize> = 12..16;
+    /// Birth of the value.
+    pub const BIRTH: Range<usize> = 16..24;
+
+    const _: () = assert!(BIRTH.end == BYTES);
+}
+
+/// A use in which values lie, in a checkpoint (FORMAT.md section 8).
+pub mod checkpoint_use {
+    use core::ops::Range;
+
+    /// Bytes of the item.
+    pub const BYTES: usize = 25;
+
+    /// 2.
+    pub const KIND: Range<usize> = 0..1;
+    /// Segment number.
+    pub const SEGMENT: Range<usize> = 1..5;
+    /// First block.
+    pub const START: Range<usize> = 5..9;
+    /// Epoch.
+    pub const EPOCH: Range<usize> = 9..25;
+
+    const _: () = assert!(EPOCH.end == BYTES);
 }
 
 /// The fixed part of a record (FORMAT.md section 5).

@@ -11,6 +11,7 @@ extern crate alloc;
 
 mod batch;
 mod cache;
+mod checkpoint;
 mod digest;
 mod disk;
 mod field;
@@ -20,13 +21,14 @@ mod group;
 mod index;
 mod journal;
 pub mod layout;
+mod maintain;
 mod mount;
 mod overlay;
 mod plant;
 mod record;
 mod replay;
+mod room;
 mod scan;
-mod space;
 mod state;
 mod superblock;
 mod tag;
@@ -39,6 +41,7 @@ mod writer;
 pub use batch::{
     Applied, Batch, CommitError, Durability, Operation, Origin, Outcome, Precondition,
 };
+pub use checkpoint::CheckpointError;
 pub use digest::{Digest, digest};
 pub use disk::{Disk, Transfer};
 pub use format::{FormatError, FormatOptions, format};

@@ -1,18 +1,19 @@
 //! Opening a volume: R0 to R7 of FORMAT.md section 7.
 
+use crate::checkpoint::{self, CheckpointError, Loaded, Snapshot};
 use crate::disk::Disk;
 use crate::geometry::SUPERBLOCK_COPIES;
 use crate::geometry::{GeometryError, superblock_offset};
-use crate::group::Verifier;
+use crate::group::{Header, Verifier};
 use crate::index::Index;
 use crate::plant::Plants;
 use crate::replay::{Doubt, ReplayError, read, replay};
-use crate::space::{free_segments, listable};
+use crate::room::{Room, free_segments};
+use crate::scan;
 use crate::superblock::{Copies, Superblock, SuperblockError, update_order};
 use crate::tag::{Keys, Random, Tag};
-use crate::types::{Birth, BlockIndex, Epoch, Lsn, SegmentIndex, Use, VolumeId};
-use crate::walk::{History, Lost, walk};
-use crate::{disk, scan};
+use crate::types::{Birth, BlockIndex, Epoch, Lsn, SegmentIndex, Use, VolumeId, Zone};
+use crate::walk::{Accepted, History, Lost, walk};
 use alloc::vec::Vec;
 use blockdev::{Buffer, DeviceError};
 
@@ -34,8 +35,8 @@ pub enum OpenError {
     },
     /// A power cut could tear acknowledged neighbours on this device.
     Geometry(GeometryError),
-    /// The volume refers to a checkpoint, which this version does not read.
-    Checkpoint,
+    /// The checkpoint cannot be read: what it covers is lost, and nothing may be written over it.
+    Checkpoint(CheckpointError),
     /// The mount counter is used up.
     MountsUsedUp,
     /// The device could not be flushed, so what it shows may not be what it holds.
@@ -67,8 +68,10 @@ impl core::fmt::Display for OpenError {
                  cut off or copied in part; restore the whole of it"
             ),
             Self::Geometry(error) => error.fmt(f),
-            Self::Checkpoint => f.write_str(
-                "the volume holds a checkpoint, which this version does not read; use a newer one",
+            Self::Checkpoint(error) => write!(
+                f,
+                "the checkpoint cannot be read ({error}); nothing was changed, and nothing should be \
+                 until what it covers is restored"
             ),
             Self::MountsUsedUp => {
                 f.write_str("the volume was mounted 2^31 times; dump it and format anew")
@@ -108,6 +111,12 @@ pub struct Report {
     pub lost: Vec<Lost>,
     /// Groups of a torn tail: written, never acknowledged, discarded.
     pub torn_groups: u32,
+    /// Bytes of log that were replayed, per copy.
+    pub replayed_bytes: u64,
+    /// The bound on that, as the superblock states it; 0 for none.
+    pub replay_bytes: u64,
+    /// Bytes of the checkpoint, per copy.
+    pub checkpoint_bytes: u64,
     /// The LSN at which the log goes on.
     pub next: Lsn,
 }
@@ -119,10 +128,10 @@ pub(crate) struct Mounted {
     pub(crate) verifier: Verifier,
     pub(crate) index: Index,
     pub(crate) doubt: Doubt,
+    pub(crate) uses: Vec<Use>,
     pub(crate) tag: Tag,
     /// The use that this mount writes to, if there is room for one.
     pub(crate) fresh: Option<usize>,
-    pub(crate) list_full: bool,
     pub(crate) report: Report,
 }
 
@@ -139,18 +148,22 @@ pub(crate) async fn look(
     if !superblock.geometry.fits(device_bytes) {
         return Err(OpenError::Shrunk { volume_bytes, device_bytes });
     }
-    if !superblock.checkpoint.is_empty() || superblock.base != Lsn::NONE {
-        return Err(OpenError::Checkpoint);
-    }
     let verifier = Verifier {
         volume: superblock.volume,
         keys: Keys::derive(&superblock.key),
         geometry: superblock.geometry,
     };
+    let Loaded { snapshot, repairs, bytes } =
+        checkpoint::load(disk, &verifier, &superblock.checkpoint, superblock.base)
+            .await
+            .map_err(OpenError::Checkpoint)?;
     let seen = scan::log(disk, &verifier, &superblock, &copies).await;
     let history = walk(&seen, plants.weakened());
-    let (index, doubt) = replay(disk, &verifier, &history).await.map_err(OpenError::Replay)?;
-    Ok((copies, verifier, Found { superblock, history, index, doubt }))
+    let Snapshot { index, doubt, uses, .. } = snapshot;
+    let replayed = replay(disk, &verifier, &history, (index, doubt)).await;
+    let (index, doubt) = replayed.map_err(OpenError::Replay)?;
+    let found = Found { superblock, history, index, doubt, uses, repairs, checkpoint_bytes: bytes };
+    Ok((copies, verifier, found))
 }
 
 /// What [`look`] found.
@@ -159,11 +172,18 @@ pub(crate) struct Found {
     pub(crate) history: History,
     pub(crate) index: Index,
     pub(crate) doubt: Doubt,
+    /// The uses that the checkpoint's values lie in.
+    pub(crate) uses: Vec<Use>,
+    repairs: Vec<(Header, Zone, Zone)>,
+    checkpoint_bytes: u64,
 }
 
 impl Found {
     /// Reports on it, `repaired` copies having been written.
     pub(crate) fn report(&self, copies: &Copies, repaired: usize) -> Report {
+        let geometry = &self.superblock.geometry;
+        let blocks = |one: &Accepted| u64::from(one.header.blocks(geometry));
+        let replayed_blocks: u64 = self.history.accepted.iter().map(blocks).sum();
         Report {
             volume: self.superblock.volume,
             mount: self.superblock.mount,
@@ -172,6 +192,9 @@ impl Found {
             superblocks_damaged: SUPERBLOCK_COPIES - copies.valid().count(),
             lost: self.history.lost.clone(),
             torn_groups: self.history.torn_groups,
+            replayed_bytes: replayed_blocks * geometry.block_bytes() as u64,
+            replay_bytes: self.superblock.replay_bytes,
+            checkpoint_bytes: self.checkpoint_bytes,
             next: self.history.next,
         }
     }
@@ -194,14 +217,19 @@ pub(crate) async fn mount(
     if found.superblock.mount + 1 >= Birth::MOUNT_END {
         return Err(OpenError::MountsUsedUp);
     }
-    let repaired = repair(disk, &verifier, &found.history).await?;
-    let (fresh, list_full) = next_superblock(&mut found, random);
-    let mut ages = copies.ages();
-    update(disk, &found.superblock, &mut ages, plants).await.map_err(OpenError::Write)?;
+    let repaired = repair(disk, &verifier, &found).await?;
     let report = found.report(&copies, repaired);
-    let Found { superblock, history, index, doubt } = found;
+    let room = Room::of(&found.index, &geometry);
+    let fresh = next_superblock(&mut found, &room, random);
+    let mut ages = copies.ages();
+    update(&Mounting(disk, plants), &found.superblock, &mut ages)
+        .await
+        .map_err(OpenError::Write)?;
+    let report = Report { mount: found.superblock.mount, ..report };
+    let Found { superblock, history, index, doubt, mut uses, .. } = found;
+    uses.extend(&superblock.log);
     let tag = history.tag;
-    Ok(Mounted { superblock, ages, verifier, index, doubt, tag, fresh, list_full, report })
+    Ok(Mounted { superblock, ages, verifier, index, doubt, uses, tag, fresh, report })
 }
 
 fn nothing_valid(copies: &Copies) -> OpenError {
@@ -214,16 +242,23 @@ fn nothing_valid(copies: &Copies) -> OpenError {
     newest.unwrap_or(if blank { OpenError::Blank } else { OpenError::NoSuperblock })
 }
 
-/// R4: writes the copies of accepted groups that do not verify, then flushes.
-async fn repair(disk: &Disk, verifier: &Verifier, history: &History) -> Result<usize, OpenError> {
+/// R4: writes the copies of accepted groups and of the checkpoint that do not verify, then flushes.
+async fn repair(disk: &Disk, verifier: &Verifier, found: &Found) -> Result<usize, OpenError> {
     let mut repaired = 0;
-    for accepted in &history.accepted {
-        let Some(zone) = accepted.repair else {
-            continue;
-        };
+    let geometry = &verifier.geometry;
+    for accepted in &found.history.accepted {
+        let Some(zone) = accepted.repair else { continue };
         let bytes = read(disk, verifier, accepted).await.map_err(OpenError::Replay)?;
         let header = accepted.header;
-        let offset = verifier.geometry.block_offset(zone, header.segment, header.block);
+        let offset = geometry.block_offset(zone, header.segment, header.block);
+        disk.write(offset, bytes).await.map_err(OpenError::Write)?;
+        repaired += 1;
+    }
+    for (header, good, bad) in &found.repairs {
+        let found = checkpoint::group_at(disk, verifier, *good, header.segment, header.block);
+        let unstable = OpenError::Replay(ReplayError::Unstable { first: header.first });
+        let (_, bytes) = found.await.filter(|(again, _)| again == header).ok_or(unstable)?;
+        let offset = geometry.block_offset(*bad, header.segment, header.block);
         disk.write(offset, bytes).await.map_err(OpenError::Write)?;
         repaired += 1;
     }
@@ -233,10 +268,12 @@ async fn repair(disk: &Disk, verifier: &Verifier, history: &History) -> Result<u
     Ok(repaired)
 }
 
-/// Turns the superblock that was found into the one of this mount.
+/// Turns the superblock that was found into the one of this mount, and yields its fresh use.
 ///
-/// Yields the fresh use, if there is room for one, and whether it was the list that had none.
-fn next_superblock(found: &mut Found, random: &mut Random) -> (Option<usize>, bool) {
+/// There is none where the list is full or no segment may be taken: then the mount only closes what was open,
+/// and owes a checkpoint, which the running store writes before it takes a commit. Until all four
+/// copies say so, nothing but repairs is written to the zones.
+fn next_superblock(found: &mut Found, room: &Room, random: &mut Random) -> Option<usize> {
     let Found { superblock, history, .. } = found;
     superblock.sequence += 1;
     superblock.mount += 1;
@@ -251,23 +288,22 @@ fn next_superblock(found: &mut Found, random: &mut Random) -> (Option<usize>, bo
     superblock.log = kept.collect();
     let mut open =
         |(segment, start)| Use { segment, start, end: None, epoch: Epoch(random.bytes16()) };
-    if !superblock.has_room(1) {
-        return (None, true);
-    }
+    let kept_free =
+        room.checkpoint_segments(&superblock.geometry, superblock.log.len()) as usize + 1;
     let place = place.or_else(|| {
-        let free = (listable(superblock) > 0).then(|| free_segments(superblock).next());
-        free.flatten().map(|segment| (segment, BlockIndex(0)))
+        let mut free = free_segments(superblock, room);
+        let segment = free.next()?;
+        (free.count() > kept_free).then_some((segment, BlockIndex(0)))
     });
-    let Some(place) = place else {
-        return (None, false);
-    };
+    let place = place.filter(|_| superblock.has_room(1))?;
     superblock.log.push(open(place));
     let fresh = superblock.log.len() - 1;
-    let free = free_segments(superblock).next();
-    if let Some(segment) = free.filter(|_| listable(superblock) > 0) {
+    let mut free = free_segments(superblock, room);
+    let reserved = free.next().filter(|_| free.count() > kept_free);
+    if let Some(segment) = reserved.filter(|_| superblock.has_room(1)) {
         superblock.log.push(open((segment, BlockIndex(0))));
     }
-    (Some(fresh), false)
+    Some(fresh)
 }
 
 /// Yields the place behind the last accepted group, if the log may go on there.
@@ -282,27 +318,53 @@ fn tail(superblock: &Superblock, history: &History) -> Option<(SegmentIndex, Blo
     (room && !lost_after).then_some((header.segment, BlockIndex(end)))
 }
 
+/// What an update needs of its caller: a device, and the way flushes are issued, one at a time.
+pub(crate) trait Flusher {
+    /// The queue of the device.
+    fn disk(&self) -> &Disk;
+    /// The rules that are switched off.
+    fn plants(&self) -> Plants;
+    /// Flushes once no other flush is out.
+    async fn flush(&self) -> Result<(), DeviceError>;
+}
+
+/// A mount, which is alone with its device.
+struct Mounting<'a>(&'a Disk, Plants);
+
+impl Flusher for Mounting<'_> {
+    fn disk(&self) -> &Disk {
+        self.0
+    }
+
+    fn plants(&self) -> Plants {
+        self.1
+    }
+
+    async fn flush(&self) -> Result<(), DeviceError> {
+        self.0.flush().await.map(drop)
+    }
+}
+
 /// Writes `superblock` into the two oldest copies, flushes, into the other two, flushes (R5 and R6).
 ///
 /// Durability: when this returns, and not before, anything may rely on it.
 pub(crate) async fn update(
-    disk: &disk::Disk,
+    by: &impl Flusher,
     superblock: &Superblock,
     ages: &mut [u64; SUPERBLOCK_COPIES],
-    plants: Plants,
 ) -> Result<(), DeviceError> {
     let bytes = superblock.encode();
-    let order = if plants.superblock_order() { [0, 1, 2, 3] } else { update_order(ages) };
+    let order = if by.plants().superblock_order() { [0, 1, 2, 3] } else { update_order(ages) };
     for pair in order.chunks(2) {
         let write = |&copy: &usize| {
             let offset = superblock_offset(copy, superblock.geometry.volume_bytes());
-            disk.write(offset, Buffer::copy_of(&bytes))
+            by.disk().write(offset, Buffer::copy_of(&bytes))
         };
         let writes: Vec<_> = pair.iter().map(write).collect();
         for write in writes {
             write.await?;
         }
-        disk.flush().await?;
+        by.flush().await?;
         for &copy in pair {
             if let Some(age) = ages.get_mut(copy) {
                 *age = superblock.sequence;

@@ -29,6 +29,8 @@ pub struct Record<'a> {
     pub key: &'a [u8],
     /// The value; empty in a delete.
     pub value: &'a [u8],
+    /// In a move: the value was in doubt when it was moved, and still is.
+    pub in_doubt: bool,
 }
 
 /// Why bytes are not the record that was looked for.
@@ -69,6 +71,7 @@ impl<'a> Record<'a> {
             Kind::Move => 3,
         };
         put(bytes, at::KIND, &[kind]);
+        put(bytes, at::FLAGS, &[u8::from(self.in_doubt)]);
         put(bytes, at::KEY_BYTES, &key_bytes.to_le_bytes());
         put(bytes, at::VALUE_BYTES, &value_bytes.to_le_bytes());
         put(bytes, at::LSN, &self.lsn.0.to_le_bytes());
@@ -101,7 +104,9 @@ impl<'a> Record<'a> {
             3 => Kind::Move,
             _ => return Err(RecordError::Unknown),
         };
-        if !field::is_zero(fixed, at::FLAGS) || !field::is_zero(fixed, at::RESERVED) {
+        let flags = u8_at(fixed, at::FLAGS);
+        let known = flags == 0 || (flags == 1 && kind == Kind::Move);
+        if !known || !field::is_zero(fixed, at::RESERVED) {
             return Err(RecordError::Unknown);
         }
         let (key, value) = bytes
@@ -109,7 +114,8 @@ impl<'a> Record<'a> {
             .and_then(|body| body.split_at_checked(key_bytes))
             .ok_or(RecordError::Length)?;
         let lsn = Lsn(u64_at(fixed, at::LSN));
-        Ok(Self { kind, lsn, birth: Birth(u64_at(fixed, at::BIRTH)), key, value })
+        let birth = Birth(u64_at(fixed, at::BIRTH));
+        Ok(Self { kind, lsn, birth, key, value, in_doubt: flags == 1 })
     }
 }
 
@@ -131,8 +137,14 @@ mod tests {
     const PLACE: Place = Place { segment: SegmentIndex(2), offset: 640 };
 
     fn sample() -> ([u8; 64], Record<'static>) {
-        let record =
-            Record { kind: Kind::Put, lsn: Lsn(9), birth: Birth(9), key: b"/k", value: b"value" };
+        let record = Record {
+            kind: Kind::Put,
+            lsn: Lsn(9),
+            birth: Birth(9),
+            key: b"/k",
+            value: b"value",
+            in_doubt: false,
+        };
         let mut bytes = [0; 64];
         record.encode(EPOCH, PLACE, &mut bytes);
         (bytes, record)

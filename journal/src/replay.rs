@@ -52,13 +52,14 @@ impl core::fmt::Display for ReplayError {
     }
 }
 
-/// Builds the index of `history`.
+/// Applies `history` to what the checkpoint holds.
 pub(crate) async fn replay(
     disk: &Disk,
     verifier: &Verifier,
     history: &History,
+    checkpoint: (Index, Doubt),
 ) -> Result<(Index, Doubt), ReplayError> {
-    let mut state = (Index::default(), Doubt::default());
+    let mut state = checkpoint;
     let mut lost = history.lost.iter().peekable();
     for accepted in &history.accepted {
         while lost.next_if(|lost| lost.last < accepted.header.first).is_some() {
@@ -147,7 +148,8 @@ fn apply_record(record: &Record<'_>, place: Place, index: &mut Index, doubt: &mu
         // FORMAT.md section 5: a move never undoes a later put or delete.
         Kind::Move => {
             if index.get(record.key).is_some_and(|current| current.birth == record.birth) {
-                index.insert(record.key, entry);
+                // Who moved it knew whether it was current.
+                index.insert(record.key, Entry { suspect: record.in_doubt, ..entry });
             }
         }
     }

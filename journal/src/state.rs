@@ -5,15 +5,16 @@ use crate::batch::{
 };
 use crate::cache::ValueCache;
 use crate::geometry::KEY_BYTES_MAX;
-use crate::group::{Verifier, group_blocks};
+use crate::group::{Header, Verifier};
 use crate::index::{Entry, Index};
 use crate::layout::group;
 use crate::overlay::{Overlay, Pending};
 use crate::record::record_bytes;
 use crate::replay::Doubt;
-use crate::space::Space;
+use crate::room::Room;
+use crate::tag::Tag;
 use crate::ticket::{Settled, Ticket};
-use crate::types::{Birth, Lsn, Mode, Place, ReadOnlyReason, Use};
+use crate::types::{Birth, BlockIndex, Epoch, Lsn, Mode, Place, ReadOnlyReason, Use};
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -34,8 +35,25 @@ pub(crate) struct Queued {
 pub(crate) struct Change {
     pub(crate) key: Rc<[u8]>,
     pub(crate) value: Option<Rc<[u8]>>,
-    pub(crate) lsn: Lsn,
     pub(crate) birth: Birth,
+}
+
+/// A live value on its way out of a segment that is being cleaned.
+pub(crate) struct Move {
+    pub(crate) key: Rc<[u8]>,
+    pub(crate) value: Rc<[u8]>,
+    pub(crate) birth: Birth,
+    pub(crate) suspect: bool,
+}
+
+/// The place in the log behind everything that is durable.
+#[derive(Clone, Copy)]
+pub(crate) struct Durable {
+    pub(crate) lsn: Lsn,
+    pub(crate) tag: Tag,
+    /// The use it lies in; `None` where the mount has none.
+    pub(crate) epoch: Option<Epoch>,
+    pub(crate) block: BlockIndex,
 }
 
 /// Everything that calls see; the writer's own state is in `writer.rs`.
@@ -52,10 +70,16 @@ pub(crate) struct State {
     pub(crate) buffered_since: Option<u64>,
     /// The newest batch that was accepted.
     pub(crate) newest: Option<Ticket>,
-    pub(crate) next: Lsn,
-    pub(crate) durable: Lsn,
+    /// Moves that wait to be written, and those on their way.
+    pub(crate) moves: VecDeque<Move>,
+    pub(crate) moves_unsettled: usize,
+    /// Buffered commits were acknowledged and found no room: the next sync tells.
+    pub(crate) buffered_lost: bool,
+    pub(crate) next_birth: Birth,
+    pub(crate) durable: Durable,
     pub(crate) mount: u64,
-    pub(crate) space: Space,
+    pub(crate) room: Room,
+    /// The uses in which values lie or will lie, for their epochs.
     pub(crate) uses: Vec<Use>,
     pub(crate) cache: ValueCache,
     /// Reads that found a copy damaged.
@@ -104,7 +128,7 @@ impl State {
         if self.queue_bytes + bytes > QUEUE_BYTES_MAX {
             return Err(CommitError::Overloaded);
         }
-        if !self.space.take(group_blocks(&verifier.geometry, bytes), deletes_only) {
+        if !self.room.admits(&verifier.geometry, self.uses.len(), bytes, deletes_only) {
             return Err(CommitError::NoSpace);
         }
         // An answer that rests on a change that is not durable waits for it, even where it need not itself.
@@ -112,6 +136,7 @@ impl State {
         let (queued, applied) = self.enqueue(verifier, operations, origin, visible);
         let ticket = queued.ticket.clone();
         self.queue_bytes += queued.record_bytes;
+        self.room.unsettled += queued.record_bytes as u64;
         self.queue.push_back(queued);
         self.newest = Some(ticket.clone());
         if visible {
@@ -136,7 +161,7 @@ impl State {
         let mut changes = Vec::with_capacity(operations.len());
         let mut bytes = 0;
         for Operation { key, value, .. } in operations {
-            let birth = Birth::new(self.next, self.mount);
+            let birth = self.next_birth;
             applied.push(match (&value, self.current(&key)) {
                 (Some(_), _) => Applied::Put(verifier.keys.version(birth)),
                 (None, Current::Present(old)) => Applied::Deleted(Some(verifier.keys.version(old))),
@@ -147,8 +172,8 @@ impl State {
                 Pending { birth, value: value.clone(), origin, visible, ticket: ticket.clone() };
             self.overlay.push(key.clone(), pending);
             bytes += record_bytes(key.len(), value.as_ref().map_or(0, |value| value.len()));
-            changes.push(Change { key, value, lsn: self.next, birth });
-            self.next = self.next.next();
+            changes.push(Change { key, value, birth });
+            self.next_birth = birth.next();
         }
         (Queued { changes, ticket, record_bytes: bytes }, applied)
     }
@@ -236,24 +261,26 @@ impl State {
         self.doubt.absent && !self.doubt.deleted.contains(key)
     }
 
-    /// Applies changes that are durable, in order, and answers who waits for them.
+    /// Applies a batch that is durable and answers who waits for it.
     pub(crate) fn settle(&mut self, queued: Queued, places: &[Place]) {
+        self.room.unsettled -= queued.record_bytes as u64;
         for (change, place) in queued.changes.into_iter().zip(places) {
             self.overlay.remove(&change.key, change.birth);
-            self.durable = change.lsn;
             match change.value {
                 Some(value) => {
                     let value_bytes = u32::try_from(value.len()).unwrap_or(u32::MAX);
                     let (place, birth) = (*place, change.birth);
                     let entry = Entry { place, value_bytes, suspect: false, birth };
-                    self.index.insert(&change.key, entry);
+                    self.give(&change.key, entry);
                     if self.doubt.absent {
                         self.doubt.deleted.remove(&change.key);
                     }
                     self.cache.insert(place, value);
                 }
                 None => {
-                    self.index.remove(&change.key);
+                    if let Some(old) = self.index.remove(&change.key) {
+                        self.room.remove(&change.key, &old);
+                    }
                     if self.doubt.absent {
                         self.doubt.deleted.insert(change.key);
                     }
@@ -263,6 +290,52 @@ impl State {
         queued.ticket.settle(Settled::Durable);
     }
 
+    /// Points a key at the place that its value was moved to, unless it was written again meanwhile.
+    pub(crate) fn settle_move(&mut self, moved: Move, place: Place) {
+        self.moves_unsettled -= 1;
+        let current = self.index.get(&moved.key).filter(|entry| entry.birth == moved.birth);
+        if let Some(entry) = current {
+            self.give(&moved.key, Entry { place, ..entry });
+            self.cache.insert(place, moved.value);
+        }
+    }
+
+    /// Everything up to the end of the group with this header is durable.
+    pub(crate) fn durable_up_to(&mut self, header: &Header, blocks: u32) {
+        self.durable = Durable {
+            lsn: header.last,
+            tag: header.tag,
+            epoch: Some(header.epoch),
+            block: BlockIndex(header.block.0 + blocks),
+        };
+    }
+
+    fn give(&mut self, key: &[u8], entry: Entry) {
+        if let Some(old) = self.index.insert(key, entry) {
+            self.room.remove(key, &old);
+        }
+        self.room.add(key, &entry);
+    }
+
+    /// Refuses everything that is queued: there is no room, and maintenance can make none.
+    ///
+    /// Admission counts so that this does not happen; damaged segments that cannot be cleaned may lead here.
+    pub(crate) fn reject_queue(&mut self) {
+        for queued in core::mem::take(&mut self.queue) {
+            self.room.unsettled -= queued.record_bytes as u64;
+            for change in &queued.changes {
+                let visible = self.overlay.newest(&change.key).is_some_and(|newest| newest.visible);
+                self.buffered_lost |= visible;
+                self.overlay.remove(&change.key, change.birth);
+            }
+            queued.ticket.settle(Settled::NoSpace);
+        }
+        self.queue_bytes = 0;
+        self.urgent = false;
+        self.buffered_since = None;
+        self.newest = None;
+    }
+
     /// Stops all writing for the life of this mount (a failed flush is never retried).
     ///
     /// What was on its way is indeterminate, what was queued never happened, and neither is seen again.
@@ -270,6 +343,8 @@ impl State {
         self.mode = Mode::ReadOnly(reason);
         self.overlay.clear();
         self.queue_bytes = 0;
+        self.room.unsettled = 0;
+        self.moves.clear();
         self.buffered_since = None;
         self.newest = None;
         for queued in on_the_way {

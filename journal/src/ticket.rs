@@ -14,8 +14,10 @@ pub(crate) enum Settled {
     Durable,
     /// It was on its way when the device failed: it may or may not survive.
     Indeterminate,
-    /// It never reached the device.
+    /// It never reached the device, which had failed.
     NotApplied,
+    /// It never reached the device, which had no room.
+    NoSpace,
 }
 
 #[derive(Default)]

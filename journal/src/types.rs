@@ -68,7 +68,16 @@ impl Birth {
     /// First mount number that a volume may not reach.
     pub const MOUNT_END: u64 = 1 << 31;
 
-    /// Yields the birth of what `lsn` writes in mount number `mount`.
+    /// Yields the birth after this one.
+    ///
+    /// # Panics
+    /// When the counter would pass 2^64: mounts are refused long before.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.checked_add(1).expect("a birth never reaches 2^64"))
+    }
+
+    /// Yields the first birth of mount number `mount`, whose log goes on at `lsn`: what `lsn` writes in mount number `mount`.
     ///
     /// # Panics
     /// When the counter would pass 2^64: mounts are refused long before.
@@ -131,8 +140,6 @@ pub enum ReadOnlyReason {
     WriteFailed,
     /// A flush failed; it is never retried (DESIGN.md section 5).
     FlushFailed,
-    /// The superblock's list of uses has no room for this mount's own.
-    ListFull,
     /// The caller asked for it.
     Requested,
 }
@@ -142,7 +149,6 @@ impl fmt::Display for ReadOnlyReason {
         f.write_str(match self {
             Self::WriteFailed => "a write to the device failed; open the store again",
             Self::FlushFailed => "a flush of the device failed; open the store again",
-            Self::ListFull => "the volume's list of segment uses is full",
             Self::Requested => "opened read-only",
         })
     }

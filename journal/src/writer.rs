@@ -1,209 +1,191 @@
-//! The write path: from queued batches to groups, both copies, one flush, and the answers.
+//! The write path: from queued batches and moves to groups, both copies, one flush, and the answers.
 
 use crate::disk::Transfer;
 use crate::geometry::SUPERBLOCK_COPIES;
-use crate::group::{Builder, group_blocks};
+use crate::group::{Builder, Header, group_blocks};
 use crate::journal::Inner;
-use crate::mount::update;
-use crate::record::Kind;
-use crate::space::{Space, free_segments, listable};
-use crate::state::{BUFFERED_BYTES_MAX, Queued};
+use crate::record::{Kind, record_bytes};
+use crate::state::{BUFFERED_BYTES_MAX, Move, Queued};
 use crate::superblock::Superblock;
 use crate::tag::{Random, Tag};
-use crate::types::{BlockIndex, Epoch, Mode, Place, ReadOnlyReason, Use};
+use crate::types::{BlockIndex, Epoch, Lsn, Mode, Place, ReadOnlyReason, Use, Zone};
 use alloc::vec::Vec;
-use blockdev::{Buffer, DeviceError};
-use core::future::poll_fn;
+use blockdev::Buffer;
+use core::future::{Future, poll_fn};
+use core::pin::pin;
 use core::task::Poll;
 
-/// Most bytes of groups under one flush: beyond it a commit would wait long for its neighbours.
-const FLUSH_BYTES_MAX: usize = 2 << 20;
-
-/// What only the write path knows.
-pub(crate) struct Writer {
+/// What the write path and maintenance share: the volume's frame and the log's tail.
+pub(crate) struct Volume {
     pub(crate) superblock: Superblock,
     pub(crate) ages: [u64; SUPERBLOCK_COPIES],
     pub(crate) random: Random,
-    /// The use at hand, as an index into the log; `None` where the volume has no room for one.
-    pub(crate) in_use: Option<usize>,
+    pub(crate) tail: Tail,
+    /// Segments that a checkpoint is being written to.
+    pub(crate) busy: Vec<crate::types::SegmentIndex>,
+    /// Segments that could not be cleaned: a value in them cannot be read.
+    pub(crate) stuck: Vec<crate::types::SegmentIndex>,
+    /// Bytes of one copy of the checkpoint.
+    pub(crate) checkpoint_bytes: u64,
+}
+
+/// Where the next group goes.
+pub(crate) struct Tail {
+    /// The use at hand; `None` where there is none, or where it was full and is listed no more.
+    pub(crate) epoch: Option<Epoch>,
     pub(crate) block: u32,
     pub(crate) tag: Tag,
+    pub(crate) next: Lsn,
 }
 
 /// A group whose copies are being written.
 struct Written {
+    header: Header,
+    blocks: u32,
     batches: Vec<(Queued, Vec<Place>)>,
+    moves: Vec<(Move, Place)>,
     transfers: Vec<Transfer>,
 }
 
 /// What stopped the write path.
-enum Stop {
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stop {
     Write,
     Flush,
 }
 
-impl Writer {
-    /// Writes what is queued, cycle by cycle, until the device fails.
-    pub(crate) async fn run(mut self, inner: &Inner) {
-        loop {
-            poll_fn(|_| if inner.has_work() { Poll::Ready(()) } else { Poll::Pending }).await;
-            let mut written = Vec::new();
-            let done = self.cycle(inner, &mut written).await;
-            let done = match done {
-                Ok(()) => self.reserve_ahead(inner).await,
-                Err(stop) => Err(stop),
-            };
-            if let Err(stop) = done {
-                let reason = match stop {
-                    Stop::Write => ReadOnlyReason::WriteFailed,
-                    Stop::Flush => ReadOnlyReason::FlushFailed,
-                };
-                let on_the_way = written.into_iter().flat_map(|group| group.batches);
-                let on_the_way = on_the_way.map(|(queued, _)| queued).collect();
-                inner.state.borrow_mut().poison(reason, on_the_way);
-                return;
+/// Who asks for room in the log.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asker {
+    Client,
+    Cleaning,
+}
+
+/// Writes what is queued, cycle by cycle, and maintains the volume, until the device fails.
+pub(crate) async fn run(inner: &Inner) {
+    let mut written = Vec::new();
+    let stop = {
+        let mut writing = pin!(write(inner, &mut written));
+        let mut maintaining = pin!(crate::maintain::maintain(inner));
+        poll_fn(|context| {
+            if let Poll::Ready(stop) = writing.as_mut().poll(context) {
+                return Poll::Ready(stop);
             }
+            maintaining.as_mut().poll(context)
+        })
+        .await
+    };
+    let reason = match stop {
+        Stop::Write => ReadOnlyReason::WriteFailed,
+        Stop::Flush => ReadOnlyReason::FlushFailed,
+    };
+    let on_the_way = written.into_iter().flat_map(|group: Written| group.batches);
+    let on_the_way = on_the_way.map(|(queued, _)| queued).collect();
+    inner.state.borrow_mut().poison(reason, on_the_way);
+}
+
+async fn write(inner: &Inner, written: &mut Vec<Written>) -> Stop {
+    loop {
+        poll_fn(|_| if inner.has_work() { Poll::Ready(()) } else { Poll::Pending }).await;
+        if let Err(stop) = cycle(inner, written).await {
+            return stop;
         }
     }
+}
 
-    /// One round: groups out, one flush, answers.
-    async fn cycle(&mut self, inner: &Inner, written: &mut Vec<Written>) -> Result<(), Stop> {
-        let mut bytes = 0;
-        while bytes < inner.options.flush_bytes_max {
-            let Some(taken) = self.next_group(inner, written).await? else {
-                break;
-            };
-            bytes += taken;
-        }
-        wait_for_writes(written).await?;
-        if inner.options.plants.ack_before_flush() {
-            self.settle(inner, written);
-        }
-        let flush = inner.disk.flush();
-        if inner.options.plants.late_writes() {
-            while self.next_group(inner, written).await?.is_some() {}
-        }
-        flush.await.map_err(|_| Stop::Flush)?;
-        self.settle(inner, written);
-        inner.state.borrow_mut().space = self.space();
-        self.admit_again(inner);
-        Ok(())
+/// One round: groups out, one flush, answers.
+async fn cycle(inner: &Inner, written: &mut Vec<Written>) -> Result<(), Stop> {
+    let mut bytes = 0;
+    while bytes < inner.options.flush_bytes_max {
+        let Some(taken) = next_group(inner, written) else { break };
+        bytes += taken;
     }
-
-    /// Counts what is still queued against the room again: groups may have taken less than was feared.
-    fn admit_again(&self, inner: &Inner) {
-        let mut state = inner.state.borrow_mut();
-        let geometry = &inner.verifier.geometry;
-        let mut space = state.space;
-        for queued in &state.queue {
-            let taken = space.take(group_blocks(geometry, queued.record_bytes), true);
-            assert!(taken, "what was admitted has room: sharing groups never takes more");
+    if written.is_empty() {
+        wait_for_room(inner).await;
+        return Ok(());
+    }
+    for group in written.iter_mut() {
+        for transfer in core::mem::take(&mut group.transfers) {
+            transfer.await.map_err(|_| Stop::Write)?;
         }
-        state.space = space;
     }
+    if inner.options.plants.ack_before_flush() {
+        settle(inner, written);
+    }
+    let late = || {
+        while inner.options.plants.late_writes() && next_group(inner, written).is_some() {}
+    };
+    inner.flush(late).await.map_err(|_| Stop::Flush)?;
+    settle(inner, written);
+    Ok(())
+}
 
-    /// Builds the next group from the queue's front and starts both writes; yields its bytes.
-    async fn next_group(
-        &mut self,
-        inner: &Inner,
-        written: &mut Vec<Written>,
-    ) -> Result<Option<usize>, Stop> {
-        let geometry = inner.verifier.geometry;
-        let Some(first_bytes) = inner.state.borrow().queue.front().map(|q| q.record_bytes) else {
-            return Ok(None);
-        };
-        if self.block + group_blocks(&geometry, first_bytes) > geometry.segment_blocks() {
-            self.move_on(inner).await?;
+/// Waits until the front of the queue has room, or refuses the queue where no maintenance can make any.
+async fn wait_for_room(inner: &Inner) {
+    let room = poll_fn(|_| {
+        if inner.front_has_room() {
+            Poll::Ready(true)
+        } else if inner.nothing_to_maintain() {
+            Poll::Ready(false)
+        } else {
+            Poll::Pending
         }
-        let in_use = self.in_use.expect("admission found room");
-        let use_ = *self.superblock.log.get(in_use).expect("the use at hand is listed");
-        let room = geometry.segment_blocks() - self.block;
-        let batches = take_batches(inner, room);
-        let bytes: usize = batches.iter().map(|queued| queued.record_bytes).sum();
-        let blocks = group_blocks(&geometry, bytes);
-        let first = batches.first().and_then(|queued| queued.changes.first());
-        let first = first.expect("a queued batch has a change").lsn;
-        let block = BlockIndex(self.block);
-        let mut builder = Builder::new(&geometry, use_.epoch, use_.segment, block, blocks, first);
-        let batches = append(&mut builder, batches);
-        let durable = inner.state.borrow().durable;
-        let (header, buffer) = builder.finish(&inner.verifier, self.tag, durable);
-        self.tag = header.tag;
-        self.block += blocks;
-        let group_bytes = buffer.len();
-        let mut buffer = Some(buffer);
-        let transfers = geometry.zones().map(|zone| {
-            let last = usize::from(geometry.copies()) == 1 || zone == crate::types::Zone::B;
-            let copy = match buffer.as_deref() {
-                Some(bytes) if !last => Buffer::copy_of(bytes),
-                _ => buffer.take().unwrap_or_default(),
-            };
-            inner.disk.write(geometry.block_offset(zone, use_.segment, block), copy)
-        });
-        let transfers = transfers.collect();
-        written.push(Written { batches, transfers });
-        Ok(Some(group_bytes))
+    });
+    if !room.await {
+        inner.state.borrow_mut().reject_queue();
     }
+}
 
-    /// Goes on in the reserved use, which a returned second flush has listed.
-    async fn move_on(&mut self, inner: &Inner) -> Result<(), Stop> {
-        let next = self.in_use.map_or(0, |in_use| in_use + 1);
-        if self.superblock.log.len() <= next {
-            self.reserve(inner).await?;
-        }
-        assert!(
-            next < self.superblock.log.len(),
-            "admission counted the segments that may be listed"
-        );
-        self.in_use = Some(next);
-        self.block = self.superblock.log.get(next).map_or(0, |use_| use_.start.0);
-        Ok(())
-    }
+/// Builds the next group, moves first, and starts both writes; yields its bytes.
+fn next_group(inner: &Inner, written: &mut Vec<Written>) -> Option<usize> {
+    let geometry = inner.verifier.geometry;
+    let cleaning = !inner.state.borrow().moves.is_empty();
+    let asker = if cleaning { Asker::Cleaning } else { Asker::Client };
+    let first_bytes = inner.front_bytes()?;
+    let use_ = inner.prepare(group_blocks(&geometry, first_bytes), asker)?;
+    let mut volume = inner.volume.borrow_mut();
+    let room = geometry.segment_blocks() - volume.tail.block;
+    let (moves, batches) = if cleaning {
+        (take_moves(inner, room), Vec::new())
+    } else {
+        (Vec::new(), take_batches(inner, room))
+    };
+    let bytes = batches.iter().map(|queued| queued.record_bytes).sum::<usize>()
+        + moves.iter().map(|moved| record_bytes(moved.key.len(), moved.value.len())).sum::<usize>();
+    let blocks = group_blocks(&geometry, bytes);
+    let block = BlockIndex(volume.tail.block);
+    let (segment, first) = (use_.segment, volume.tail.next);
+    let mut builder = Builder::new(&geometry, use_.epoch, segment, block, blocks, first);
+    let moves = moves.into_iter().map(|moved| {
+        let place = builder.append_move(&moved.key, &moved.value, moved.birth, moved.suspect);
+        (moved, place)
+    });
+    let moves = moves.collect();
+    let batches = append(&mut builder, batches);
+    let durable = inner.state.borrow().durable.lsn;
+    let (header, buffer) = builder.finish(&inner.verifier, volume.tail.tag, durable);
+    volume.tail.tag = header.tag;
+    volume.tail.block += blocks;
+    volume.tail.next = header.last.next();
+    let group_bytes = buffer.len();
+    let offset = |zone| geometry.block_offset(zone, segment, block);
+    let second = (geometry.copies() == 2).then(|| (Zone::B, buffer.clone()));
+    let copies: Vec<(Zone, Buffer)> = [(Zone::A, buffer)].into_iter().chain(second).collect();
+    let transfers =
+        copies.into_iter().map(|(zone, copy)| inner.disk.write(offset(zone), copy)).collect();
+    written.push(Written { header, blocks, batches, moves, transfers });
+    Some(group_bytes)
+}
 
-    /// Lists the next use before it is needed.
-    async fn reserve_ahead(&mut self, inner: &Inner) -> Result<(), Stop> {
-        let reserved = self.in_use.is_none_or(|in_use| in_use + 1 < self.superblock.log.len());
-        if reserved || listable(&self.superblock) == 0 {
-            return Ok(());
-        }
-        self.reserve(inner).await
-    }
-
-    async fn reserve(&mut self, inner: &Inner) -> Result<(), Stop> {
-        let Some(segment) = free_segments(&self.superblock).next() else {
-            return Ok(());
-        };
-        let mut next = self.superblock.clone();
-        next.sequence += 1;
-        next.durable = inner.state.borrow().durable;
-        let epoch = Epoch(self.random.bytes16());
-        next.log.push(Use { segment, start: BlockIndex(0), end: None, epoch });
-        let updated = update(&inner.disk, &next, &mut self.ages, inner.options.plants).await;
-        updated.map_err(|_: DeviceError| Stop::Write)?;
-        inner.state.borrow_mut().uses.clone_from(&next.log);
-        self.superblock = next;
-        Ok(())
-    }
-
-    fn settle(&self, inner: &Inner, written: &mut Vec<Written>) {
-        let mut state = inner.state.borrow_mut();
-        for (queued, places) in written.drain(..).flat_map(|group| group.batches) {
+fn settle(inner: &Inner, written: &mut Vec<Written>) {
+    let mut state = inner.state.borrow_mut();
+    for group in written.drain(..) {
+        state.durable_up_to(&group.header, group.blocks);
+        for (queued, places) in group.batches {
             state.settle(queued, &places);
         }
-    }
-
-    /// Yields the room ahead of the writer.
-    pub(crate) fn space(&self) -> Space {
-        let geometry = &self.superblock.geometry;
-        let Some(in_use) = self.in_use else {
-            return Space { segment_blocks: geometry.segment_blocks(), ..Space::default() };
-        };
-        let listed = self.superblock.log.len() - in_use - 1;
-        let listed = u32::try_from(listed).unwrap_or(u32::MAX);
-        Space {
-            blocks_here: geometry.segment_blocks() - self.block,
-            segments_ahead: listed + listable(&self.superblock),
-            segment_blocks: geometry.segment_blocks(),
+        for (moved, place) in group.moves {
+            state.settle_move(moved, place);
         }
     }
 }
@@ -212,11 +194,58 @@ impl Inner {
     /// Tells whether a cycle should begin: somebody waits, or buffered data has waited long enough.
     fn has_work(&self) -> bool {
         let state = self.state.borrow();
-        if state.queue.is_empty() || matches!(state.mode, Mode::ReadOnly(_)) {
+        if matches!(state.mode, Mode::ReadOnly(_)) {
             return false;
         }
+        if !state.moves.is_empty() {
+            return true;
+        }
         let due = self.buffered_due(&state).is_some_and(|due| self.clock.now() >= due);
-        state.urgent || due || state.queue_bytes >= BUFFERED_BYTES_MAX
+        let waits = state.urgent || due || state.queue_bytes >= BUFFERED_BYTES_MAX;
+        !state.queue.is_empty() && waits
+    }
+
+    /// Yields the record bytes of what would be written next.
+    fn front_bytes(&self) -> Option<usize> {
+        let state = self.state.borrow();
+        let moved = state.moves.front();
+        let moved = moved.map(|moved| record_bytes(moved.key.len(), moved.value.len()));
+        moved.or_else(|| state.queue.front().map(|queued| queued.record_bytes))
+    }
+
+    /// Tells whether what would be written next has room, or is not there any more.
+    fn front_has_room(&self) -> bool {
+        let cleaning = !self.state.borrow().moves.is_empty();
+        let asker = if cleaning { Asker::Cleaning } else { Asker::Client };
+        self.front_bytes().is_none_or(|bytes| {
+            self.prepare(group_blocks(&self.verifier.geometry, bytes), asker).is_some()
+        })
+    }
+
+    /// Yields the use at the tail, with room for a group of `blocks`; goes on in the reserved one where needed.
+    ///
+    /// Clients leave the last free segments to cleaning, and do not pass the bound on replay.
+    fn prepare(&self, blocks: u32, asker: Asker) -> Option<Use> {
+        if asker == Asker::Client && self.replay_is_full(blocks) {
+            return None;
+        }
+        let enough = asker == Asker::Cleaning || self.free_count() > self.kept_free();
+        let volume = &mut *self.volume.borrow_mut();
+        let log = &volume.superblock.log;
+        let at = log.iter().position(|use_| Some(use_.epoch) == volume.tail.epoch);
+        if let Some(use_) = at.and_then(|at| log.get(at))
+            && volume.tail.block + blocks <= self.verifier.geometry.segment_blocks()
+        {
+            return Some(*use_);
+        }
+        let next = log.get(at.map_or(0, |at| at + 1)).filter(|next| next.end.is_none())?;
+        let fits = next.start.0 + blocks <= self.verifier.geometry.segment_blocks();
+        if !enough || !fits {
+            return None;
+        }
+        volume.tail.epoch = Some(next.epoch);
+        volume.tail.block = next.start.0;
+        Some(*next)
     }
 }
 
@@ -243,6 +272,24 @@ fn take_batches(inner: &Inner, room: u32) -> Vec<Queued> {
     batches
 }
 
+/// Takes moves off the front while they fit into one group of at most `room` blocks.
+fn take_moves(inner: &Inner, room: u32) -> Vec<Move> {
+    let geometry = &inner.verifier.geometry;
+    let mut state = inner.state.borrow_mut();
+    let (mut moves, mut bytes) = (Vec::new(), 0);
+    while let Some(moved) = state.moves.pop_front() {
+        let sum = bytes + record_bytes(moved.key.len(), moved.value.len());
+        let fits = group_blocks(geometry, sum) <= room && sum <= inner.options.group_bytes_max;
+        if !moves.is_empty() && !fits {
+            state.moves.push_front(moved);
+            break;
+        }
+        bytes = sum;
+        moves.push(moved);
+    }
+    moves
+}
+
 fn append(builder: &mut Builder, batches: Vec<Queued>) -> Vec<(Queued, Vec<Place>)> {
     let mut placed = Vec::with_capacity(batches.len());
     for queued in batches {
@@ -252,25 +299,10 @@ fn append(builder: &mut Builder, batches: Vec<Queued>) -> Vec<(Queued, Vec<Place
                 Some(value) => (Kind::Put, &**value),
                 None => (Kind::Delete, &[][..]),
             };
-            let (lsn, place) = builder.append(kind, change.birth, &change.key, value);
-            assert!(lsn == change.lsn, "records are written in the order of admission");
+            let (_, place) = builder.append(kind, change.birth, &change.key, value);
             places.push(place);
         }
         placed.push((queued, places));
     }
     placed
-}
-
-async fn wait_for_writes(written: &mut [Written]) -> Result<(), Stop> {
-    for group in written {
-        for transfer in core::mem::take(&mut group.transfers) {
-            transfer.await.map_err(|_| Stop::Write)?;
-        }
-    }
-    Ok(())
-}
-
-/// Bounds of the write path that a driver may narrow.
-pub(crate) const fn flush_bytes_max() -> usize {
-    FLUSH_BYTES_MAX
 }

@@ -1,0 +1,375 @@
+//! Maintenance: reserving the next use, checkpoints, cleaning. One task at a time, beside the write path.
+//!
+//! Everything here may be cut off at any write and costs nothing but the work: what is superseded goes
+//! only with a superblock update whose second flush returned (FORMAT.md sections 3, 8 and 9).
+
+use crate::checkpoint::{self, Snapshot};
+use crate::geometry::SLOT_BYTES;
+use crate::journal::Inner;
+use crate::layout::superblock::USES_MAX;
+use crate::mount::update;
+use crate::room::{free_segments, usable};
+use crate::state::{Durable, Move};
+use crate::types::{BlockIndex, Epoch, Mode, SegmentIndex, Use};
+use crate::writer::Stop;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use blockdev::DeviceError;
+use core::future::poll_fn;
+use core::task::Poll;
+
+/// Replay bound of a volume whose checkpoint is small, in bytes of log per copy.
+const REPLAY_BYTES_MIN: u64 = 4 << 20;
+/// Entries of the list kept for the mounts to come.
+const USES_KEPT: usize = 24;
+/// Keys looked at in one slice of cleaning.
+const SLICE_KEYS: usize = 512;
+/// Bytes of values on their way in one slice of cleaning.
+const SLICE_BYTES: usize = 64 << 10;
+
+/// What maintenance does next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Job {
+    /// List the next use.
+    Reserve,
+    /// Write a checkpoint and drop the log behind it.
+    Checkpoint,
+    /// Move the live values out of a segment.
+    Clean(SegmentIndex),
+}
+
+/// Maintains the volume until the device fails.
+pub(crate) async fn maintain(inner: &Inner) -> Stop {
+    loop {
+        let job = poll_fn(|_| match inner.next_job() {
+            Some(job) => Poll::Ready(job),
+            None => Poll::Pending,
+        })
+        .await;
+        let done = match job {
+            Job::Reserve => inner.reserve().await,
+            Job::Checkpoint => inner.checkpoint().await,
+            Job::Clean(victim) => {
+                inner.clean(victim).await;
+                Ok(())
+            }
+        };
+        if let Err(stop) = done {
+            return stop;
+        }
+    }
+}
+
+impl Inner {
+    /// Yields what to do next, if anything.
+    pub(crate) fn next_job(&self) -> Option<Job> {
+        let volume = self.volume.borrow();
+        let state = self.state.borrow();
+        if matches!(state.mode, Mode::ReadOnly(_)) {
+            return None;
+        }
+        let log = &volume.superblock.log;
+        let at = log.iter().position(|use_| Some(use_.epoch) == volume.tail.epoch);
+        let reserved = log.len() > at.map_or(0, |at| at + 1);
+        let listed = log.len() + volume.superblock.checkpoint.len();
+        drop(volume);
+        drop(state);
+        let (free, kept) = (self.free_count(), self.kept_free());
+        let wanted = if self.state.borrow().moves.is_empty() { kept + 1 } else { kept };
+        if !reserved && free > wanted && listed < USES_MAX {
+            return Some(Job::Reserve);
+        }
+        let can_checkpoint = self.log_is_shortened_by_checkpoint() && free >= kept;
+        let long = self.log_bytes() > self.replay_bytes() / 2 || listed + USES_KEPT > USES_MAX;
+        let pressed = free + u32::from(reserved) < kept + 3;
+        if can_checkpoint && (long || pressed) {
+            return Some(Job::Checkpoint);
+        }
+        if pressed { self.victim().map(Job::Clean) } else { None }
+    }
+
+    /// Tells whether waiting for maintenance is in vain.
+    pub(crate) fn nothing_to_maintain(&self) -> bool {
+        !self.maintaining.get() && self.next_job().is_none()
+    }
+
+    /// Yields the number of segments that nothing lies in.
+    pub(crate) fn free_count(&self) -> u32 {
+        let count = self.free().len();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    fn free(&self) -> Vec<SegmentIndex> {
+        let (volume, state) = (self.volume.borrow(), self.state.borrow());
+        let free = free_segments(&volume.superblock, &state.room);
+        free.filter(|segment| !volume.busy.contains(segment)).collect()
+    }
+
+    /// Yields how many segments stay free: for the next checkpoint, and one more.
+    pub(crate) fn kept_free(&self) -> u32 {
+        let state = self.state.borrow();
+        state.room.checkpoint_segments(&self.verifier.geometry, state.uses.len()) + 1
+    }
+
+    /// Yields the bytes of log that the next mount would replay, per copy.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        let volume = self.volume.borrow();
+        let geometry = &self.verifier.geometry;
+        let mut blocks = 0;
+        for use_ in &volume.superblock.log {
+            let at_tail = Some(use_.epoch) == volume.tail.epoch;
+            let end = if at_tail { volume.tail.block } else { geometry.segment_blocks() };
+            blocks += u64::from(end.saturating_sub(use_.start.0));
+            if at_tail {
+                break;
+            }
+        }
+        blocks * geometry.block_bytes() as u64
+    }
+
+    /// Yields the bound on replay that the superblock states.
+    pub(crate) fn replay_bytes(&self) -> u64 {
+        let stated = self.volume.borrow().superblock.replay_bytes;
+        if stated == 0 { u64::MAX } else { stated }
+    }
+
+    /// Tells whether a group of `blocks` would pass the bound on replay.
+    pub(crate) fn replay_is_full(&self, blocks: u32) -> bool {
+        let more = u64::from(blocks) * self.verifier.geometry.block_bytes() as u64;
+        self.log_bytes() + more > self.replay_bytes()
+    }
+
+    /// Tells whether a checkpoint would take a segment, or a use, off the log.
+    fn log_is_shortened_by_checkpoint(&self) -> bool {
+        let volume = self.volume.borrow();
+        let state = self.state.borrow();
+        let log = &volume.superblock.log;
+        let at = log.iter().position(|use_| use_.epoch == state.durable.epoch.unwrap_or_default());
+        match (at, state.durable.epoch) {
+            // No use at hand: whatever is listed is closed and goes.
+            (_, None) => state.durable.lsn > volume.superblock.base,
+            (Some(0), _) | (None, _) => {
+                let long = self.options.replay_bytes.unwrap_or(REPLAY_BYTES_MIN) / 4;
+                let first = log.first().map_or(0, |use_| use_.start.0);
+                let blocks = u64::from(state.durable.block.0.saturating_sub(first));
+                at.is_some() && blocks * self.verifier.geometry.block_bytes() as u64 > long
+            }
+            (Some(_), _) => true,
+        }
+    }
+
+    /// Yields the segment with the least live bytes that cleaning would gain from.
+    fn victim(&self) -> Option<SegmentIndex> {
+        let (volume, state) = (self.volume.borrow(), self.state.borrow());
+        let geometry = &self.verifier.geometry;
+        let superblock = &volume.superblock;
+        let listed = |segment: &SegmentIndex| {
+            let uses = superblock.log.iter().chain(&superblock.checkpoint);
+            uses.map(|use_| use_.segment).any(|of| of == *segment)
+        };
+        let candidates = (0..geometry.segment_count()).map(SegmentIndex);
+        let candidates = candidates.filter(|segment| {
+            let live = state.room.live_in(*segment);
+            live > 0
+                && live < usable(geometry)
+                && !listed(segment)
+                && !volume.stuck.contains(segment)
+        });
+        candidates.min_by_key(|segment| state.room.live_in(*segment))
+    }
+
+    /// Lists the next use in a free segment.
+    async fn reserve(&self) -> Result<(), Stop> {
+        let Some(segment) = self.free().first().copied() else { return Ok(()) };
+        let next = {
+            let mut volume = self.volume.borrow_mut();
+            let mut next = volume.superblock.clone();
+            next.sequence += 1;
+            next.durable = self.state.borrow().durable.lsn;
+            let epoch = Epoch(volume.random.bytes16());
+            next.log.push(Use { segment, start: BlockIndex(0), end: None, epoch });
+            next
+        };
+        self.adopt(next).await
+    }
+
+    /// Writes `next` into all copies of the superblock, then lets it be the one.
+    async fn adopt(&self, next: crate::superblock::Superblock) -> Result<(), Stop> {
+        let mut ages = self.volume.borrow().ages;
+        let updated = update(self, &next, &mut ages).await;
+        updated.map_err(|_: DeviceError| Stop::Write)?;
+        let mut volume = self.volume.borrow_mut();
+        let mut state = self.state.borrow_mut();
+        let known = |state: &crate::state::State, use_: &Use| {
+            state.uses.iter().any(|one| one.epoch == use_.epoch)
+        };
+        for use_ in &next.log {
+            if !known(&state, use_) {
+                // A segment that is listed anew held nothing that is live.
+                if use_.start == BlockIndex(0) {
+                    state.uses.retain(|one| one.segment != use_.segment);
+                }
+                state.uses.push(*use_);
+            }
+        }
+        volume.ages = ages;
+        volume.superblock = next;
+        Ok(())
+    }
+
+    /// K1 to K3 of FORMAT.md section 8.
+    async fn checkpoint(&self) -> Result<(), Stop> {
+        let (snapshot, durable) = self.snapshot();
+        let segments = self.free();
+        let needed = {
+            let state = self.state.borrow();
+            state.room.checkpoint_segments(&self.verifier.geometry, state.uses.len()) as usize
+        };
+        let segments: Vec<_> = segments.into_iter().take(needed).collect();
+        self.volume.borrow_mut().busy.clone_from(&segments);
+        self.maintaining.set(true);
+        let done = self.write_checkpoint(&snapshot, durable, &segments).await;
+        self.maintaining.set(false);
+        self.volume.borrow_mut().busy.clear();
+        done
+    }
+
+    fn snapshot(&self) -> (Snapshot, Durable) {
+        let state = self.state.borrow();
+        let live = |use_: &&Use| state.room.live_in(use_.segment) > 0;
+        let snapshot = Snapshot {
+            index: state.index.clone(),
+            doubt: state.doubt.clone(),
+            uses: state.uses.iter().filter(live).copied().collect(),
+            base: state.durable.lsn,
+        };
+        (snapshot, state.durable)
+    }
+
+    async fn write_checkpoint(
+        &self,
+        snapshot: &Snapshot,
+        durable: Durable,
+        segments: &[SegmentIndex],
+    ) -> Result<(), Stop> {
+        let seed = self.volume.borrow_mut().random.bytes32();
+        let mut random = crate::tag::Random::from_seed(seed);
+        let (disk, verifier) = (&self.disk, &self.verifier);
+        let written = checkpoint::write(disk, verifier, &mut random, segments, snapshot).await;
+        let written = match written {
+            Ok(written) => written,
+            // The figure was too small: what was written is forgotten, and the store goes on without.
+            Err(checkpoint::CheckpointError::NoSpace) => return Ok(()),
+            Err(_) => return Err(Stop::Write),
+        };
+        self.flush(|| ()).await.map_err(|_| Stop::Flush)?;
+        checkpoint::verify(disk, verifier, &written).await.map_err(|_| Stop::Write)?;
+        let next = {
+            let mut volume = self.volume.borrow_mut();
+            let mut next = volume.superblock.clone();
+            next.sequence += 1;
+            next.durable = self.state.borrow().durable.lsn;
+            next.base = durable.lsn;
+            next.base_tag = durable.tag;
+            next.replay_bytes = replay_bytes(self.options.replay_bytes, written.bytes);
+            next.checkpoint.clone_from(&written.uses);
+            next.log = log_behind(&next.log, durable, self.verifier.geometry.segment_blocks());
+            let epoch = Epoch(volume.random.bytes16());
+            let last = written.uses.last().expect("a checkpoint has a first group");
+            let room = written.end.0 < self.verifier.geometry.segment_blocks();
+            let at = next.log.iter().position(|use_| Some(use_.epoch) == volume.tail.epoch);
+            let reserved = next.log.len() > at.map_or(0, |at| at + 1);
+            if room && !reserved {
+                next.log.push(Use { segment: last.segment, start: written.end, end: None, epoch });
+            }
+            next
+        };
+        self.adopt(next).await?;
+        let mut volume = self.volume.borrow_mut();
+        let mut state = self.state.borrow_mut();
+        volume.checkpoint_bytes = written.bytes;
+        let superblock = &volume.superblock;
+        let kept: Vec<Use> = state
+            .uses
+            .iter()
+            .filter(|use_| {
+                let listed = superblock.log.iter().any(|one| one.segment == use_.segment);
+                listed || state.room.live_in(use_.segment) > 0
+            })
+            .copied()
+            .collect();
+        state.uses = kept;
+        Ok(())
+    }
+
+    /// Moves every live value out of `victim`, slice by slice. What cannot be read stays.
+    async fn clean(&self, victim: SegmentIndex) {
+        self.maintaining.set(true);
+        let mut next: Vec<u8> = Vec::new();
+        loop {
+            let (found, end) = self.live_in(victim, &mut next);
+            for (key, entry) in found {
+                let Some(value) = self.read(&key, &entry).await else {
+                    let mut volume = self.volume.borrow_mut();
+                    if !volume.stuck.contains(&victim) {
+                        volume.stuck.push(victim);
+                    }
+                    continue;
+                };
+                let mut state = self.state.borrow_mut();
+                let moved = Move { key, value, birth: entry.birth, suspect: entry.suspect };
+                state.moves.push_back(moved);
+                state.moves_unsettled += 1;
+            }
+            poll_fn(|_| match self.state.borrow().moves_unsettled {
+                0 => Poll::Ready(()),
+                _ => Poll::Pending,
+            })
+            .await;
+            if end {
+                break;
+            }
+        }
+        self.maintaining.set(false);
+    }
+
+    /// Yields some keys whose values lie in `victim`, from `next` on, and whether those were the last.
+    fn live_in(
+        &self,
+        victim: SegmentIndex,
+        next: &mut Vec<u8>,
+    ) -> (Vec<(Rc<[u8]>, crate::index::Entry)>, bool) {
+        let state = self.state.borrow();
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        for (looked, (key, entry)) in state.index.iter_from(next).enumerate() {
+            if looked == SLICE_KEYS || bytes >= SLICE_BYTES {
+                *next = key.to_vec();
+                return (found, false);
+            }
+            if entry.place.segment == victim {
+                bytes += entry.value_bytes as usize;
+                found.push((Rc::from(key), *entry));
+            }
+        }
+        (found, true)
+    }
+}
+
+/// Yields the log that a checkpoint up to `durable` leaves: from the place behind it on.
+fn log_behind(log: &[Use], durable: Durable, segment_blocks: u32) -> Vec<Use> {
+    let Some(at) = log.iter().position(|use_| Some(use_.epoch) == durable.epoch) else {
+        // The mount had no use to write to: all that is listed and closed is covered.
+        return log.iter().filter(|use_| use_.end.is_none()).copied().collect();
+    };
+    let behind = log.iter().skip(at).enumerate().filter_map(|(n, use_)| match n {
+        0 if durable.block.0 >= segment_blocks => None,
+        0 => Some(Use { start: durable.block, ..*use_ }),
+        _ => Some(*use_),
+    });
+    behind.collect()
+}
+
+/// Yields the bound on replay: the larger of 4 MiB and twice the checkpoint, unless a test sets another.
+pub(crate) fn replay_bytes(chosen: Option<u64>, checkpoint_bytes: u64) -> u64 {
+    chosen.unwrap_or(REPLAY_BYTES_MIN).max(2 * checkpoint_bytes).next_multiple_of(SLOT_BYTES)
+}
