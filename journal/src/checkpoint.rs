@@ -68,8 +68,6 @@ impl From<DeviceError> for CheckpointError {
 pub(crate) struct Written {
     /// Its uses, closed, in order.
     pub(crate) uses: Vec<Use>,
-    /// The block behind it, in the segment of the last use.
-    pub(crate) end: BlockIndex,
     /// Bytes that one copy takes.
     pub(crate) bytes: u64,
     headers: Vec<Header>,
@@ -93,7 +91,7 @@ pub(crate) fn segments_needed(
 }
 
 fn group_room(geometry: &VolumeGeometry) -> usize {
-    GROUP_BYTES_MAX.min(geometry.segment_bytes() / 2) - group::BYTES
+    GROUP_BYTES_MAX.min(geometry.records_bytes_max())
 }
 
 /// Writes `snapshot` into `segments`, both copies, and flushes nothing.
@@ -106,8 +104,8 @@ pub(crate) async fn write(
 ) -> Result<Written, CheckpointError> {
     let geometry = verifier.geometry;
     let mut segments = segments.iter();
-    let mut written =
-        Written { uses: Vec::new(), end: BlockIndex(0), bytes: 0, headers: Vec::new() };
+    let mut written = Written { uses: Vec::new(), bytes: 0, headers: Vec::new() };
+    let mut end = BlockIndex(0);
     let (mut next, mut tag, mut room) = (snapshot.base.next(), Tag::default(), 0);
     let mut items = Items::new(snapshot);
     loop {
@@ -120,12 +118,12 @@ pub(crate) async fn write(
             let segment = *segments.next().ok_or(CheckpointError::NoSpace)?;
             let epoch = Epoch(random.bytes16());
             written.uses.push(Use { segment, start: BlockIndex(0), end: None, epoch });
-            written.end = BlockIndex(0);
+            end = BlockIndex(0);
             room = geometry.segment_blocks();
         }
         let use_ = written.uses.last_mut().ok_or(CheckpointError::NoSpace)?;
         use_.end = Some(next);
-        let builder = Builder::new(&geometry, use_.epoch, use_.segment, written.end, count, next);
+        let builder = Builder::new(&geometry, use_.epoch, use_.segment, end, count, next);
         let (header, buffer) = builder.finish_checkpoint(verifier, &payload, tag, snapshot.base);
         let offset = |zone| geometry.block_offset(zone, header.segment, header.block);
         let writes: Vec<_> =
@@ -135,7 +133,7 @@ pub(crate) async fn write(
         }
         written.headers.push(header);
         written.bytes += buffer.len() as u64;
-        written.end = BlockIndex(written.end.0 + count);
+        end = BlockIndex(end.0 + count);
         room -= count;
         tag = header.tag;
         next = next.next();

@@ -1,13 +1,16 @@
 //! Where the superblock copies, zones and segments of a volume lie on its device.
 
+use crate::layout::{group, record};
 use crate::types::{BlockIndex, Place, SegmentIndex, Zone};
 
 /// Bytes of a slot: the unit in which a volume is laid out (FORMAT.md section 2).
 pub const SLOT_BYTES: u64 = 4096;
 /// Copies of the superblock.
 pub const SUPERBLOCK_COPIES: usize = 4;
-/// Fewest segments: one in use, one reserved, one free, and one to tell them apart from.
-pub(crate) const SEGMENTS_MIN: u32 = 4;
+/// Fewest segments: the head, the next, two checkpoints, one that stays free, and some to hold values.
+pub(crate) const SEGMENTS_MIN: u32 = 8;
+/// Fewest blocks of a segment: half of them take a header, a key and a little.
+const SEGMENT_BLOCKS_MIN: u64 = 4;
 /// Most segments: a bound on the reads that evidence takes (FORMAT.md section 7).
 pub(crate) const SEGMENTS_MAX: u32 = 1 << 16;
 /// Largest segment: it bounds a group, and so the memory that reading one takes.
@@ -94,8 +97,8 @@ impl VolumeGeometry {
         let segment = u64::from(segment_blocks) * u64::from(block_bytes);
         let fits = volume_bytes.is_multiple_of(SLOT_BYTES)
             && (SEGMENTS_MIN..=SEGMENTS_MAX).contains(&segment_count)
-            && (2..=u64::from(SEGMENT_BYTES_MAX)).contains(&segment)
-            && segment_blocks >= 2
+            && segment <= u64::from(SEGMENT_BYTES_MAX)
+            && u64::from(segment_blocks) >= SEGMENT_BLOCKS_MIN
             && segment * u64::from(segment_count) <= zone_room(volume_bytes, copies);
         if fits { Ok(geometry) } else { Err(GeometryError::Segments) }
     }
@@ -103,7 +106,7 @@ impl VolumeGeometry {
     /// Chooses segments for a new volume on a device of `device_bytes`.
     ///
     /// A segment is about a sixty-fourth of a zone, so that keeping one free costs little, and at
-    /// least 2 MiB where an eighth of the zone allows it, so that the largest batch fits.
+    /// least 1 MiB where a twelfth of the zone allows it, so that large values and batches fit.
     ///
     /// # Errors
     /// [`GeometryError`] when the device is too small or the block size does not suit it.
@@ -121,8 +124,8 @@ impl VolumeGeometry {
         }
         let volume_bytes = device_bytes / SLOT_BYTES * SLOT_BYTES;
         let zone = zone_room(volume_bytes, copies);
-        let least = 2 * u64::from(block_bytes);
-        let target = (zone / 64).max((2 << 20).min(zone / 8)).max(least);
+        let least = SEGMENT_BLOCKS_MIN * u64::from(block_bytes);
+        let target = (zone / 64).max((1 << 20).min(zone / 12)).max(least);
         let segment = (1 << target.ilog2()).min(u64::from(SEGMENT_BYTES_MAX));
         let count = (zone / segment).min(u64::from(SEGMENTS_MAX));
         let blocks = u32::try_from(segment / u64::from(block_bytes)).unwrap_or(u32::MAX);
@@ -170,9 +173,20 @@ impl VolumeGeometry {
         [Zone::A, Zone::B].into_iter().take(usize::from(self.copies))
     }
 
+    /// Most blocks of a group: half a segment, so that every use that is listed ahead takes any group.
+    pub fn group_blocks_max(&self) -> u32 {
+        self.segment_blocks / 2
+    }
+
+    /// Most bytes of records in one group.
+    pub fn records_bytes_max(&self) -> usize {
+        self.group_blocks_max() as usize * self.block_bytes() - group::BYTES
+    }
+
     /// Longest value that this volume takes.
     pub fn value_bytes_max(&self) -> usize {
-        VALUE_BYTES_MAX.min(self.segment_bytes() / 2)
+        let overhead = (record::BYTES + KEY_BYTES_MAX).next_multiple_of(record::ALIGNMENT);
+        VALUE_BYTES_MAX.min(self.records_bytes_max().saturating_sub(overhead))
     }
 
     /// Blocks that `bytes` take.
@@ -250,7 +264,7 @@ mod tests {
     #[test]
     fn small_volumes_are_possible_and_too_small_ones_say_so() {
         let g = VolumeGeometry::choose(65_536, 512, 512, 2).unwrap();
-        assert!(g.segment_count() >= 4);
+        assert!(g.segment_count() >= SEGMENTS_MIN);
         let error = VolumeGeometry::choose(20_000, 512, 4096, 2).unwrap_err();
         let GeometryError::TooSmall { least_bytes, .. } = error else { panic!("{error:?}") };
         assert!(VolumeGeometry::choose(least_bytes, 512, 4096, 2).is_ok());

@@ -2,6 +2,7 @@
 
 use crate::batch::{Batch, CommitError, Origin, Outcome};
 use crate::cache::ValueCache;
+use crate::check::CheckReport;
 use crate::disk::Disk;
 use crate::geometry::VolumeGeometry;
 use crate::group::Verifier;
@@ -149,6 +150,14 @@ pub struct Stats {
     pub queued_bytes: usize,
     /// Reads that found one copy damaged and were answered from the other.
     pub damaged_reads: u64,
+    /// Checkpoints written by this mount.
+    pub checkpoints: u64,
+    /// Segments cleaned by this mount.
+    pub cleaned: u64,
+    /// Values moved by cleaning.
+    pub moves: u64,
+    /// Copies repaired by this mount while it was running.
+    pub repaired: u64,
 }
 
 impl Journal {
@@ -170,7 +179,9 @@ impl Journal {
             mounted;
         // The bound binds this mount; the next update of the superblock states it.
         if superblock.replay_bytes == 0 {
-            superblock.replay_bytes = replay_bytes(options.replay_bytes, report.checkpoint_bytes);
+            let bytes = report.checkpoint_bytes;
+            superblock.replay_bytes =
+                replay_bytes(options.replay_bytes, bytes, &superblock.geometry);
         }
         let use_ = fresh.and_then(|at| superblock.log.get(at)).copied();
         let block = use_.map_or(BlockIndex(0), |use_| use_.start);
@@ -192,8 +203,7 @@ impl Journal {
     pub async fn open_read_only(disk: Disk, options: Options) -> Result<Self, OpenError> {
         let (copies, verifier, found) = look(&disk, options.plants).await?;
         let report = found.report(&copies, 0);
-        let Found { superblock, index, doubt, mut uses, .. } = found;
-        uses.extend(&superblock.log);
+        let Found { superblock, index, doubt, uses, .. } = found;
         let tag = superblock.base_tag;
         let (epoch, block) = (None, BlockIndex(0));
         let durable = Durable { lsn: report.next.before(), tag, epoch, block };
@@ -347,6 +357,25 @@ impl Journal {
         }
     }
 
+    /// Reads both copies of everything that is durable, and repairs what only one copy has.
+    ///
+    /// Runs beside commits, one segment at a time. Durability: the repairs are on the medium when this yields.
+    ///
+    /// # Errors
+    /// [`CommitError::Indeterminate`] when the device failed, [`CommitError::ReadOnly`] when it had failed before.
+    pub async fn check(&self) -> Result<CheckReport, CommitError> {
+        if let Mode::ReadOnly(reason) = self.mode() {
+            return Err(CommitError::ReadOnly(reason));
+        }
+        let ticket = self.0.state.borrow_mut().ask_for_check();
+        match ticket.await {
+            Settled::Durable => Ok(self.0.state.borrow().last_check),
+            Settled::Indeterminate | Settled::NotApplied | Settled::NoSpace => {
+                Err(CommitError::Indeterminate)
+            }
+        }
+    }
+
     /// Yields the mode and why.
     pub fn mode(&self) -> Mode {
         self.0.state.borrow().mode
@@ -376,6 +405,10 @@ impl Journal {
             free_bytes: state.room.left(&geometry, state.uses.len()),
             queued_bytes: state.queue_bytes,
             damaged_reads: state.damaged_reads,
+            checkpoints: state.checkpoints,
+            cleaned: state.cleaned,
+            moves: state.moves_settled,
+            repaired: state.repaired,
         }
     }
 
@@ -395,7 +428,7 @@ impl State {
         uses: Vec<Use>,
     ) -> Self {
         let room = Room::of(&index, &superblock.geometry);
-        Self {
+        let mut state = Self {
             mode: Mode::Healthy,
             index,
             doubt,
@@ -415,7 +448,16 @@ impl State {
             uses,
             cache: ValueCache::new(options.cache_bytes),
             damaged_reads: 0,
-        }
+            checkpoints: 0,
+            cleaned: 0,
+            moves_settled: 0,
+            repaired: 0,
+            check: None,
+            last_check: CheckReport::default(),
+            to_repair: Vec::new(),
+        };
+        state.list_uses(&superblock.log);
+        state
     }
 }
 
@@ -559,7 +601,10 @@ impl Inner {
             let value: Rc<[u8]> = record.value.into();
             let mut state = self.state.borrow_mut();
             if tries > 0 {
-                state.damaged();
+                state.damaged_reads += 1;
+                if !state.to_repair.contains(&entry.place.segment) {
+                    state.to_repair.push(entry.place.segment);
+                }
             }
             state.cache.insert(entry.place, value.clone());
             return Some(value);

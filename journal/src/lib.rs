@@ -11,6 +11,7 @@ extern crate alloc;
 
 mod batch;
 mod cache;
+mod check;
 mod checkpoint;
 mod digest;
 mod disk;
@@ -41,6 +42,7 @@ mod writer;
 pub use batch::{
     Applied, Batch, CommitError, Durability, Operation, Origin, Outcome, Precondition,
 };
+pub use check::CheckReport;
 pub use checkpoint::CheckpointError;
 pub use digest::{Digest, digest};
 pub use disk::{Disk, Transfer};

@@ -4,11 +4,11 @@
 //! only with a superblock update whose second flush returned (FORMAT.md sections 3, 8 and 9).
 
 use crate::checkpoint::{self, Snapshot};
-use crate::geometry::SLOT_BYTES;
+use crate::geometry::{SLOT_BYTES, VolumeGeometry};
 use crate::journal::Inner;
 use crate::layout::superblock::USES_MAX;
 use crate::mount::update;
-use crate::room::{free_segments, usable};
+use crate::room::{free_segments, usable, uses_max};
 use crate::state::{Durable, Move};
 use crate::types::{BlockIndex, Epoch, Mode, SegmentIndex, Use};
 use crate::writer::Stop;
@@ -36,6 +36,10 @@ pub(crate) enum Job {
     Checkpoint,
     /// Move the live values out of a segment.
     Clean(SegmentIndex),
+    /// Compare both copies of a segment and repair.
+    Repair(SegmentIndex),
+    /// The same, as the next step of a check.
+    Check(SegmentIndex),
 }
 
 /// Maintains the volume until the device fails.
@@ -49,10 +53,12 @@ pub(crate) async fn maintain(inner: &Inner) -> Stop {
         let done = match job {
             Job::Reserve => inner.reserve().await,
             Job::Checkpoint => inner.checkpoint().await,
-            Job::Clean(victim) => {
-                inner.clean(victim).await;
-                Ok(())
+            Job::Clean(victim) => inner.clean(victim).await,
+            Job::Repair(segment) => {
+                inner.state.borrow_mut().to_repair.retain(|one| *one != segment);
+                inner.repair_segment(segment).await.map(drop)
             }
+            Job::Check(segment) => inner.check_segment(segment).await,
         };
         if let Err(stop) = done {
             return stop;
@@ -69,23 +75,28 @@ impl Inner {
             return None;
         }
         let log = &volume.superblock.log;
-        let at = log.iter().position(|use_| Some(use_.epoch) == volume.tail.epoch);
-        let reserved = log.len() > at.map_or(0, |at| at + 1);
+        let reserved = volume.tail.reserved(log).is_some();
         let listed = log.len() + volume.superblock.checkpoint.len();
         drop(volume);
         drop(state);
         let (free, kept) = (self.free_count(), self.kept_free());
-        let wanted = if self.state.borrow().moves.is_empty() { kept + 1 } else { kept };
-        if !reserved && free > wanted && listed < USES_MAX {
+        // Cleaning gives back more than it takes, so it may take what clients leave to it.
+        let least = if self.state.borrow().moves.is_empty() { kept + 1 } else { kept };
+        if !reserved && free >= least && listed < USES_MAX {
             return Some(Job::Reserve);
         }
-        let can_checkpoint = self.log_is_shortened_by_checkpoint() && free >= kept;
+        let first = self.volume.borrow().superblock.checkpoint.is_empty();
+        let can_checkpoint =
+            self.log_is_shortened_by_checkpoint() && free + 1 >= kept + u32::from(first);
         let long = self.log_bytes() > self.replay_bytes() / 2 || listed + USES_KEPT > USES_MAX;
-        let pressed = free + u32::from(reserved) < kept + 3;
+        let pressed = free + u32::from(reserved) < kept + 2;
         if can_checkpoint && (long || pressed) {
             return Some(Job::Checkpoint);
         }
-        if pressed { self.victim().map(Job::Clean) } else { None }
+        let victim = if pressed { self.victim() } else { self.victim_of_many_uses() };
+        let state = self.state.borrow();
+        let repair = state.to_repair.first().copied().map(Job::Repair);
+        victim.map(Job::Clean).or(repair).or_else(|| state.check_next().map(Job::Check))
     }
 
     /// Tells whether waiting for maintenance is in vain.
@@ -133,10 +144,11 @@ impl Inner {
         if stated == 0 { u64::MAX } else { stated }
     }
 
-    /// Tells whether a group of `blocks` would pass the bound on replay.
+    /// Tells whether a client's group of `blocks` would pass the bound on replay, less what cleaning may add.
     pub(crate) fn replay_is_full(&self, blocks: u32) -> bool {
-        let more = u64::from(blocks) * self.verifier.geometry.block_bytes() as u64;
-        self.log_bytes() + more > self.replay_bytes()
+        let geometry = &self.verifier.geometry;
+        let more = u64::from(blocks) * geometry.block_bytes() as u64;
+        self.log_bytes() + more + 2 * geometry.segment_bytes() as u64 > self.replay_bytes()
     }
 
     /// Tells whether a checkpoint would take a segment, or a use, off the log.
@@ -160,22 +172,38 @@ impl Inner {
 
     /// Yields the segment with the least live bytes that cleaning would gain from.
     fn victim(&self) -> Option<SegmentIndex> {
+        let candidates = self.cleanable();
+        let state = self.state.borrow();
+        let gains =
+            |segment: &SegmentIndex| state.room.live_in(*segment) < usable(&self.verifier.geometry);
+        candidates.into_iter().filter(gains).min_by_key(|segment| state.room.live_in(*segment))
+    }
+
+    /// Yields the segment with the most uses, where there are too many: each costs a line in every checkpoint.
+    fn victim_of_many_uses(&self) -> Option<SegmentIndex> {
+        let candidates = self.cleanable();
+        let state = self.state.borrow();
+        if state.uses.len() <= uses_max(&self.verifier.geometry) {
+            return None;
+        }
+        let uses = |segment: &SegmentIndex| {
+            state.uses.iter().filter(|use_| use_.segment == *segment).count()
+        };
+        candidates.into_iter().max_by_key(uses)
+    }
+
+    /// Yields the segments with live values that neither the log nor the checkpoint lies in.
+    fn cleanable(&self) -> Vec<SegmentIndex> {
         let (volume, state) = (self.volume.borrow(), self.state.borrow());
-        let geometry = &self.verifier.geometry;
         let superblock = &volume.superblock;
         let listed = |segment: &SegmentIndex| {
             let uses = superblock.log.iter().chain(&superblock.checkpoint);
             uses.map(|use_| use_.segment).any(|of| of == *segment)
         };
-        let candidates = (0..geometry.segment_count()).map(SegmentIndex);
-        let candidates = candidates.filter(|segment| {
-            let live = state.room.live_in(*segment);
-            live > 0
-                && live < usable(geometry)
-                && !listed(segment)
-                && !volume.stuck.contains(segment)
-        });
-        candidates.min_by_key(|segment| state.room.live_in(*segment))
+        let segments = (0..self.verifier.geometry.segment_count()).map(SegmentIndex);
+        let live = |segment: &SegmentIndex| state.room.live_in(*segment) > 0;
+        let usable = |segment: &SegmentIndex| !listed(segment) && !volume.stuck.contains(segment);
+        segments.filter(live).filter(usable).collect()
     }
 
     /// Lists the next use in a free segment.
@@ -200,18 +228,7 @@ impl Inner {
         updated.map_err(|_: DeviceError| Stop::Write)?;
         let mut volume = self.volume.borrow_mut();
         let mut state = self.state.borrow_mut();
-        let known = |state: &crate::state::State, use_: &Use| {
-            state.uses.iter().any(|one| one.epoch == use_.epoch)
-        };
-        for use_ in &next.log {
-            if !known(&state, use_) {
-                // A segment that is listed anew held nothing that is live.
-                if use_.start == BlockIndex(0) {
-                    state.uses.retain(|one| one.segment != use_.segment);
-                }
-                state.uses.push(*use_);
-            }
-        }
+        state.list_uses(&next.log);
         volume.ages = ages;
         volume.superblock = next;
         Ok(())
@@ -265,29 +282,22 @@ impl Inner {
         self.flush(|| ()).await.map_err(|_| Stop::Flush)?;
         checkpoint::verify(disk, verifier, &written).await.map_err(|_| Stop::Write)?;
         let next = {
-            let mut volume = self.volume.borrow_mut();
-            let mut next = volume.superblock.clone();
+            let mut next = self.volume.borrow().superblock.clone();
             next.sequence += 1;
             next.durable = self.state.borrow().durable.lsn;
             next.base = durable.lsn;
             next.base_tag = durable.tag;
-            next.replay_bytes = replay_bytes(self.options.replay_bytes, written.bytes);
+            let geometry = &self.verifier.geometry;
+            next.replay_bytes = replay_bytes(self.options.replay_bytes, written.bytes, geometry);
             next.checkpoint.clone_from(&written.uses);
             next.log = log_behind(&next.log, durable, self.verifier.geometry.segment_blocks());
-            let epoch = Epoch(volume.random.bytes16());
-            let last = written.uses.last().expect("a checkpoint has a first group");
-            let room = written.end.0 < self.verifier.geometry.segment_blocks();
-            let at = next.log.iter().position(|use_| Some(use_.epoch) == volume.tail.epoch);
-            let reserved = next.log.len() > at.map_or(0, |at| at + 1);
-            if room && !reserved {
-                next.log.push(Use { segment: last.segment, start: written.end, end: None, epoch });
-            }
             next
         };
         self.adopt(next).await?;
         let mut volume = self.volume.borrow_mut();
         let mut state = self.state.borrow_mut();
         volume.checkpoint_bytes = written.bytes;
+        state.checkpoints += 1;
         let superblock = &volume.superblock;
         let kept: Vec<Use> = state
             .uses
@@ -303,7 +313,7 @@ impl Inner {
     }
 
     /// Moves every live value out of `victim`, slice by slice. What cannot be read stays.
-    async fn clean(&self, victim: SegmentIndex) {
+    async fn clean(&self, victim: SegmentIndex) -> Result<(), Stop> {
         self.maintaining.set(true);
         let mut next: Vec<u8> = Vec::new();
         loop {
@@ -321,16 +331,37 @@ impl Inner {
                 state.moves.push_back(moved);
                 state.moves_unsettled += 1;
             }
-            poll_fn(|_| match self.state.borrow().moves_unsettled {
-                0 => Poll::Ready(()),
-                _ => Poll::Pending,
-            })
-            .await;
+            self.moves_settled().await?;
             if end {
                 break;
             }
         }
+        let state = &mut *self.state.borrow_mut();
+        state.cleaned += 1;
+        if state.room.live_in(victim) == 0 {
+            state.uses.retain(|use_| use_.segment != victim);
+        }
         self.maintaining.set(false);
+        Ok(())
+    }
+
+    /// Waits until every move is durable, and lists the next use where they need it.
+    async fn moves_settled(&self) -> Result<(), Stop> {
+        loop {
+            let reserve = poll_fn(|_| {
+                if self.state.borrow().moves_unsettled == 0 {
+                    Poll::Ready(false)
+                } else if self.next_job() == Some(Job::Reserve) {
+                    Poll::Ready(true)
+                } else {
+                    Poll::Pending
+                }
+            });
+            if !reserve.await {
+                return Ok(());
+            }
+            self.reserve().await?;
+        }
     }
 
     /// Yields some keys whose values lie in `victim`, from `next` on, and whether those were the last.
@@ -369,7 +400,13 @@ fn log_behind(log: &[Use], durable: Durable, segment_blocks: u32) -> Vec<Use> {
     behind.collect()
 }
 
-/// Yields the bound on replay: the larger of 4 MiB and twice the checkpoint, unless a test sets another.
-pub(crate) fn replay_bytes(chosen: Option<u64>, checkpoint_bytes: u64) -> u64 {
-    chosen.unwrap_or(REPLAY_BYTES_MIN).max(2 * checkpoint_bytes).next_multiple_of(SLOT_BYTES)
+/// Yields the bound on replay: the largest of 4 MiB, twice the checkpoint, and what cleaning needs to work.
+pub(crate) fn replay_bytes(
+    chosen: Option<u64>,
+    checkpoint_bytes: u64,
+    geometry: &VolumeGeometry,
+) -> u64 {
+    let least = 6 * geometry.segment_bytes() as u64;
+    let bytes = chosen.unwrap_or(REPLAY_BYTES_MIN).max(2 * checkpoint_bytes).max(least);
+    bytes.next_multiple_of(SLOT_BYTES)
 }

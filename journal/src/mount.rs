@@ -226,8 +226,7 @@ pub(crate) async fn mount(
         .await
         .map_err(OpenError::Write)?;
     let report = Report { mount: found.superblock.mount, ..report };
-    let Found { superblock, history, index, doubt, mut uses, .. } = found;
-    uses.extend(&superblock.log);
+    let Found { superblock, history, index, doubt, uses, .. } = found;
     let tag = history.tag;
     Ok(Mounted { superblock, ages, verifier, index, doubt, uses, tag, fresh, report })
 }

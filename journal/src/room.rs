@@ -71,8 +71,10 @@ impl Room {
     }
 
     /// Yields an upper bound of the segments that a checkpoint takes now.
+    ///
+    /// It hardly moves with the number of uses: what stays free for a checkpoint must not grow by a restart.
     pub(crate) fn checkpoint_segments(&self, geometry: &VolumeGeometry, uses: usize) -> u32 {
-        segments_needed(geometry, self.keys, self.key_bytes, uses)
+        segments_needed(geometry, self.keys, self.key_bytes, uses.max(uses_max(geometry)))
     }
 
     /// Tells whether `bytes` more of records are taken; deletes may use what puts may not.
@@ -96,12 +98,18 @@ impl Room {
     /// Yields the most bytes of live records: all segments but those that writing, checkpoints and cleaning need.
     fn limit(&self, geometry: &VolumeGeometry, uses: usize) -> u64 {
         let checkpoint = self.checkpoint_segments(geometry, uses);
-        // The checkpoint, the next one, the head, the one that stays free and the one that cleaning fills.
-        let needed = (2 * checkpoint).saturating_add(3);
+        // The checkpoint, the next one, the head, the reserved use, the one that stays free, the one that clients leave
+        // to cleaning.
+        let needed = (2 * checkpoint).saturating_add(4);
         let segments = geometry.segment_count().saturating_sub(needed);
         let bytes = u64::from(segments) * usable(geometry);
         bytes - bytes / SLACK_DIVISOR
     }
+}
+
+/// Yields the uses that values may lie in before the segment with the most of them is cleaned.
+pub(crate) fn uses_max(geometry: &VolumeGeometry) -> usize {
+    2 * geometry.segment_count() as usize + 24
 }
 
 /// Yields the bytes of records that a segment is sure to take, whatever their sizes.

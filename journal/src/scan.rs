@@ -7,7 +7,7 @@ use crate::geometry::{SLOT_BYTES, SUPERBLOCK_COPIES, superblock_offset};
 use crate::group::{Header, Verifier};
 use crate::layout::superblock;
 use crate::superblock::{Copies, Superblock, SuperblockError};
-use crate::types::{BlockIndex, Lsn, SegmentIndex, Zone};
+use crate::types::{BlockIndex, Lsn, SegmentIndex, Use, Zone};
 use crate::walk::{Seen, Sighting};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -48,13 +48,8 @@ pub(crate) async fn log(
     copies: &Copies,
 ) -> Seen {
     let uses = superblock.log.clone();
-    let mut scan = Scan {
-        disk,
-        verifier,
-        groups: uses.iter().map(|_| BTreeMap::new()).collect(),
-        evidence: copies.valid().map(|copy| copy.durable).max().unwrap_or(Lsn::NONE),
-        superblock,
-    };
+    let mut scan = Scan::new(disk, verifier, &superblock.log);
+    scan.evidence = copies.valid().map(|copy| copy.durable).max().unwrap_or(Lsn::NONE);
     for segment in (0..verifier.geometry.segment_count()).map(SegmentIndex) {
         let listed = uses.iter().filter(|use_| use_.segment == segment);
         let from = listed.map(|use_| use_.start.0).min();
@@ -77,15 +72,35 @@ pub(crate) async fn log(
     }
 }
 
+/// Reads one segment, both copies, and yields the groups of `uses` in it, use by use, by rising block.
+pub(crate) async fn sightings(
+    disk: &Disk,
+    verifier: &Verifier,
+    segment: SegmentIndex,
+    uses: &[Use],
+) -> Vec<Sighting> {
+    let mut scan = Scan::new(disk, verifier, uses);
+    let from = uses.iter().map(|use_| use_.start.0).min().unwrap_or(0);
+    for zone in verifier.geometry.zones() {
+        scan.segment(zone, segment, from).await;
+    }
+    scan.groups.into_iter().flat_map(BTreeMap::into_values).collect()
+}
+
 struct Scan<'a> {
     disk: &'a Disk,
     verifier: &'a Verifier,
-    superblock: &'a Superblock,
+    uses: &'a [Use],
     groups: Vec<BTreeMap<BlockIndex, Sighting>>,
     evidence: Lsn,
 }
 
-impl Scan<'_> {
+impl<'a> Scan<'a> {
+    fn new(disk: &'a Disk, verifier: &'a Verifier, uses: &'a [Use]) -> Self {
+        let groups = uses.iter().map(|_| BTreeMap::new()).collect();
+        Self { disk, verifier, uses, groups, evidence: Lsn::NONE }
+    }
+
     /// Looks at the first block of a segment for evidence alone.
     async fn head(&mut self, segment: SegmentIndex) {
         let geometry = &self.verifier.geometry;
@@ -130,7 +145,7 @@ impl Scan<'_> {
                 at += 1;
                 continue;
             };
-            let listed = self.superblock.log.iter().position(|use_| {
+            let listed = self.uses.iter().position(|use_| {
                 use_.segment == segment && use_.epoch == header.epoch && use_.start <= block
             });
             if listed.is_some() || block.0 == 0 {

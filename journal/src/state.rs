@@ -4,17 +4,17 @@ use crate::batch::{
     Applied, Batch, CommitError, Durability, Operation, Origin, Outcome, Precondition,
 };
 use crate::cache::ValueCache;
+use crate::check::{Check, CheckReport};
 use crate::geometry::KEY_BYTES_MAX;
 use crate::group::{Header, Verifier};
 use crate::index::{Entry, Index};
-use crate::layout::group;
 use crate::overlay::{Overlay, Pending};
 use crate::record::record_bytes;
 use crate::replay::Doubt;
 use crate::room::Room;
 use crate::tag::Tag;
 use crate::ticket::{Settled, Ticket};
-use crate::types::{Birth, BlockIndex, Epoch, Lsn, Mode, Place, ReadOnlyReason, Use};
+use crate::types::{Birth, BlockIndex, Epoch, Lsn, Mode, Place, ReadOnlyReason, SegmentIndex, Use};
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -84,6 +84,15 @@ pub(crate) struct State {
     pub(crate) cache: ValueCache,
     /// Reads that found a copy damaged.
     pub(crate) damaged_reads: u64,
+    pub(crate) checkpoints: u64,
+    pub(crate) cleaned: u64,
+    pub(crate) moves_settled: u64,
+    /// Copies repaired while running.
+    pub(crate) repaired: u64,
+    pub(crate) check: Option<Check>,
+    pub(crate) last_check: CheckReport,
+    /// Segments in which a read met a damaged copy.
+    pub(crate) to_repair: Vec<SegmentIndex>,
 }
 
 /// What a key has before an operation, as preconditions see it.
@@ -198,7 +207,7 @@ impl State {
             }
             bytes += record_bytes(key_bytes, value_bytes);
         }
-        let most = geometry.segment_bytes() - group::BYTES;
+        let most = geometry.records_bytes_max();
         if bytes > most { Err(CommitError::BatchBytes { bytes, most }) } else { Ok(bytes) }
     }
 
@@ -293,6 +302,7 @@ impl State {
     /// Points a key at the place that its value was moved to, unless it was written again meanwhile.
     pub(crate) fn settle_move(&mut self, moved: Move, place: Place) {
         self.moves_unsettled -= 1;
+        self.moves_settled += 1;
         let current = self.index.get(&moved.key).filter(|entry| entry.birth == moved.birth);
         if let Some(entry) = current {
             self.give(&moved.key, Entry { place, ..entry });
@@ -308,6 +318,17 @@ impl State {
             epoch: Some(header.epoch),
             block: BlockIndex(header.block.0 + blocks),
         };
+    }
+
+    /// Lays the listed uses over those that are known: what a new one covers is overwritten.
+    pub(crate) fn list_uses(&mut self, log: &[Use]) {
+        for use_ in log {
+            if self.uses.iter().all(|known| known.epoch != use_.epoch) {
+                let below = |known: &Use| known.segment != use_.segment || known.start < use_.start;
+                self.uses.retain(below);
+                self.uses.push(*use_);
+            }
+        }
     }
 
     fn give(&mut self, key: &[u8], entry: Entry) {
@@ -341,6 +362,7 @@ impl State {
     /// What was on its way is indeterminate, what was queued never happened, and neither is seen again.
     pub(crate) fn poison(&mut self, reason: ReadOnlyReason, on_the_way: Vec<Queued>) {
         self.mode = Mode::ReadOnly(reason);
+        self.abandon_check();
         self.overlay.clear();
         self.queue_bytes = 0;
         self.room.unsettled = 0;

@@ -38,6 +38,14 @@ pub(crate) struct Tail {
     pub(crate) next: Lsn,
 }
 
+impl Tail {
+    /// Yields the use that `log` lists behind the one at hand, if one is reserved.
+    pub(crate) fn reserved<'a>(&self, log: &'a [Use]) -> Option<&'a Use> {
+        let at = log.iter().position(|use_| Some(use_.epoch) == self.epoch);
+        log.get(at.map_or(0, |at| at + 1)..)?.iter().find(|use_| use_.end.is_none())
+    }
+}
+
 /// A group whose copies are being written.
 struct Written {
     header: Header,
@@ -214,7 +222,7 @@ impl Inner {
     }
 
     /// Tells whether what would be written next has room, or is not there any more.
-    fn front_has_room(&self) -> bool {
+    pub(crate) fn front_has_room(&self) -> bool {
         let cleaning = !self.state.borrow().moves.is_empty();
         let asker = if cleaning { Asker::Cleaning } else { Asker::Client };
         self.front_bytes().is_none_or(|bytes| {
@@ -226,10 +234,10 @@ impl Inner {
     ///
     /// Clients leave the last free segments to cleaning, and do not pass the bound on replay.
     fn prepare(&self, blocks: u32, asker: Asker) -> Option<Use> {
-        if asker == Asker::Client && self.replay_is_full(blocks) {
+        let kept = asker == Asker::Cleaning || self.free_count() >= self.kept_free();
+        if !kept || (asker == Asker::Client && self.replay_is_full(blocks)) {
             return None;
         }
-        let enough = asker == Asker::Cleaning || self.free_count() > self.kept_free();
         let volume = &mut *self.volume.borrow_mut();
         let log = &volume.superblock.log;
         let at = log.iter().position(|use_| Some(use_.epoch) == volume.tail.epoch);
@@ -238,9 +246,9 @@ impl Inner {
         {
             return Some(*use_);
         }
-        let next = log.get(at.map_or(0, |at| at + 1)).filter(|next| next.end.is_none())?;
+        let next = volume.tail.reserved(log)?;
         let fits = next.start.0 + blocks <= self.verifier.geometry.segment_blocks();
-        if !enough || !fits {
+        if !fits {
             return None;
         }
         volume.tail.epoch = Some(next.epoch);
@@ -256,7 +264,8 @@ fn take_batches(inner: &Inner, room: u32) -> Vec<Queued> {
     let (mut batches, mut bytes) = (Vec::new(), 0);
     while let Some(queued) = state.queue.pop_front() {
         let sum = bytes + queued.record_bytes;
-        let fits = group_blocks(geometry, sum) <= room && sum <= inner.options.group_bytes_max;
+        let fits = group_blocks(geometry, sum) <= room.min(geometry.group_blocks_max())
+            && sum <= inner.options.group_bytes_max;
         if !batches.is_empty() && !fits {
             state.queue.push_front(queued);
             break;
@@ -279,7 +288,7 @@ fn take_moves(inner: &Inner, room: u32) -> Vec<Move> {
     let (mut moves, mut bytes) = (Vec::new(), 0);
     while let Some(moved) = state.moves.pop_front() {
         let sum = bytes + record_bytes(moved.key.len(), moved.value.len());
-        let fits = group_blocks(geometry, sum) <= room && sum <= inner.options.group_bytes_max;
+        let fits = group_blocks(geometry, sum) <= room.min(geometry.group_blocks_max());
         if !moves.is_empty() && !fits {
             state.moves.push_front(moved);
             break;

@@ -31,8 +31,18 @@ pub struct Crashes {
     pub failed: u64,
     /// Copies that recovery wrote again.
     pub repaired: u64,
+    /// Copies that a check wrote again.
+    pub scrubbed: u64,
     /// Commits acknowledged as durable.
     pub acknowledged: u64,
+    /// Mounts that found a checkpoint.
+    pub checkpoints: u64,
+    /// Segments cleaned.
+    pub cleaned: u64,
+    /// Values moved by cleaning.
+    pub moves: u64,
+    /// Commits that were refused for want of room.
+    pub full: u64,
 }
 
 impl Crashes {
@@ -50,6 +60,11 @@ impl Crashes {
         self.failed += other.failed;
         self.repaired += other.repaired;
         self.acknowledged += other.acknowledged;
+        self.scrubbed += other.scrubbed;
+        self.checkpoints += other.checkpoints;
+        self.full += other.full;
+        self.cleaned += other.cleaned;
+        self.moves += other.moves;
     }
 }
 
@@ -97,6 +112,10 @@ struct History {
     next_value: u64,
     /// A block was damaged and no mount has repaired it yet.
     damaged: bool,
+    /// The task that writes, where it was started before the work.
+    running: Option<Task<()>>,
+    /// Many keys and large values: the volume fills up, and cleaning has work.
+    heavy: bool,
     /// The device's cache may show what is lost until the power is cut.
     cache_lies: bool,
     /// A fault is armed in this round, so writes may fail.
@@ -114,12 +133,16 @@ struct Waiting {
 
 impl History {
     fn new(seed: u64, setup: Setup) -> Self {
-        let device_bytes = [64, 80, 128][(seed % 3) as usize] << 10;
+        let heavy = seed % 4 == 3;
+        let sizes = if heavy { [192, 256, 320] } else { [64, 80, 128] };
+        let device_bytes = sizes[(seed % 3) as usize] << 10;
         let mut world = World::new(seed, device_bytes);
         let group_bytes_max = [100, 1000, 256 << 10][world.rng.usize(..3)];
         let flush_bytes_max = [1, 2048, 2 << 20][world.rng.usize(..3)];
         let cache_bytes = [0, 4 << 20][world.rng.usize(..2)];
+        let replay_bytes = [None, Some(4096), Some(12_288)][world.rng.usize(..3)];
         let options = Options {
+            replay_bytes,
             plants: setup.plants,
             group_bytes_max,
             flush_bytes_max,
@@ -138,6 +161,8 @@ impl History {
             damaged: false,
             armed: false,
             cache_lies: false,
+            running: None,
+            heavy,
         }
     }
 
@@ -177,18 +202,34 @@ impl History {
             self.crash();
             return Ok(());
         };
+        if std::env::var("TRACE").is_ok() {
+            if let Ok(j) = &opened {
+                eprintln!("round {} {:?} uses {:?}", self.round, j.report(), j.uses());
+            }
+        }
         let journal = opened.map_err(|error| format!("the volume does not open: {error}"))?;
-        self.crashes.repaired += journal.report().repaired as u64;
+        let report = journal.report();
+        self.crashes.repaired += report.repaired as u64;
+        self.crashes.checkpoints += u64::from(report.checkpoint_bytes > 0);
+        if report.replay_bytes > 0 && report.replayed_bytes > report.replay_bytes {
+            return Err(format!("replay passes its bound: {report:?}"));
+        }
         if !journal.report().lost.is_empty() {
             return Err(format!("data loss is reported: {:?}", journal.report().lost));
         }
         let state = self.state(&disk, &journal)?;
         self.model.borrow_mut().settle(&state)?;
-        // What a completed recovery repaired is whole again.
-        self.damaged = false;
+        // What recovery left alone, because no log leads there, a check repairs.
+        if self.damaged && self.world.rng.bool() {
+            self.check(&disk, &journal)?;
+            self.damaged = false;
+        }
         self.arm();
         let worked = self.work(&disk, &journal);
         self.world.device.heal();
+        let stats = journal.stats();
+        self.crashes.cleaned += stats.cleaned;
+        self.crashes.moves += stats.moves;
         worked?;
         self.crash();
         Ok(())
@@ -201,12 +242,32 @@ impl History {
             let (mut map, mut unread) = (Map::new(), false);
             digest(&of, |key, _, value| match value {
                 Some(value) => drop(map.insert(key.into(), value.into())),
-                None => unread = true,
+                None => {
+                    if std::env::var("TRACE").is_ok() {
+                        eprintln!("unread {:?}", String::from_utf8_lossy(key));
+                    }
+                    unread = true
+                }
             })
             .await;
             if unread { Err("a value cannot be read".into()) } else { Ok(map) }
         });
         self.world.drive(disk, task, TURNS_MAX).ok_or("reading hangs")?
+    }
+
+    fn check(&mut self, disk: &journal::Disk, journal: &Journal) -> Result<(), String> {
+        let (of, mut run): (_, Task<()>) = (journal.clone(), Box::pin(journal.run()));
+        let mut check: Task<_> = Box::pin(async move { of.check().await });
+        for _ in 0..TURNS_MAX {
+            let _ = poll(&mut run);
+            if let Poll::Ready(report) = poll(&mut check) {
+                self.crashes.scrubbed += report.map_err(|error| error.to_string())?.repaired;
+                self.running = Some(run);
+                return Ok(());
+            }
+            self.world.turn(disk);
+        }
+        Err("a check hangs".into())
     }
 
     /// In a run with failures, lets some coming write or flush fail.
@@ -227,11 +288,11 @@ impl History {
     }
 
     fn work(&mut self, disk: &journal::Disk, journal: &Journal) -> Result<(), String> {
-        let mut run: Task<()> = Box::pin(journal.run());
+        let mut run: Task<()> = self.running.take().unwrap_or_else(|| Box::pin(journal.run()));
         let mut waiting: Vec<Waiting> = Vec::new();
         let mut syncs: Vec<(Task<Result<(), CommitError>>, usize)> = Vec::new();
         let mut gets: Vec<(Task<Got>, Rc<[u8]>, usize)> = Vec::new();
-        for _ in 0..self.world.rng.u32(..150) {
+        for _ in 0..self.world.rng.u32(..if self.heavy { 2000 } else { 150 }) {
             match self.world.rng.u8(..16) {
                 0..=4 if waiting.len() < 12 => waiting.extend(self.commit(journal)?),
                 5 if syncs.len() < 2 => {
@@ -288,6 +349,7 @@ impl History {
         if let Poll::Ready(Err(NoSpace | ReadOnly(_) | BatchBytes { .. } | ValueBytes { .. })) =
             first
         {
+            self.crashes.full += u64::from(matches!(first, Poll::Ready(Err(NoSpace))));
             return Ok(None);
         }
         let count = taken.then(|| model.borrow_mut().commit(changes, buffered));
@@ -300,9 +362,11 @@ impl History {
 
     fn operation(&mut self) -> Operation {
         let key = self.key();
+        let heavy = self.heavy;
         let rng = &mut self.world.rng;
-        let value: Option<Rc<[u8]>> = (rng.u8(..4) > 0).then(|| {
-            let bytes = if rng.u8(..8) == 0 { rng.usize(..900) } else { rng.usize(..120) };
+        let value: Option<Rc<[u8]>> = (rng.u8(..if heavy { 8 } else { 4 }) > 0).then(|| {
+            let most = if heavy { 560 } else { 120 };
+            let bytes = if rng.u8(..8) == 0 { rng.usize(..900) } else { rng.usize(..most) };
             let mut value = self.next_value.to_le_bytes().to_vec();
             value.resize(8 + bytes, rng.u8(..));
             self.next_value += 1;
@@ -320,7 +384,8 @@ impl History {
     }
 
     fn key(&mut self) -> Rc<[u8]> {
-        format!("/state/{}", self.world.rng.u8(b'a'..=b'h') as char).as_bytes().into()
+        let keys = if self.heavy { 150 } else { 8 };
+        format!("/state/{}", self.world.rng.u8(..keys)).as_bytes().into()
     }
 
     fn get(&mut self, journal: &Journal) -> (Task<Got>, Rc<[u8]>, usize) {
