@@ -54,6 +54,13 @@ impl DerefMut for Buffer {
     }
 }
 
+/// Copies the bytes: a copied allocation would be aligned elsewhere.
+impl Clone for Buffer {
+    fn clone(&self) -> Self {
+        Self::copy_of(self)
+    }
+}
+
 /// Shows the length alone: a buffer holds clients' values.
 impl fmt::Debug for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -74,6 +81,14 @@ mod tests {
             assert!(buffer.iter().all(|&byte| byte == 0));
         }
         assert!(Buffer::zeroed(0).is_empty());
+    }
+
+    #[test]
+    fn a_clone_is_aligned_and_equal() {
+        let buffer = Buffer::copy_of(&[7; 512]);
+        let clone = buffer.clone();
+        assert_eq!(clone[..], buffer[..]);
+        assert_eq!(clone.as_ptr().align_offset(ALIGNMENT_BYTES), 0);
     }
 
     #[test]

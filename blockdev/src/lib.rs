@@ -11,8 +11,27 @@ extern crate alloc;
 extern crate std;
 
 mod buffer;
+mod counting;
+#[cfg(feature = "file")]
+mod file;
+mod memory;
+#[cfg(feature = "sim")]
+mod sim;
+
+#[cfg(test)]
+mod conformance;
+
+use core::ops::Range;
 
 pub use buffer::{ALIGNMENT_BYTES, Buffer};
+pub use counting::{Counting, Counts, Event, unprotected_writes};
+#[cfg(feature = "file")]
+pub use file::{Action, FileDevice, Holder, OpenError, OpenOptions};
+pub use memory::MemoryDevice;
+#[cfg(feature = "sim")]
+pub use sim::{
+    Cure, Damage, Fate, FateWeights, Fault, FaultKind, Repeat, Risk, SimConfig, SimDevice,
+};
 
 /// Names a request until its completion comes back; unique among the requests in flight.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -36,7 +55,7 @@ pub enum Operation {
 }
 
 /// One operation on its way to a device, with the buffer that it reads into or writes from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Request {
     /// Returned with the completion.
     pub id: RequestId,
@@ -47,7 +66,7 @@ pub struct Request {
 }
 
 /// The end of one request.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Completion {
     /// The request that ended.
     pub id: RequestId,
@@ -94,6 +113,48 @@ pub struct Geometry {
     pub device_bytes: u64,
 }
 
+impl Geometry {
+    /// Whether the fields keep the limits that their comments name.
+    pub fn is_valid(&self) -> bool {
+        self.sector_bytes.is_power_of_two()
+            && (SECTOR_BYTES_MIN..=SECTOR_BYTES_MAX).contains(&self.sector_bytes)
+            && self.physical_bytes.is_power_of_two()
+            && self.physical_bytes >= self.sector_bytes
+            && self
+                .device_bytes
+                .is_multiple_of(u64::from(self.sector_bytes))
+    }
+
+    /// Yields the bytes of the device that `request` touches; for a flush, none.
+    ///
+    /// # Errors
+    /// [`DeviceError::OutOfRange`] if the request leaves the device or is not aligned to its sector.
+    pub fn range(&self, request: &Request) -> Result<Range<u64>, DeviceError> {
+        let (Operation::Read { offset } | Operation::Write { offset }) = request.operation else {
+            return Ok(0..0);
+        };
+        let sector = u64::from(self.sector_bytes);
+        let end = u64::try_from(request.buffer.len())
+            .ok()
+            .and_then(|bytes| offset.checked_add(bytes))
+            .ok_or(DeviceError::OutOfRange)?;
+        if end > self.device_bytes || !offset.is_multiple_of(sector) || !end.is_multiple_of(sector)
+        {
+            return Err(DeviceError::OutOfRange);
+        }
+        Ok(offset..end)
+    }
+}
+
+/// The least and the greatest sector that the contract allows; [`Buffer`] aligns for the greatest.
+const SECTOR_BYTES_MIN: u32 = 512;
+const SECTOR_BYTES_MAX: u32 = 4096;
+const _: () = assert!(SECTOR_BYTES_MAX as usize == ALIGNMENT_BYTES);
+
+/// What the devices of this crate report where no operating system gave a number: Linux's `EIO`.
+#[cfg(any(feature = "file", feature = "sim"))]
+const EIO: i32 = 5;
+
 /// Storage that takes requests and completes them later, in any order.
 ///
 /// What a caller may rely on, and nothing more:
@@ -103,7 +164,8 @@ pub struct Geometry {
 /// 3. Requests in flight together have no order, and neither do their effects on the medium.
 /// 4. A completed write may still be lost, or torn at any [`Geometry::physical_bytes`] unit of
 ///    it (old bytes, new bytes, or a unit that reads as neither), until a flush that was
-///    *submitted after it completed* has itself completed with success. From then on it stays.
+///    *submitted after it completed* has itself completed with success. From then on it stays,
+///    until a later write touches the same unit: a write of part of a unit risks all of it.
 /// 5. After a failed flush nothing is known about any write since the last successful one.
 /// 6. A device never panics on a request: what it cannot do completes with an error.
 ///
