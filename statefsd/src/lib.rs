@@ -1,4 +1,4 @@
-//! The owner of `/state`: sessions, the policy gate, and the store's semantics.
+//! The owner of `/state`: sessions, the policy gate, the store's semantics, and the Linux driver.
 //!
 //! The core is one state machine without I/O, clock, threads or randomness of its own. [`Server`]
 //! takes bytes of connections and completions of a block device, and yields bytes and requests; a
@@ -12,12 +12,16 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+#[cfg(any(test, feature = "linux"))]
+extern crate std;
 
 mod error;
 mod event;
 mod gate;
 mod handlers;
 pub mod limits;
+#[cfg(feature = "linux")]
+pub mod linux;
 mod page;
 mod permits;
 mod request;
