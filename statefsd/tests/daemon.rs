@@ -48,14 +48,15 @@ impl Drop for Folder {
 /// A running daemon; killed if the test fails first.
 struct Daemon {
     child: Child,
-    log: BufReader<ChildStderr>,
+    /// `None` once the test hung up on it.
+    log: Option<BufReader<ChildStderr>>,
 }
 
 impl Daemon {
     /// Starts the program and waits until it says that it is ready.
     fn start(command: &mut Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap());
+        let log = child.stderr.take().map(BufReader::new);
         let mut daemon = Self { child, log };
         daemon.wait_for(" ready ");
         daemon
@@ -69,7 +70,7 @@ impl Daemon {
         let mut seen = String::new();
         loop {
             let mut line = String::new();
-            let bytes = self.log.read_line(&mut line).unwrap();
+            let bytes = self.log.as_mut().unwrap().read_line(&mut line).unwrap();
             seen.push_str(&line);
             assert!(bytes > 0, "the daemon ended:\n{seen}");
             if line.contains(words) {
@@ -86,7 +87,9 @@ impl Daemon {
     fn stop(mut self, signal: Signal) -> (Option<i32>, String) {
         self.signal(signal);
         let mut log = String::new();
-        self.log.read_to_string(&mut log).unwrap();
+        if let Some(rest) = &mut self.log {
+            rest.read_to_string(&mut log).unwrap();
+        }
         (self.child.wait().unwrap().code(), log)
     }
 }
@@ -304,6 +307,19 @@ fn channels_are_identities_and_a_hangup_loads_the_policy() {
     daemon.signal(Signal::HUP);
     daemon.wait_for("another policy is in force");
     assert_eq!(one.get("k"), Err("ACCESS_DENIED".into()));
+    assert_eq!(daemon.stop(Signal::TERM).0, Some(0));
+}
+
+#[test]
+fn a_log_that_nobody_reads_any_more_ends_nothing() {
+    let folder = Folder::new("log");
+    let mut daemon = Daemon::dev(&folder);
+    daemon.log = None;
+    for _ in 0..3 {
+        // At this level each connection is logged.
+        let mut client = Client::connect(folder.path("statefs.sock"));
+        assert_eq!(client.get("k"), Err("absent".into()));
+    }
     assert_eq!(daemon.stop(Signal::TERM).0, Some(0));
 }
 

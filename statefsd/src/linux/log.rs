@@ -1,6 +1,6 @@
 //! The log on stderr: events of the core as fields, one line each, never a value.
 
-use std::io::stderr;
+use std::io::{Write as _, stderr};
 
 use tracing::level_filters::LevelFilter;
 use tracing::{debug, error, info, warn};
@@ -14,14 +14,17 @@ pub(crate) fn start(level: LevelFilter) {
         .with_writer(stderr)
         .with_ansi(false)
         .with_target(false)
-        .with_max_level(level);
+        .with_max_level(level)
+        // It would complain on stderr that stderr is gone, and end the daemon with that.
+        .log_internal_errors(false);
     // A process that has a log already keeps it.
     let _kept = log.try_init();
 }
 
 /// Tells why the daemon ends, also when the log is off.
 pub(crate) fn fail(reason: &str) {
-    std::eprintln!("statefsd: {reason}");
+    // Where nobody listens any more, the exit code tells.
+    let _unheard = writeln!(stderr(), "statefsd: {reason}");
 }
 
 /// Logs an event, except those about the volume that the driver tells itself.

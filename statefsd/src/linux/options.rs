@@ -29,7 +29,7 @@ pub(crate) struct Socket {
 
 /// The owner of /state: serves a StateFS volume over Unix sockets.
 #[derive(Parser)]
-#[command(name = "statefsd", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "statefsd", version, override_usage = USAGE, after_help = EXAMPLES)]
 pub(crate) struct Options {
     /// Image file or block device with the volume
     #[arg(long, value_name = "PATH", required_unless_present = "dev")]
@@ -61,6 +61,9 @@ pub(crate) struct Options {
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: LevelFilter,
 }
+
+const USAGE: &str = "statefsd --image PATH --socket [CHANNEL=]PATH... --policy PATH [OPTIONS]
+       statefsd --dev [DIR] [OPTIONS]";
 
 const EXAMPLES: &str = "Examples:
   Try it out in ./statefs-dev, then `statefs put net/ssid home` in another terminal:

@@ -3,7 +3,7 @@
 use statefs::Durability;
 use statefsd::Event;
 
-use crate::rig::{If, Rig, delete, get, health, look, open, put, sync, version};
+use crate::rig::{Ask, If, Rig, delete, get, health, list, look, open, put, sync, version};
 
 const DURABLE: Durability = Durability::Durable;
 const BUFFERED: Durability = Durability::Buffered;
@@ -180,6 +180,8 @@ fn a_denial_is_the_same_bytes_whatever_the_key_has() {
     assert_eq!(rig.wait(get(&all, "net/harmed")).unwrap(), "data loss");
     let root = rig.root(keeper);
     assert!(rig.wait(health(&root)).unwrap().starts_with("Degraded 1 1 values cannot be read"));
+    let page = rig.wait(list(&all, Ask { prefix: "net", ..Ask::default() })).unwrap();
+    assert_eq!(page, ["net/harmed lost", "net/there=secret", "damaged"]);
     version(&rig.wait(put(&all, "net/harmed", b"whole", If::Any, DURABLE)).unwrap());
     assert_eq!(rig.wait(get(&all, "net/harmed")).unwrap(), "whole");
 }
