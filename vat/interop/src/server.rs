@@ -370,4 +370,15 @@ impl echo::Server for EchoServer {
         results.set_pipeline()?;
         std::future::pending().await
     }
+
+    async fn again(
+        self: Rc<Self>,
+        params: echo::AgainParams,
+        mut results: echo::AgainResults,
+    ) -> Result<(), Error> {
+        ticks(params.get()?.get_ticks()).await;
+        let another = EchoServer::new(self.host, self.counts.clone());
+        results.get().set_echo((self.host.echo)(another));
+        Ok(())
+    }
 }

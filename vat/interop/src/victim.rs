@@ -26,6 +26,11 @@ pub const ECHO_BOUNCE: u16 = 8;
 pub const ECHO_NEVER: u16 = 10;
 /// Method `counters`.
 pub const ECHO_COUNTERS: u16 = 12;
+<<<<<<< HEAD
+=======
+/// Method `again`.
+pub const ECHO_AGAIN: u16 = 17;
+>>>>>>> vat
 /// Method `blob`.
 pub const ECHO_BLOB: u16 = 13;
 
@@ -167,6 +172,24 @@ pub fn call(m: message::Builder<'_>, question: u32, method: u16, numbers: u64) {
     params.set_ticks((numbers >> 32) as u32);
 }
 
+<<<<<<< HEAD
+=======
+/// A call of a `blob` of so many bytes from the object that question 1 returns.
+pub fn pipelined_blob(m: message::Builder<'_>, question: u32, bytes: u32) {
+    let mut call = m.init_call();
+    call.set_question_id(question);
+    call.set_interface_id(ECHO);
+    call.set_method_id(ECHO_BLOB);
+    let mut promised = call.reborrow().init_target().init_promised_answer();
+    promised.set_question_id(1);
+    promised.init_transform(1).get(0).set_get_pointer_field(0);
+    let content = call.init_params().get_content();
+    content
+        .init_as::<echo::blob_params::Builder<'_>>()
+        .set_bytes(bytes);
+}
+
+>>>>>>> vat
 /// A call of `echo` with so many bytes.
 pub fn echo_call(m: message::Builder<'_>, question: u32, bytes: usize) {
     let mut call = m.init_call();
