@@ -26,11 +26,8 @@ pub const ECHO_BOUNCE: u16 = 8;
 pub const ECHO_NEVER: u16 = 10;
 /// Method `counters`.
 pub const ECHO_COUNTERS: u16 = 12;
-<<<<<<< HEAD
-=======
 /// Method `again`.
 pub const ECHO_AGAIN: u16 = 17;
->>>>>>> vat
 /// Method `blob`.
 pub const ECHO_BLOB: u16 = 13;
 
@@ -172,8 +169,6 @@ pub fn call(m: message::Builder<'_>, question: u32, method: u16, numbers: u64) {
     params.set_ticks((numbers >> 32) as u32);
 }
 
-<<<<<<< HEAD
-=======
 /// A call of a `blob` of so many bytes from the object that question 1 returns.
 pub fn pipelined_blob(m: message::Builder<'_>, question: u32, bytes: u32) {
     let mut call = m.init_call();
@@ -189,7 +184,6 @@ pub fn pipelined_blob(m: message::Builder<'_>, question: u32, bytes: u32) {
         .set_bytes(bytes);
 }
 
->>>>>>> vat
 /// A call of `echo` with so many bytes.
 pub fn echo_call(m: message::Builder<'_>, question: u32, bytes: usize) {
     let mut call = m.init_call();

@@ -3,12 +3,8 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-<<<<<<< HEAD
-    reason = "a test stops where it fails"
-=======
     clippy::cast_possible_truncation,
     reason = "a test stops where it fails, and its numbers are small"
->>>>>>> vat
 )]
 use std::cell::Cell;
 use std::rc::Rc;

@@ -1,10 +1,5 @@
 //! A peer that keeps to the rules, with bad intent.
 #![expect(
-<<<<<<< HEAD
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-=======
->>>>>>> vat
     clippy::cast_possible_truncation,
     reason = "a test stops where it fails, and its numbers are small"
 )]
@@ -81,21 +76,11 @@ fn a_chain_of_finished_calls_is_bounded() {
 #[test]
 fn cancelled_pipelined_calls_hold_nothing() {
     let victim = Victim::default();
-<<<<<<< HEAD
-    victim.send(|m| call(m, 1, ECHO_NEVER, 0)).unwrap();
-    let held = victim.vat.stats().held_bytes;
-    for path in 0..2000_u16 {
-        victim
-            .send(|m| {
-                let mut call = m.init_call();
-                call.set_question_id(2);
-=======
     let pipelined = |question: u32, path: u16| {
         victim
             .send(|m| {
                 let mut call = m.init_call();
                 call.set_question_id(question);
->>>>>>> vat
                 let mut promised = call.reborrow().init_target().init_promised_answer();
                 promised.set_question_id(1);
                 promised
@@ -108,8 +93,6 @@ fn cancelled_pipelined_calls_hold_nothing() {
                     .init_data(10_000);
             })
             .unwrap();
-<<<<<<< HEAD
-=======
     };
     victim.send(|m| call(m, 1, ECHO_NEVER, 0)).unwrap();
     // Keeps the promise alive that half of the others wait for.
@@ -117,15 +100,11 @@ fn cancelled_pipelined_calls_hold_nothing() {
     let held = victim.vat.stats().held_bytes;
     for path in 0..2000_u16 {
         pipelined(2, path % 2 * path);
->>>>>>> vat
         assert_eq!(victim.replies(), []);
         victim.finish(2, true).unwrap();
         assert_eq!(victim.replies(), [Reply::Canceled(2)]);
     }
     let stats = victim.vat.stats();
-<<<<<<< HEAD
-    assert_eq!((stats.calls, stats.answers, stats.held_bytes), (1, 1, held));
-=======
     assert_eq!((stats.calls, stats.answers, stats.held_bytes), (2, 2, held));
 }
 
@@ -151,7 +130,6 @@ fn queued_calls_do_not_start_all_at_once() {
     }
     let expected: Vec<_> = (1..42).chain([50]).map(Reply::Results).collect();
     assert_eq!(order, expected);
->>>>>>> vat
 }
 
 #[test]

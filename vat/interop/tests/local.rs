@@ -1,8 +1,4 @@
 //! Calls within one address space, and the vat's own face.
-<<<<<<< HEAD
-#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
-=======
->>>>>>> vat
 use capnp::capability::Promise;
 use std::cell::Cell;
 use std::future::Future;
