@@ -10,10 +10,8 @@ use std::{env, fs};
 const IMAGE: &str = "schema/statefs.image";
 
 /// What capnpc 0.27 writes for interfaces in terms of the std prelude, and the same for `alloc`.
-const STD_ONLY: [(&str, &str); 2] = [
-    (" Box<", " ::alloc::boxed::Box<"),
-    ("\".to_string()", "\".into()"),
-];
+const STD_ONLY: [(&str, &str); 2] =
+    [(" Box<", " ::alloc::boxed::Box<"), ("\".to_string()", "\".into()")];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
@@ -21,9 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     let image = fs::read(IMAGE)?;
-    capnpc::codegen::CodeGenerationCommand::new()
-        .output_directory(&out)
-        .run(image.as_slice())?;
+    capnpc::codegen::CodeGenerationCommand::new().output_directory(&out).run(image.as_slice())?;
     rewrite_for_alloc(&out.join("statefs_capnp.rs"))
 }
 

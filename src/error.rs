@@ -123,10 +123,7 @@ impl ErrorCode {
     /// `facts` is for people and goes to the peer: it never holds a value.
     #[must_use]
     pub fn error(self, facts: impl fmt::Display) -> capnp::Error {
-        capnp::Error {
-            kind: self.kind(),
-            extra: alloc::format!("{}: {facts}", self.text()),
-        }
+        capnp::Error { kind: self.kind(), extra: alloc::format!("{}: {facts}", self.text()) }
     }
 }
 

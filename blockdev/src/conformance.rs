@@ -49,11 +49,7 @@ pub(crate) fn write(id: u64, offset: u64, content: &[u8]) -> Request {
 }
 
 pub(crate) fn flush(id: u64) -> Request {
-    Request {
-        id: RequestId(id),
-        operation: Operation::Flush,
-        buffer: Buffer::default(),
-    }
+    Request { id: RequestId(id), operation: Operation::Flush, buffer: Buffer::default() }
 }
 
 /// Yields the bytes at `offset`, which must be readable.
@@ -109,10 +105,8 @@ fn refuses_what_is_out_of_range(device: &mut impl BlockDevice) {
     let end = device.geometry().device_bytes;
     let sector = device.geometry().sector_bytes as usize;
     for offset in [end, end - sector as u64, u64::MAX - 4095, u64::MAX] {
-        for request in [
-            read(1, offset, sector * 2),
-            write(2, offset, &alloc::vec![1; sector * 2]),
-        ] {
+        for request in [read(1, offset, sector * 2), write(2, offset, &alloc::vec![1; sector * 2])]
+        {
             let bytes = request.buffer.len();
             let completion = run(device, request);
             assert_eq!(completion.result, Err(DeviceError::OutOfRange));
@@ -125,10 +119,7 @@ fn refuses_what_is_misaligned(device: &mut impl BlockDevice) {
     let sector = device.geometry().sector_bytes as usize;
     let before = bytes_at(device, 0, sector * 2);
     for (offset, bytes) in [(1, sector), (0, sector - 1), (sector as u64 / 2, sector)] {
-        for request in [
-            read(1, offset, bytes),
-            write(2, offset, &alloc::vec![0xEE; bytes]),
-        ] {
+        for request in [read(1, offset, bytes), write(2, offset, &alloc::vec![0xEE; bytes])] {
             assert_eq!(run(device, request).result, Err(DeviceError::OutOfRange));
         }
     }

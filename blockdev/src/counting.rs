@@ -59,12 +59,7 @@ pub enum Event {
 impl<D> Counting<D> {
     /// Yields `device` with its counters at zero and no log.
     pub fn new(device: D) -> Self {
-        Self {
-            device,
-            counts: Counts::default(),
-            events: None,
-            in_flight: Vec::new(),
-        }
+        Self { device, counts: Counts::default(), events: None, in_flight: Vec::new() }
     }
 
     /// Starts a log, or empties the one there is.
@@ -135,11 +130,7 @@ impl<D: BlockDevice> BlockDevice for Counting<D> {
         if !matches!(request.operation, Operation::Read { .. }) && self.events.is_some() {
             let (id, operation) = (request.id, request.operation);
             self.in_flight.push((id, operation));
-            self.log(Event::Submitted {
-                id,
-                operation,
-                bytes,
-            });
+            self.log(Event::Submitted { id, operation, bytes });
         }
         self.device.submit(request);
     }
@@ -149,11 +140,7 @@ impl<D: BlockDevice> BlockDevice for Counting<D> {
         let id = completion.id;
         if let Some(index) = self.in_flight.iter().position(|(each, _)| *each == id) {
             let (_, operation) = self.in_flight.swap_remove(index);
-            self.log(Event::Completed {
-                id,
-                operation,
-                result: completion.result,
-            });
+            self.log(Event::Completed { id, operation, result: completion.result });
         }
         Some(completion)
     }
@@ -177,11 +164,7 @@ pub fn unprotected_writes(events: &[Event]) -> Vec<RequestId> {
                 Operation::Flush => flushes.push((id, index)),
                 Operation::Read { .. } => {}
             },
-            Event::Completed {
-                id,
-                operation: Operation::Write { .. },
-                result,
-            } => {
+            Event::Completed { id, operation: Operation::Write { .. }, result } => {
                 let written = match result {
                     Ok(()) => Written::At(index),
                     Err(_) => Written::Lost,
@@ -237,19 +220,11 @@ mod tests {
     }
 
     fn submitted(id: u64, operation: Operation) -> Event {
-        Event::Submitted {
-            id: RequestId(id),
-            operation,
-            bytes: 0,
-        }
+        Event::Submitted { id: RequestId(id), operation, bytes: 0 }
     }
 
     fn completed(id: u64, operation: Operation, result: Result<(), DeviceError>) -> Event {
-        Event::Completed {
-            id: RequestId(id),
-            operation,
-            result,
-        }
+        Event::Completed { id: RequestId(id), operation, result }
     }
 
     const WRITE: Operation = Operation::Write { offset: 0 };
@@ -274,13 +249,8 @@ mod tests {
         run(&mut device, write(2, 512, &[2; 1024]));
         run(&mut device, flush(3));
         run(&mut device, read(4, 0, 4096));
-        let expected = Counts {
-            reads: 1,
-            writes: 2,
-            flushes: 1,
-            bytes_read: 4096,
-            bytes_written: 1536,
-        };
+        let expected =
+            Counts { reads: 1, writes: 2, flushes: 1, bytes_read: 4096, bytes_written: 1536 };
         assert_eq!(device.counts(), expected);
         assert_eq!(device.take_counts(), expected);
         assert_eq!(device.counts(), Counts::default());
@@ -296,11 +266,7 @@ mod tests {
         device.note(7);
         let operation = Operation::Write { offset: 512 };
         let expected = [
-            Event::Submitted {
-                id: RequestId(1),
-                operation,
-                bytes: 512,
-            },
+            Event::Submitted { id: RequestId(1), operation, bytes: 512 },
             submitted(2, FLUSH),
             completed(1, operation, Ok(())),
             completed(2, FLUSH, Ok(())),

@@ -91,11 +91,7 @@ impl FileDevice {
         let direct = opened.medium.direct();
         let lanes = Lanes::start(opened.medium, wake)
             .map_err(|error| OpenError::io(Action::Start, &error))?;
-        Ok(Self {
-            lanes,
-            geometry: opened.geometry,
-            direct,
-        })
+        Ok(Self { lanes, geometry: opened.geometry, direct })
     }
 }
 

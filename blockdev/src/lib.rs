@@ -120,9 +120,7 @@ impl Geometry {
             && (SECTOR_BYTES_MIN..=SECTOR_BYTES_MAX).contains(&self.sector_bytes)
             && self.physical_bytes.is_power_of_two()
             && self.physical_bytes >= self.sector_bytes
-            && self
-                .device_bytes
-                .is_multiple_of(u64::from(self.sector_bytes))
+            && self.device_bytes.is_multiple_of(u64::from(self.sector_bytes))
     }
 
     /// Yields the bytes of the device that `request` touches; for a flush, none.

@@ -58,10 +58,7 @@ impl MemoryDevice {
         let range = self.geometry.range(request)?;
         let start = usize::try_from(range.start).map_err(|_| DeviceError::OutOfRange)?;
         let end = usize::try_from(range.end).map_err(|_| DeviceError::OutOfRange)?;
-        let place = self
-            .bytes
-            .get_mut(start..end)
-            .ok_or(DeviceError::OutOfRange)?;
+        let place = self.bytes.get_mut(start..end).ok_or(DeviceError::OutOfRange)?;
         match request.operation {
             Operation::Read { .. } => request.buffer.copy_from_slice(place),
             Operation::Write { .. } => place.copy_from_slice(&request.buffer),
@@ -78,11 +75,7 @@ impl BlockDevice for MemoryDevice {
 
     fn submit(&mut self, mut request: Request) {
         let result = self.serve(&mut request);
-        self.done.push_back(Completion {
-            id: request.id,
-            buffer: request.buffer,
-            result,
-        });
+        self.done.push_back(Completion { id: request.id, buffer: request.buffer, result });
     }
 
     fn completion(&mut self) -> Option<Completion> {
@@ -106,9 +99,8 @@ mod tests {
         for id in 0..4 {
             device.submit(conformance::flush(id));
         }
-        let ids: Vec<u64> = core::iter::from_fn(|| device.completion())
-            .map(|completion| completion.id.0)
-            .collect();
+        let ids: Vec<u64> =
+            core::iter::from_fn(|| device.completion()).map(|completion| completion.id.0).collect();
         assert_eq!(ids, [0, 1, 2, 3]);
     }
 

@@ -42,11 +42,7 @@ impl SimConfig {
     pub fn new(seed: u64, device_bytes: u64) -> Self {
         Self {
             seed,
-            geometry: Geometry {
-                sector_bytes: 512,
-                physical_bytes: 512,
-                device_bytes,
-            },
+            geometry: Geometry { sector_bytes: 512, physical_bytes: 512, device_bytes },
             immediate: false,
             stall: 64,
             fates: FateWeights::default(),
@@ -119,8 +115,7 @@ impl SimDevice {
     /// Makes the sectors that `offset..offset + bytes` touches unreadable until `cure`.
     pub fn make_unreadable(&mut self, offset: u64, bytes: usize, cure: Cure) {
         let range = self.clip(offset, bytes);
-        self.faults
-            .make_unreadable(range, self.config.geometry.sector_bytes as usize, cure);
+        self.faults.make_unreadable(range, self.config.geometry.sector_bytes as usize, cure);
     }
 
     /// Disarms every fault and makes everything readable.
@@ -166,25 +161,15 @@ impl SimDevice {
     /// Cuts the power with a fate of the caller's choice for each unit of [`SimDevice::risks`],
     /// asked in that order; later units overwrite earlier ones at the same place.
     pub fn power_cut_choosing(&mut self, mut choose: impl FnMut(Risk) -> Fate) {
-        let Self {
-            medium,
-            rng,
-            in_flight,
-            ..
-        } = self;
-        medium.settle(
-            in_flight.iter().filter_map(InFlight::piece),
-            rng,
-            &mut choose,
-        );
+        let Self { medium, rng, in_flight, .. } = self;
+        medium.settle(in_flight.iter().filter_map(InFlight::piece), rng, &mut choose);
         self.forget_requests();
     }
 
     /// Yields every unit that a power cut now would decide about, in the order in which it would:
     /// completed writes in the order of completion, then those in flight.
     pub fn risks(&self) -> impl Iterator<Item = Risk> {
-        self.medium
-            .risks(self.in_flight.iter().filter_map(InFlight::piece))
+        self.medium.risks(self.in_flight.iter().filter_map(InFlight::piece))
     }
 
     /// Kills the process that uses the device: the cache stays, what is in flight may or may not
@@ -240,22 +225,13 @@ impl SimDevice {
 
     /// Gives a request its effect.
     fn finish(&mut self, each: InFlight) -> Completion {
-        let InFlight {
-            mut request,
-            range,
-            covers,
-            fault,
-        } = each;
+        let InFlight { mut request, range, covers, fault } = each;
         let result = match request.operation {
             Operation::Read { .. } => self.read(&mut request.buffer, range, fault),
             Operation::Write { .. } => self.write(&request.buffer, range, fault),
             Operation::Flush => self.flush(covers, fault),
         };
-        Completion {
-            id: request.id,
-            buffer: request.buffer,
-            result,
-        }
+        Completion { id: request.id, buffer: request.buffer, result }
     }
 
     fn read(
@@ -288,8 +264,7 @@ impl SimDevice {
         match fault {
             Some(FaultKind::WriteFails) => {
                 let weights = self.config.fates;
-                self.medium
-                    .write_in_part(range.start, content, sector, weights, &mut self.rng);
+                self.medium.write_in_part(range.start, content, sector, weights, &mut self.rng);
                 return Err(FAILURE);
             }
             Some(FaultKind::WriteLost) => {}
@@ -376,10 +351,7 @@ impl InFlight {
             Some(FaultKind::WriteMisdirected { to }) => usize::try_from(to).ok()?,
             _ => self.range.start,
         };
-        Some(Piece {
-            offset,
-            content: &self.request.buffer,
-        })
+        Some(Piece { offset, content: &self.request.buffer })
     }
 }
 

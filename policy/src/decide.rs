@@ -121,10 +121,7 @@ impl<R> Granted<R> {
 impl<R> fmt::Debug for Granted<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Granted");
-        shown
-            .field("service", &self.service)
-            .field("rule", &self.rule)
-            .finish_non_exhaustive()
+        shown.field("service", &self.service).field("rule", &self.rule).finish_non_exhaustive()
     }
 }
 
@@ -160,10 +157,7 @@ pub fn decide<R: Demand>(
     capability: Option<&Scope>,
     request: R,
 ) -> Result<Granted<R>, Denial> {
-    let (right, needed) = (
-        request.right(),
-        request.also().union(request.right().into()),
-    );
+    let (right, needed) = (request.right(), request.also().union(request.right().into()));
     let subject = policy.subject(service.shared_name(), Some(service.peer()), capability);
     let path = request.target().as_str();
     let verdict = subject.and_then(|subject| match request.target() {
@@ -181,22 +175,11 @@ pub fn decide<R: Demand>(
     match verdict {
         Ok((rule, shown, hidden)) => {
             let service = service.clone();
-            Ok(Granted {
-                request,
-                service,
-                rule,
-                shown,
-                hidden,
-            })
+            Ok(Granted { request, service, rule, shown, hidden })
         }
         Err(refusal) => {
             let service = service.shared_name().clone();
-            Err(Denial {
-                service,
-                right,
-                path: path.into(),
-                refusal,
-            })
+            Err(Denial { service, right, path: path.into(), refusal })
         }
     }
 }
@@ -229,15 +212,9 @@ mod tests {
     }
 
     fn ask(rights: &str, path: &str) -> Ask {
-        let mut names = rights
-            .split('+')
-            .map(|name| Right::parse(name).expect("a right"));
+        let mut names = rights.split('+').map(|name| Right::parse(name).expect("a right"));
         let right = names.next().expect("a right");
-        Ask {
-            right,
-            also: names.collect(),
-            target: Prefix::parse(path).expect("a path"),
-        }
+        Ask { right, also: names.collect(), target: Prefix::parse(path).expect("a path") }
     }
 
     fn policy() -> Policy {
@@ -252,10 +229,7 @@ mod tests {
             "operator" => ("admin", 0),
             _ => unreachable!("no such service in the sample"),
         };
-        let peer = Peer {
-            channel: channel.into(),
-            uid: Some(uid),
-        };
+        let peer = Peer { channel: channel.into(), uid: Some(uid) };
         let service = policy.identify(&peer).expect("a known peer");
         assert_eq!(service.name(), name);
         service
@@ -263,20 +237,14 @@ mod tests {
 
     #[test]
     fn the_rule_is_the_first_that_gives_the_right() {
-        let grants = [
-            ("/state", "'get', 'list'"),
-            ("/state/x", "'put'"),
-            ("/state/x/y", "'put', 'get'"),
-        ];
+        let grants =
+            [("/state", "'get', 'list'"), ("/state/x", "'put'"), ("/state/x/y", "'put', 'get'")];
         let grants = grants.map(|(prefix, rights)| {
             format!("[[grant]]\nto = 'a'\nprefix = '{prefix}'\nrights = [{rights}]\n")
         });
         let text = format!("version = 1\nservice.a.uid = 1\n{}", grants.concat());
         let policy = Policy::parse(&text).expect("a sound policy");
-        let peer = Peer {
-            channel: "default".into(),
-            uid: Some(1),
-        };
+        let peer = Peer { channel: "default".into(), uid: Some(1) };
         let a = policy.identify(&peer).expect("a known peer");
         for (rights, line) in [("put+get", 7), ("get+put", 3), ("list", 3)] {
             let granted = decide(&policy, &a, None, ask(rights, "/state/x/y")).expect("granted");
@@ -317,24 +285,9 @@ mod tests {
         let check = |name, rights, path, expected: &str| {
             assert_eq!(outcome(name, None, rights, path), expected);
         };
-        check(
-            "keystored",
-            "get",
-            "/state/keystore/device.key",
-            "grant at line 18",
-        );
-        check(
-            "keystored",
-            "put+get",
-            "/state/keystore/device.key",
-            "grant at line 18",
-        );
-        check(
-            "keystored",
-            "list+get",
-            "/state/keystore",
-            "grant at line 18",
-        );
+        check("keystored", "get", "/state/keystore/device.key", "grant at line 18");
+        check("keystored", "put+get", "/state/keystore/device.key", "grant at line 18");
+        check("keystored", "list+get", "/state/keystore", "grant at line 18");
         check("operator", "list", "/state", "grant at line 34");
         check("operator", "admin.stats", "/state", "grant at line 34");
         check("netd", "put", "/state/net/secrets/psk", "grant at line 29");
@@ -382,19 +335,13 @@ mod tests {
             Scope::new(Prefix::parse(path).expect("a prefix"), rights)
         };
         let all = Scope::new(Prefix::root(), Rights::ALL);
-        assert_eq!(
-            outcome("netd", Some(&all), "get", "/state/net/a"),
-            "grant at line 29"
-        );
+        assert_eq!(outcome("netd", Some(&all), "get", "/state/net/a"), "grant at line 29");
         assert_eq!(
             outcome("netd", Some(&all), "delete", "/state/net/a"),
             outcome("netd", None, "delete", "/state/net/a"),
         );
         let read = scope("/state/net/wifi", "get+list");
-        assert_eq!(
-            outcome("netd", Some(&read), "get", "/state/net/wifi/a"),
-            "grant at line 29"
-        );
+        assert_eq!(outcome("netd", Some(&read), "get", "/state/net/wifi/a"), "grant at line 29");
         for (rights, path) in [("get", "/state/net"), ("put", "/state/net/wifi/a")] {
             let expected = format!(
                 "\"netd\" may not {rights} \"{path}\": \
@@ -416,13 +363,7 @@ mod tests {
         };
         check("netd", &boot, "get", "/state/boot/slot", "grant at line 24");
         let handed_on = saved("/state/boot", &["updated", "netd"]);
-        check(
-            "operator",
-            &handed_on,
-            "put",
-            "/state/boot/slot",
-            "grant at line 24",
-        );
+        check("operator", &handed_on, "put", "/state/boot/slot", "grant at line 24");
         check(
             "netd",
             &boot,
@@ -450,11 +391,7 @@ mod tests {
                 &format!(
                     "\"{holder}\" may not get \"/state/keystore/device.key\": \
                      the ceiling at line 39 keeps {} from \"netd\"",
-                    if holder == "netd" {
-                        "[\"get\"]"
-                    } else {
-                        "[\"get\", \"delegate\"]"
-                    }
+                    if holder == "netd" { "[\"get\"]" } else { "[\"get\", \"delegate\"]" }
                 ),
             );
         }
@@ -490,11 +427,7 @@ mod tests {
             decide(&policy, &operator, None, ask(rights, path)).expect("a granted list")
         };
         let holes = |granted: &Granted<Ask>| {
-            granted
-                .hidden()
-                .iter()
-                .map(|p| p.to_string())
-                .collect::<alloc::vec::Vec<_>>()
+            granted.hidden().iter().map(|p| p.to_string()).collect::<alloc::vec::Vec<_>>()
         };
         let names = listed("list", "/state");
         assert_eq!(holes(&names), ["/state/keystore"]);
@@ -509,10 +442,7 @@ mod tests {
             ("/state/net/ssid", true, true),
         ] {
             let key = Key::parse(path).unwrap();
-            assert_eq!(
-                (names.shows(&key), values.shows(&key)),
-                (with_names, with_values)
-            );
+            assert_eq!((names.shows(&key), values.shows(&key)), (with_names, with_values));
         }
         let outside = Key::parse("/state/net/ssid").unwrap();
         assert!(!listed("list", "/state/boot").shows(&outside));
@@ -564,10 +494,7 @@ mod tests {
         let netd = service(&narrow, "netd");
         assert!(decide(&narrow, &netd, None, Within(ask("put", "/state"))).is_ok());
         let denial = decide(&narrow, &netd, None, Within(ask("get", "/state"))).unwrap_err();
-        assert!(
-            matches!(denial.refusal(), crate::Refusal::Ceiling { .. }),
-            "{denial}"
-        );
+        assert!(matches!(denial.refusal(), crate::Refusal::Ceiling { .. }), "{denial}");
         let scope = Scope::new(Prefix::parse("/state/net").unwrap(), Rights::ALL);
         assert_eq!(
             within("netd", Some(&scope), "get", "/state/net"),
@@ -598,10 +525,7 @@ mod tests {
     #[test]
     fn nobody_is_identified_by_half() {
         let policy = policy();
-        let peer = |channel: &str, uid| Peer {
-            channel: channel.into(),
-            uid,
-        };
+        let peer = |channel: &str, uid| Peer { channel: channel.into(), uid };
         for stranger in [
             peer("keystored", Some(990)),
             peer("default", Some(991)),
@@ -618,19 +542,10 @@ mod tests {
         let policy = policy();
         let updated = service(&policy, "updated");
         let denial = decide(&policy, &updated, None, ask("list+get", "/state/boot")).unwrap_err();
-        assert_eq!(
-            (denial.code(), Denial::PUBLIC),
-            ("ACCESS_DENIED", "ACCESS_DENIED")
-        );
+        assert_eq!((denial.code(), Denial::PUBLIC), ("ACCESS_DENIED", "ACCESS_DENIED"));
         let (service, path) = (denial.service(), denial.path());
-        assert_eq!(
-            (service, denial.right(), path),
-            ("updated", Right::List, "/state/boot")
-        );
-        let missing = denial
-            .missing_grant()
-            .expect("a grant is what lacks")
-            .to_string();
+        assert_eq!((service, denial.right(), path), ("updated", Right::List, "/state/boot"));
+        let missing = denial.missing_grant().expect("a grant is what lacks").to_string();
         assert_eq!(
             missing,
             "[[grant]]\nto = \"updated\"\nprefix = \"/state/boot\"\nrights = [\"list\"]\n"

@@ -57,11 +57,9 @@ impl Denial {
     #[must_use]
     pub fn missing_grant(&self) -> Option<MissingGrant<'_>> {
         match &self.refusal {
-            Refusal::NoGrant { to, lacking } => Some(MissingGrant {
-                to,
-                prefix: &self.path,
-                rights: *lacking,
-            }),
+            Refusal::NoGrant { to, lacking } => {
+                Some(MissingGrant { to, prefix: &self.path, rights: *lacking })
+            }
             Refusal::UnknownService { .. }
             | Refusal::OutsideCapability { .. }
             | Refusal::Ceiling { .. } => None,
@@ -71,42 +69,21 @@ impl Denial {
 
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            service,
-            right,
-            path,
-            refusal,
-        } = self;
+        let Self { service, right, path, refusal } = self;
         write!(f, "{} may not {right} {}: ", Quoted(service), Quoted(path))?;
         match refusal {
             Refusal::UnknownService { service } => {
                 write!(f, "the policy knows no such peer as {}", Quoted(service))
             }
             Refusal::OutsideCapability { prefix, rights } => {
-                write!(
-                    f,
-                    "its capability holds {rights} in {}",
-                    Quoted(prefix.as_str())
-                )
+                write!(f, "its capability holds {rights} in {}", Quoted(prefix.as_str()))
             }
-            Refusal::Ceiling {
-                at,
-                service,
-                lacking,
-            } => {
-                write!(
-                    f,
-                    "the ceiling at {at} keeps {lacking} from {}",
-                    Quoted(service)
-                )
+            Refusal::Ceiling { at, service, lacking } => {
+                write!(f, "the ceiling at {at} keeps {lacking} from {}", Quoted(service))
             }
             Refusal::NoGrant { to, lacking } => {
                 let path = Quoted(path);
-                write!(
-                    f,
-                    "no grant to = {}, prefix = {path}, rights = {lacking}",
-                    Quoted(to)
-                )
+                write!(f, "no grant to = {}, prefix = {path}, rights = {lacking}", Quoted(to))
             }
         }
     }

@@ -47,11 +47,7 @@ impl PolicyError {
 
 impl fmt::Display for PolicyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "line {}, column {}: {}",
-            self.position.line, self.position.column, self.kind
-        )
+        write!(f, "line {}, column {}: {}", self.position.line, self.position.column, self.kind)
     }
 }
 
@@ -64,10 +60,7 @@ struct InFile<'a> {
 
 impl fmt::Display for InFile<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            file,
-            error: PolicyError { position, kind },
-        } = self;
+        let Self { file, error: PolicyError { position, kind } } = self;
         write!(f, "{file}:{}:{}: {kind}", position.line, position.column)
     }
 }
@@ -167,19 +160,12 @@ impl fmt::Display for PolicyErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLong { bytes, bytes_max } => {
-                write!(
-                    f,
-                    "a policy has at most {bytes_max} bytes, this one has {bytes}"
-                )
+                write!(f, "a policy has at most {bytes_max} bytes, this one has {bytes}")
             }
             Self::Syntax { message } => f.write_str(message),
             Self::UnknownVersion { known } => write!(f, "the version must be {known}"),
             Self::MissingField { section, field } => write!(f, "{section} lacks `{field}`"),
-            Self::UnknownField {
-                section,
-                field,
-                known,
-            } => {
+            Self::UnknownField { section, field, known } => {
                 write!(f, "{section} has no field {}; it has", Quoted(field))?;
                 known.iter().try_for_each(|name| write!(f, " {name}"))
             }
@@ -270,11 +256,7 @@ impl fmt::Display for RuleFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoIdentity { service } => {
-                write!(
-                    f,
-                    "service {} names neither `channel` nor `uid`",
-                    Quoted(service)
-                )
+                write!(f, "service {} names neither `channel` nor `uid`", Quoted(service))
             }
             Self::Ambiguous { service, other, at } => {
                 let (service, other) = (Quoted(service), Quoted(other));
@@ -286,16 +268,10 @@ impl fmt::Display for RuleFault {
             }
             Self::Covered { at } => write!(f, "the grant at {at} gives all of this already"),
             Self::Forbidden { at } => {
-                write!(
-                    f,
-                    "this grant is unreachable: the ceiling at {at} leaves nothing of it"
-                )
+                write!(f, "this grant is unreachable: the ceiling at {at} leaves nothing of it")
             }
             Self::NotOnRoot { right } => {
-                write!(
-                    f,
-                    "{right} acts on the whole volume: its prefix must be \"/state\""
-                )
+                write!(f, "{right} acts on the whole volume: its prefix must be \"/state\"")
             }
             Self::AssertedDeny { at } => {
                 write!(f, "the assertion fails: the grant at {at} allows it")
@@ -307,10 +283,6 @@ impl fmt::Display for RuleFault {
 
 /// A TOML type with its article.
 fn article(kind: &str) -> impl fmt::Display {
-    let article = if kind.starts_with(['a', 'i']) {
-        "an"
-    } else {
-        "a"
-    };
+    let article = if kind.starts_with(['a', 'i']) { "an" } else { "a" };
     fmt::from_fn(move |f| write!(f, "{article} {kind}"))
 }

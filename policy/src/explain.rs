@@ -30,9 +30,7 @@ impl Policy {
         let (mut grants, mut ceilings) = (Vec::new(), Vec::new());
         let subject = self.subject(&service, None, None);
         let outcome = subject.and_then(|subject| {
-            let giving = subject
-                .grants_over(path)
-                .filter(|grant| grant.rights.contains(right));
+            let giving = subject.grants_over(path).filter(|grant| grant.rights.contains(right));
             grants.extend(giving.map(|grant| grant.rule));
             let over = subject.ceilings_over(path);
             ceilings.extend(over.map(|(ceiling, passes)| (ceiling.at, passes.contains(right))));
@@ -44,14 +42,7 @@ impl Policy {
             path: path.into(),
             refusal,
         });
-        Trace {
-            outcome,
-            grants,
-            ceilings,
-            service,
-            right,
-            target: path.into(),
-        }
+        Trace { outcome, grants, ceilings, service, right, target: path.into() }
     }
 }
 
@@ -60,12 +51,7 @@ impl fmt::Display for Trace {
         match &self.outcome {
             Ok(_) => {
                 let path = Quoted(&self.target);
-                writeln!(
-                    f,
-                    "allow: {} may {} {path}",
-                    Quoted(&self.service),
-                    self.right
-                )?;
+                writeln!(f, "allow: {} may {} {path}", Quoted(&self.service), self.right)?;
             }
             Err(denial) => writeln!(f, "deny: {denial}")?,
         }
@@ -73,11 +59,7 @@ impl fmt::Display for Trace {
             writeln!(f, "  {rule} gives {}", self.right)?;
         }
         for (at, passes) in &self.ceilings {
-            let verb = if *passes {
-                "lets it pass"
-            } else {
-                "forbids it"
-            };
+            let verb = if *passes { "lets it pass" } else { "forbids it" };
             writeln!(f, "  ceiling at {at} {verb}")?;
         }
         let Err(denial) = &self.outcome else {

@@ -20,9 +20,7 @@ impl Key {
     /// [`KeyError`], with offsets from the beginning of `path`.
     pub fn parse(path: &str) -> Result<Self, KeyError> {
         check_bytes(path.len())?;
-        let below = path
-            .strip_prefix(ROOT_SLASH)
-            .ok_or(KeyError::OutsideState)?;
+        let below = path.strip_prefix(ROOT_SLASH).ok_or(KeyError::OutsideState)?;
         check_segments(below, ROOT_SLASH.len())?;
         Ok(Self(path.into()))
     }
@@ -56,11 +54,7 @@ impl Prefix {
     /// # Errors
     /// [`KeyError`], with offsets from the beginning of `path`.
     pub fn parse(path: &str) -> Result<Self, KeyError> {
-        if path == ROOT {
-            Ok(Self::root())
-        } else {
-            Key::parse(path).map(Self::from)
-        }
+        if path == ROOT { Ok(Self::root()) } else { Key::parse(path).map(Self::from) }
     }
 
     /// The whole namespace, `/state`.
@@ -94,12 +88,7 @@ impl Prefix {
     /// [`KeyError`], with offsets from the beginning of `relative`; the length counted is that
     /// of the whole path.
     pub fn join(&self, relative: &str) -> Result<Key, KeyError> {
-        check_bytes(
-            self.0
-                .len()
-                .saturating_add(1)
-                .saturating_add(relative.len()),
-        )?;
+        check_bytes(self.0.len().saturating_add(1).saturating_add(relative.len()))?;
         if relative.is_empty() {
             return Err(KeyError::Empty);
         }
@@ -133,8 +122,7 @@ impl Prefix {
 
     /// Whole-segment match against the text of a [`Key`] or a [`Prefix`].
     pub(crate) fn covers_path(&self, path: &str) -> bool {
-        path.strip_prefix(&*self.0)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        path.strip_prefix(&*self.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 }
 
@@ -214,19 +202,13 @@ impl fmt::Display for KeyError {
         match self {
             Self::TooLong { bytes } => {
                 let bytes_max = Key::BYTES_MAX;
-                write!(
-                    f,
-                    "a path has at most {bytes_max} bytes in all, this one has {bytes}"
-                )
+                write!(f, "a path has at most {bytes_max} bytes in all, this one has {bytes}")
             }
             Self::NotUtf8 { offset } => write!(f, "a path is UTF-8; byte {offset} is not"),
             Self::OutsideState => f.write_str("a path begins with /state/ and names what is below"),
             Self::Empty => f.write_str("a key has at least one segment"),
             Self::EmptySegment { offset } => {
-                write!(
-                    f,
-                    "a segment has at least one character; the one at byte {offset} is empty"
-                )
+                write!(f, "a segment has at least one character; the one at byte {offset} is empty")
             }
             Self::DotSegment { offset } => {
                 write!(f, "no segment is . or .., but the one at byte {offset}")
@@ -243,30 +225,20 @@ impl core::error::Error for KeyError {}
 
 impl From<Utf8Error> for KeyError {
     fn from(error: Utf8Error) -> Self {
-        Self::NotUtf8 {
-            offset: error.valid_up_to(),
-        }
+        Self::NotUtf8 { offset: error.valid_up_to() }
     }
 }
 
 /// Refuses by length first, so that a hostile text costs nothing more.
 fn check_bytes(bytes: usize) -> Result<(), KeyError> {
-    if bytes > Key::BYTES_MAX {
-        Err(KeyError::TooLong { bytes })
-    } else {
-        Ok(())
-    }
+    if bytes > Key::BYTES_MAX { Err(KeyError::TooLong { bytes }) } else { Ok(()) }
 }
 
 /// Checks a path without its leading slash; `base` is added to every offset.
 fn check_segments(path: &str, base: usize) -> Result<(), KeyError> {
-    let control = path
-        .char_indices()
-        .find(|(_, character)| character.is_control());
+    let control = path.char_indices().find(|(_, character)| character.is_control());
     if let Some((offset, _)) = control {
-        return Err(KeyError::ControlCharacter {
-            offset: base + offset,
-        });
+        return Err(KeyError::ControlCharacter { offset: base + offset });
     }
     let mut offset = base;
     for segment in path.split('/') {
@@ -319,40 +291,20 @@ mod tests {
         check("/state/.", Err(KeyError::DotSegment { offset: 7 }));
         check("/state/a/../b", Err(KeyError::DotSegment { offset: 9 }));
         check("/state/a\0", Err(KeyError::ControlCharacter { offset: 8 }));
-        check(
-            "/state/é\u{85}",
-            Err(KeyError::ControlCharacter { offset: 9 }),
-        );
-        check(
-            "/state/a\u{7f}b",
-            Err(KeyError::ControlCharacter { offset: 8 }),
-        );
+        check("/state/é\u{85}", Err(KeyError::ControlCharacter { offset: 9 }));
+        check("/state/a\u{7f}b", Err(KeyError::ControlCharacter { offset: 8 }));
     }
 
     #[test]
     fn limits_the_whole_path() {
         let longest = format!("/state/{}", "x".repeat(Key::BYTES_MAX - 7));
         check(&longest, Ok(()));
-        check(
-            &format!("{longest}x"),
-            Err(KeyError::TooLong { bytes: 256 }),
-        );
+        check(&format!("{longest}x"), Err(KeyError::TooLong { bytes: 256 }));
         let directory = Prefix::parse("/state/a").expect("a prefix");
-        assert_eq!(
-            directory
-                .join(&"x".repeat(246))
-                .map(|key| key.as_str().len()),
-            Ok(255)
-        );
-        assert_eq!(
-            directory.join(&"x".repeat(247)),
-            Err(KeyError::TooLong { bytes: 256 })
-        );
+        assert_eq!(directory.join(&"x".repeat(246)).map(|key| key.as_str().len()), Ok(255));
+        assert_eq!(directory.join(&"x".repeat(247)), Err(KeyError::TooLong { bytes: 256 }));
         let flood = "/".repeat(1 << 20);
-        assert_eq!(
-            Key::parse(&flood),
-            Err(KeyError::TooLong { bytes: 1 << 20 })
-        );
+        assert_eq!(Key::parse(&flood), Err(KeyError::TooLong { bytes: 1 << 20 }));
     }
 
     #[test]
@@ -370,11 +322,7 @@ mod tests {
             assert_eq!(prefix.covers(&key), expected, "{prefix} {key}");
             assert_eq!(prefix.covers_prefix(&key.into()), expected);
         }
-        assert!(
-            !Prefix::parse("/state/foo")
-                .unwrap()
-                .covers_prefix(&Prefix::root())
-        );
+        assert!(!Prefix::parse("/state/foo").unwrap().covers_prefix(&Prefix::root()));
         assert!(Prefix::root().covers_prefix(&Prefix::root()));
     }
 
@@ -386,15 +334,9 @@ mod tests {
         assert_eq!(directory.relative(&key), Some("wifi/ssid"));
         assert_eq!(Prefix::root().relative(&key), Some("net/wifi/ssid"));
         assert_eq!(directory.relative(&Key::parse("/state/net").unwrap()), None);
-        assert_eq!(
-            directory.relative(&Key::parse("/state/network").unwrap()),
-            None
-        );
+        assert_eq!(directory.relative(&Key::parse("/state/network").unwrap()), None);
         assert_eq!(directory.join_prefix("").as_ref(), Ok(&directory));
-        assert_eq!(
-            directory.join_prefix("wifi").unwrap().as_str(),
-            "/state/net/wifi"
-        );
+        assert_eq!(directory.join_prefix("wifi").unwrap().as_str(), "/state/net/wifi");
         for (relative, error) in [
             ("", KeyError::Empty),
             ("/wifi", KeyError::EmptySegment { offset: 0 }),

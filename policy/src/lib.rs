@@ -53,10 +53,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(feature = "parse"),
-    allow(
-        dead_code,
-        reason = "without the parser only `Policy::deny_all` can be built"
-    )
+    allow(dead_code, reason = "without the parser only `Policy::deny_all` can be built")
 )]
 
 extern crate alloc;

@@ -34,11 +34,7 @@ impl Policy {
         for assertion in &draft.assertions {
             check_assertion(&mut reader, &policy, assertion);
         }
-        if reader.is_clean() {
-            Ok(policy)
-        } else {
-            Err(reader.into_errors())
-        }
+        if reader.is_clean() { Ok(policy) } else { Err(reader.into_errors()) }
     }
 }
 
@@ -46,54 +42,27 @@ impl Policy {
 pub(crate) fn enforce(draft: &Draft) -> Policy {
     let mut services: BTreeMap<Arc<str>, Service> = BTreeMap::new();
     for service in &draft.services {
-        let passes = draft
-            .ceilings
-            .iter()
-            .map(|ceiling| passes(ceiling, &service.name))
-            .collect();
+        let passes = draft.ceilings.iter().map(|ceiling| passes(ceiling, &service.name)).collect();
         let badge = service.badge.clone();
-        let service_rules = Service {
-            badge,
-            grants: Vec::new(),
-            passes,
-        };
+        let service_rules = Service { badge, grants: Vec::new(), passes };
         services.insert(service.name.as_str().into(), service_rules);
     }
     for grant in &draft.grants {
         if let Some(service) = services.get_mut(grant.to.value.as_str()) {
-            let GrantDraft {
-                prefix,
-                rights,
-                quota,
-                ..
-            } = grant;
+            let GrantDraft { prefix, rights, quota, .. } = grant;
             let (prefix, rule) = (prefix.clone(), RuleId(grant.at));
-            service.grants.push(Grant {
-                prefix,
-                rights: *rights,
-                quota: *quota,
-                rule,
-            });
+            service.grants.push(Grant { prefix, rights: *rights, quota: *quota, rule });
         }
     }
     let ceilings = draft.ceilings.iter();
-    let ceilings = ceilings
-        .map(|c| Ceiling {
-            prefix: c.prefix.clone(),
-            at: c.at,
-        })
-        .collect();
+    let ceilings = ceilings.map(|c| Ceiling { prefix: c.prefix.clone(), at: c.at }).collect();
     Policy { services, ceilings }
 }
 
 /// The rights that `ceiling` lets the service called `name` have in its prefix.
 fn passes(ceiling: &CeilingDraft, name: &str) -> Rights {
     let is_named = ceiling.only.iter().any(|only| only.value == name);
-    if is_named {
-        ceiling.rights.unwrap_or(Rights::ALL)
-    } else {
-        Rights::EMPTY
-    }
+    if is_named { ceiling.rights.unwrap_or(Rights::ALL) } else { Rights::EMPTY }
 }
 
 /// Reports whatever makes well-formed rules unsound together.
@@ -109,11 +78,7 @@ pub(crate) fn compare(reader: &mut Reader<'_>, draft: &Draft) {
         let mut earlier = draft.ceilings.iter().take(index);
         if let Some(same) = earlier.find(|earlier| earlier.prefix == ceiling.prefix) {
             let (section, what) = ("the ceiling", "prefix");
-            let fault = RuleFault::Duplicate {
-                section,
-                what,
-                at: same.at,
-            };
+            let fault = RuleFault::Duplicate { section, what, at: same.at };
             reader.report(ceiling.at, PolicyErrorKind::Rules(fault));
         }
     }
@@ -122,11 +87,7 @@ pub(crate) fn compare(reader: &mut Reader<'_>, draft: &Draft) {
         let key = |a: &Assertion| (a.service.value.clone(), a.right, a.path.clone());
         if let Some(same) = earlier.find(|earlier| key(earlier) == key(one)) {
             let (section, what) = ("the assertion", "service, op and key");
-            let fault = RuleFault::Duplicate {
-                section,
-                what,
-                at: same.at,
-            };
+            let fault = RuleFault::Duplicate { section, what, at: same.at };
             reader.report(one.at, PolicyErrorKind::Rules(fault));
         }
     }
@@ -152,49 +113,26 @@ fn compare_services(reader: &mut Reader<'_>, draft: &Draft) {
 /// Reports names that no section defines.
 fn check_names(reader: &mut Reader<'_>, draft: &Draft) {
     let mut check = |name: &Located<String>| {
-        if !draft
-            .services
-            .iter()
-            .any(|service| service.name == name.value)
-        {
-            let fault = RuleFault::UnknownService {
-                name: name.value.clone(),
-            };
+        if !draft.services.iter().any(|service| service.name == name.value) {
+            let fault = RuleFault::UnknownService { name: name.value.clone() };
             reader.report(name.at, PolicyErrorKind::Rules(fault));
         }
     };
     draft.grants.iter().for_each(|grant| check(&grant.to));
-    draft
-        .ceilings
-        .iter()
-        .flat_map(|ceiling| &ceiling.only)
-        .for_each(&mut check);
-    draft
-        .assertions
-        .iter()
-        .for_each(|assertion| check(&assertion.service));
+    draft.ceilings.iter().flat_map(|ceiling| &ceiling.only).for_each(&mut check);
+    draft.assertions.iter().for_each(|assertion| check(&assertion.service));
 }
 
 /// Why `grant`, the one at `index`, says nothing that is not said or forbidden elsewhere.
 fn grant_fault(draft: &Draft, index: usize, grant: &GrantDraft) -> Option<RuleFault> {
-    let others = draft
-        .grants
-        .iter()
-        .enumerate()
-        .filter(|(other, _)| *other != index);
+    let others = draft.grants.iter().enumerate().filter(|(other, _)| *other != index);
     let mut others = others.filter(|(_, other)| other.to.value == grant.to.value);
     // The later of two grants on one prefix is at fault, whatever rights they give: written as
     // one, they have one quota.
-    let same = others
-        .clone()
-        .find(|(other, same)| *other < index && same.prefix == grant.prefix);
+    let same = others.clone().find(|(other, same)| *other < index && same.prefix == grant.prefix);
     if let Some((_, same)) = same {
         let (section, what) = ("the grant", "service and prefix");
-        return Some(RuleFault::Duplicate {
-            section,
-            what,
-            at: same.at,
-        });
+        return Some(RuleFault::Duplicate { section, what, at: same.at });
     }
     // A quota bounds the subtree even where a wider grant gives all its rights.
     let wider = others.find(|(_, other)| {
@@ -206,11 +144,7 @@ fn grant_fault(draft: &Draft, index: usize, grant: &GrantDraft) -> Option<RuleFa
         return Some(RuleFault::Covered { at: wider.at });
     }
     let mut left = grant.rights;
-    for ceiling in draft
-        .ceilings
-        .iter()
-        .filter(|over| over.prefix.covers_prefix(&grant.prefix))
-    {
+    for ceiling in draft.ceilings.iter().filter(|over| over.prefix.covers_prefix(&grant.prefix)) {
         left = left.intersection(passes(ceiling, &grant.to.value));
         if left.is_empty() {
             return Some(RuleFault::Forbidden { at: ceiling.at });
@@ -221,22 +155,12 @@ fn grant_fault(draft: &Draft, index: usize, grant: &GrantDraft) -> Option<RuleFa
 
 /// Reports an assertion that the policy breaks.
 fn check_assertion(reader: &mut Reader<'_>, policy: &Policy, assertion: &Assertion) {
-    let Assertion {
-        service,
-        right,
-        path,
-        is_allowed,
-        at,
-    } = assertion;
+    let Assertion { service, right, path, is_allowed, at } = assertion;
     let trace = policy.explain(&service.value, *right, Target::Prefix(path));
     let fault = match (trace.outcome, is_allowed) {
         (Ok(_), true) | (Err(_), false) => return,
-        (Ok(rule), false) => RuleFault::AssertedDeny {
-            at: rule.position(),
-        },
-        (Err(denial), true) => RuleFault::AssertedAllow {
-            denial: Box::new(denial),
-        },
+        (Ok(rule), false) => RuleFault::AssertedDeny { at: rule.position() },
+        (Err(denial), true) => RuleFault::AssertedAllow { denial: Box::new(denial) },
     };
     reader.report(*at, PolicyErrorKind::Rules(fault));
 }
@@ -252,10 +176,7 @@ mod tests {
     fn check(text: &str, expected: &[&str]) {
         let told: Vec<String> = match Policy::parse(text) {
             Ok(_) => Vec::new(),
-            Err(errors) => errors
-                .iter()
-                .map(|e| e.in_file("p.toml").to_string())
-                .collect(),
+            Err(errors) => errors.iter().map(|e| e.in_file("p.toml").to_string()).collect(),
         };
         assert_eq!(told, expected, "{text}");
     }
@@ -274,10 +195,7 @@ mod tests {
         check("", &["p.toml:1:1: a policy lacks `version`"]);
         check("version = 2", &["p.toml:1:11: the version must be 1"]);
         check("version = -1", &["p.toml:1:11: the version must be 1"]);
-        check(
-            "version = \"1\"",
-            &["p.toml:1:11: expected an integer, found a string"],
-        );
+        check("version = \"1\"", &["p.toml:1:11: expected an integer, found a string"]);
         check(
             "version = 1\n\n  colour = 2",
             &["p.toml:3:3: a policy has no field \"colour\"; it has \
@@ -299,14 +217,8 @@ mod tests {
         let check = |text: &str, expected: &[&str]| {
             check(&alloc::format!("version = 1\n{text}"), expected);
         };
-        check(
-            "[service.a]",
-            &["p.toml:2:10: service \"a\" names neither `channel` nor `uid`"],
-        );
-        check(
-            "[service.a]\nuid = 1\n[service.a]\nuid = 2",
-            &["p.toml:4:10: duplicate key"],
-        );
+        check("[service.a]", &["p.toml:2:10: service \"a\" names neither `channel` nor `uid`"]);
+        check("[service.a]\nuid = 1\n[service.a]\nuid = 2", &["p.toml:4:10: duplicate key"]);
         check(
             "[service.a]\npid = 7\nuid = 4294967295",
             &[
@@ -314,10 +226,7 @@ mod tests {
                 "p.toml:4:7: the number must be 0 to 4294967294",
             ],
         );
-        check(
-            "service.a.uid = 'root'",
-            &["p.toml:2:17: expected an integer, found a string"],
-        );
+        check("service.a.uid = 'root'", &["p.toml:2:17: expected an integer, found a string"]);
         check(
             "[service.\"a b\"]\nuid = 1",
             &["p.toml:2:10: a name is 1 to 64 letters, digits, `.`, `_` or `-`; not \"a b\""],
@@ -330,10 +239,7 @@ mod tests {
             "[service.a]\nuid = 1\n[service.b]\nchannel = 'b'",
             &["p.toml:4:10: one peer could be both \"b\" and \"a\" (line 2)"],
         );
-        check(
-            "[service.a]\nuid=1\nchannel='x'\n[service.b]\nchannel='x'\nuid=2",
-            &[],
-        );
+        check("[service.a]\nuid=1\nchannel='x'\n[service.b]\nchannel='x'\nuid=2", &[]);
     }
 
     #[test]
@@ -349,10 +255,7 @@ mod tests {
                 "p.toml:7:1: [[grant]] has no field \"colour\"; it has to prefix rights quota",
             ],
         );
-        check_rules(
-            &grant("a", "/state", "[]"),
-            &["p.toml:7:10: `rights` is empty"],
-        );
+        check_rules(&grant("a", "/state", "[]"), &["p.toml:7:10: `rights` is empty"]);
         check_rules(
             &grant("a", "/state", "[1]"),
             &["p.toml:7:11: expected a string, found an integer"],
@@ -372,15 +275,9 @@ mod tests {
             let rules = alloc::format!("{}quota = {quota}", grant("a", "/state", "[\"get\"]"));
             check_rules(&rules, expected);
         };
-        quota(
-            "{ bytes = 1, keys = 0x10, value_max = 9223372036854775807 }",
-            &[],
-        );
+        quota("{ bytes = 1, keys = 0x10, value_max = 9223372036854775807 }", &[]);
         quota("{}", &["p.toml:8:9: `quota` says nothing"]);
-        quota(
-            "{ keys = 0 }",
-            &["p.toml:8:18: the number must be 1 to 9223372036854775807"],
-        );
+        quota("{ keys = 0 }", &["p.toml:8:18: the number must be 1 to 9223372036854775807"]);
         quota(
             "{ files = 1 }",
             &[
@@ -390,10 +287,7 @@ mod tests {
         );
         check_rules(
             "[[ceiling]]\nprefix = '/state/x'\nonly = []\nrights = ['get', 'get']",
-            &[
-                "p.toml:6:8: `only` is empty",
-                "p.toml:7:18: \"get\" is named twice",
-            ],
+            &["p.toml:6:8: `only` is empty", "p.toml:7:18: \"get\" is named twice"],
         );
         check_rules(
             "[[assert]]\nservice = 'a'\nop = 'read'\nkey = '/state/../x'\nexpect = 'no\\n'",
@@ -425,49 +319,16 @@ mod tests {
         let read = "[\"get\", \"list\"]";
         let rules = |rules: &[String], expected: &[&str]| check_rules(&rules.concat(), expected);
         let same = "p.toml:8:1: the grant at line 4 has the same service and prefix; write one";
-        rules(
-            &[
-                grant("a", "/state/x", read),
-                grant("a", "/state/x", "[\"put\"]"),
-            ],
-            &[same],
-        );
+        rules(&[grant("a", "/state/x", read), grant("a", "/state/x", "[\"put\"]")], &[same]);
         let wider = "[\"get\", \"list\", \"put\"]";
-        rules(
-            &[grant("a", "/state/x", read), grant("a", "/state/x", wider)],
-            &[same],
-        );
-        rules(
-            &[grant("a", "/state/x", read), grant("b", "/state/x", read)],
-            &[],
-        );
+        rules(&[grant("a", "/state/x", read), grant("a", "/state/x", wider)], &[same]);
+        rules(&[grant("a", "/state/x", read), grant("b", "/state/x", read)], &[]);
         let covered = "p.toml:8:1: the grant at line 4 gives all of this already";
-        rules(
-            &[
-                grant("a", "/state/x", read),
-                grant("a", "/state/x/y", "[\"get\"]"),
-            ],
-            &[covered],
-        );
+        rules(&[grant("a", "/state/x", read), grant("a", "/state/x/y", "[\"get\"]")], &[covered]);
         let covered = "p.toml:4:1: the grant at line 8 gives all of this already";
-        rules(
-            &[
-                grant("a", "/state/x/y", "[\"get\"]"),
-                grant("a", "/state/x", read),
-            ],
-            &[covered],
-        );
-        rules(
-            &[grant("a", "/state/x", read), grant("a", "/state/xy", read)],
-            &[],
-        );
-        rules(
-            &[
-                grant("a", "/state/x", read),
-                grant("a", "/state/x/y", "[\"put\"]"),
-            ],
-            &[],
-        );
+        rules(&[grant("a", "/state/x/y", "[\"get\"]"), grant("a", "/state/x", read)], &[covered]);
+        rules(&[grant("a", "/state/x", read), grant("a", "/state/xy", read)], &[]);
+        rules(&[grant("a", "/state/x", read), grant("a", "/state/x/y", "[\"put\"]")], &[]);
         let bounded = grant("a", "/state/x/y", read) + "quota = { keys = 1 }\n";
         rules(&[grant("a", "/state/x", read), bounded], &[]);
 
@@ -476,14 +337,8 @@ mod tests {
             "p.toml:4:1: this grant is unreachable: the ceiling at line 8 leaves nothing of it";
         let x = |rights| grant("a", "/state/x/y", rights);
         rules(&[x(read), ceiling("only = ['b']")], &[forbidden]);
-        rules(
-            &[x(read), ceiling("only = ['a']\nrights = ['put']")],
-            &[forbidden],
-        );
-        rules(
-            &[x(read), ceiling("only = ['a', 'b']\nrights = ['get']")],
-            &[],
-        );
+        rules(&[x(read), ceiling("only = ['a']\nrights = ['put']")], &[forbidden]);
+        rules(&[x(read), ceiling("only = ['a', 'b']\nrights = ['get']")], &[]);
         rules(&[grant("a", "/state", read), ceiling("only = ['b']")], &[]);
         let same = "p.toml:7:1: the ceiling at line 4 has the same prefix; write one";
         rules(&[ceiling("only = ['b']"), ceiling("only = ['a']")], &[same]);
@@ -496,33 +351,18 @@ mod tests {
             alloc::format!("{rule}op = '{op}'\nkey = '{key}'\nexpect = '{expect}'\n")
         };
         let rules = |asserts: &[String], expected: &[&str]| {
-            check_rules(
-                &(grant("a", "/state/x", "['get']") + &asserts.concat()),
-                expected,
-            );
+            check_rules(&(grant("a", "/state/x", "['get']") + &asserts.concat()), expected);
         };
+        rules(&[assert("get", "/state/x/y", "allow"), assert("put", "/state/x/y", "deny")], &[]);
         rules(
-            &[
-                assert("get", "/state/x/y", "allow"),
-                assert("put", "/state/x/y", "deny"),
-            ],
-            &[],
-        );
-        rules(
-            &[
-                assert("get", "/state/x", "deny"),
-                assert("put", "/state/x", "allow"),
-            ],
+            &[assert("get", "/state/x", "deny"), assert("put", "/state/x", "allow")],
             &[
                 "p.toml:8:1: the assertion fails: the grant at line 4 allows it",
                 "p.toml:13:1: the assertion fails: \"a\" may not put \"/state/x\": \
                  no grant to = \"a\", prefix = \"/state/x\", rights = [\"put\"]",
             ],
         );
-        let twice = [
-            assert("get", "/state/x", "allow"),
-            assert("get", "/state/x", "deny"),
-        ];
+        let twice = [assert("get", "/state/x", "allow"), assert("get", "/state/x", "deny")];
         rules(
             &twice,
             &["p.toml:13:1: the assertion at line 8 has the same service, op and key; write one"],

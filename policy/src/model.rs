@@ -39,9 +39,7 @@ fn reference(
 ) -> bool {
     let covers = |prefix: &str| {
         let mut segments = path.split('/');
-        prefix
-            .split('/')
-            .all(|segment| segments.next() == Some(segment))
+        prefix.split('/').all(|segment| segments.next() == Some(segment))
     };
     let granted = grants
         .iter()
@@ -65,9 +63,7 @@ fn paths() -> Vec<Prefix> {
         layers = layers.iter().flat_map(deeper).collect();
         all.extend(layers.clone());
     }
-    all.iter()
-        .map(|path| Prefix::parse(path).expect("a path"))
-        .collect()
+    all.iter().map(|path| Prefix::parse(path).expect("a path")).collect()
 }
 
 fn grant_pool() -> Vec<ModelGrant> {
@@ -88,11 +84,7 @@ fn ceiling_pool() -> Vec<Vec<ModelCeiling>> {
     for prefix in PREFIXES {
         for only in [&SERVICES[..1], &SERVICES[1..], &SERVICES[..]] {
             for rights in [None, Some(&RIGHTS[..1])] {
-                pool.push(vec_of([ModelCeiling {
-                    prefix,
-                    only,
-                    rights,
-                }]));
+                pool.push(vec_of([ModelCeiling { prefix, only, rights }]));
             }
         }
     }
@@ -102,20 +94,11 @@ fn ceiling_pool() -> Vec<Vec<ModelCeiling>> {
 fn draft(grants: &[ModelGrant], ceilings: &[ModelCeiling]) -> Draft {
     let prefix = |path| Prefix::parse(path).expect("a prefix");
     let rights = |list: &[Right]| list.iter().copied().collect::<Rights>();
-    let at = |line: usize| Position {
-        line: u32::try_from(line).expect("few"),
-        column: 1,
-    };
-    let name = |name: &str| Located {
-        value: name.into(),
-        at: at(1),
-    };
+    let at = |line: usize| Position { line: u32::try_from(line).expect("few"), column: 1 };
+    let name = |name: &str| Located { value: name.into(), at: at(1) };
     let services = SERVICES.iter().zip(0..).map(|(name, uid)| ServiceDraft {
         name: (*name).into(),
-        badge: Badge {
-            channel: None,
-            uid: Some(uid),
-        },
+        badge: Badge { channel: None, uid: Some(uid) },
         at: at(1),
     });
     let grants = grants.iter().enumerate().map(|(index, grant)| GrantDraft {
@@ -125,15 +108,12 @@ fn draft(grants: &[ModelGrant], ceilings: &[ModelCeiling]) -> Draft {
         quota: None,
         at: at(10 + index),
     });
-    let ceilings = ceilings
-        .iter()
-        .enumerate()
-        .map(|(index, ceiling)| CeilingDraft {
-            prefix: prefix(ceiling.prefix),
-            only: ceiling.only.iter().map(|only| name(only)).collect(),
-            rights: ceiling.rights.map(rights),
-            at: at(20 + index),
-        });
+    let ceilings = ceilings.iter().enumerate().map(|(index, ceiling)| CeilingDraft {
+        prefix: prefix(ceiling.prefix),
+        only: ceiling.only.iter().map(|only| name(only)).collect(),
+        rights: ceiling.rights.map(rights),
+        at: at(20 + index),
+    });
     Draft {
         services: services.collect(),
         grants: grants.collect(),
@@ -187,10 +167,7 @@ fn compare_all(
             for path in paths.iter().map(Prefix::as_str) {
                 let expected = reference(grants, ceilings, None, service, right, path);
                 let found = engine(policy, None, service, right, path);
-                assert_eq!(
-                    found, expected,
-                    "{service} {right} {path} {grants:?} {ceilings:?}"
-                );
+                assert_eq!(found, expected, "{service} {right} {path} {grants:?} {ceilings:?}");
             }
         }
     }
@@ -221,9 +198,8 @@ fn a_scope_only_intersects() {
                 for rights in [&RIGHTS[..1], &RIGHTS[..]] {
                     let set = rights.iter().copied().collect();
                     let scope = Scope::new(Prefix::parse(prefix).expect("a prefix"), set);
-                    for (right, path) in RIGHTS
-                        .iter()
-                        .flat_map(|r| paths.iter().map(move |p| (*r, p)))
+                    for (right, path) in
+                        RIGHTS.iter().flat_map(|r| paths.iter().map(move |p| (*r, p)))
                     {
                         let (scoped, path) = (Some((prefix, rights)), path.as_str());
                         let expected = reference(grants, ceilings, scoped, "a", right, path);
@@ -241,11 +217,7 @@ fn a_scope_only_intersects() {
 fn hidden_is_what_a_ceiling_refuses() {
     let paths = paths();
     let all = RIGHTS.iter().copied().collect();
-    let everything = [ModelGrant {
-        to: "a",
-        prefix: "/state",
-        rights: &RIGHTS,
-    }];
+    let everything = [ModelGrant { to: "a", prefix: "/state", rights: &RIGHTS }];
     let pool: Vec<_> = ceiling_pool().into_iter().flatten().collect();
     for one in &pool {
         for two in &pool {
@@ -259,10 +231,7 @@ fn hidden_is_what_a_ceiling_refuses() {
                 let refused = RIGHTS.iter().any(|right| {
                     !reference(&everything, &ceilings, None, "a", *right, path.as_str())
                 });
-                let covering = hidden
-                    .iter()
-                    .filter(|prefix| prefix.covers_prefix(path))
-                    .count();
+                let covering = hidden.iter().filter(|prefix| prefix.covers_prefix(path)).count();
                 assert_eq!(covering, usize::from(refused), "{path} {ceilings:?}");
             }
         }
@@ -285,10 +254,7 @@ fn unreachable_grants_change_nothing() {
                     PolicyErrorKind::Rules(fault) => fault,
                     other => panic!("{other}"),
                 };
-                if matches!(
-                    fault,
-                    RuleFault::Covered { .. } | RuleFault::Forbidden { .. }
-                ) {
+                if matches!(fault, RuleFault::Covered { .. } | RuleFault::Forbidden { .. }) {
                     unreachable += 1;
                     let mut without = grants.to_vec();
                     without.remove(index);

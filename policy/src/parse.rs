@@ -86,10 +86,7 @@ fn document<'t>(reader: &mut Reader<'_>, root: &'t DeTable<'t>) -> Draft {
     const KNOWN: &[&str] = &["version", "service", "grant", "ceiling", "assert"];
     reader.check_known("a policy", root, KNOWN);
     version(reader, root);
-    let mut draft = Draft {
-        services: services(reader, root),
-        ..Draft::default()
-    };
+    let mut draft = Draft { services: services(reader, root), ..Draft::default() };
     let known: &[&str] = &["to", "prefix", "rights", "quota"];
     for section in reader.sections(root, "grant", "[[grant]]", known, GRANTS_MAX) {
         draft.grants.extend(grant(reader, &section));
@@ -108,10 +105,7 @@ fn document<'t>(reader: &mut Reader<'_>, root: &'t DeTable<'t>) -> Draft {
 fn version(reader: &mut Reader<'_>, root: &DeTable<'_>) {
     let Some(value) = root.get("version") else {
         let start = reader.position(&(0..0));
-        let kind = PolicyErrorKind::MissingField {
-            section: "a policy",
-            field: "version",
-        };
+        let kind = PolicyErrorKind::MissingField { section: "a policy", field: "version" };
         return reader.report(start, kind);
     };
     let at = reader.position(&value.span());
@@ -134,21 +128,12 @@ fn services<'t>(reader: &mut Reader<'_>, root: &'t DeTable<'t>) -> Vec<ServiceDr
     };
     if let Some((name, _)) = table.iter().nth(SERVICES_MAX) {
         let (at, count_max) = (reader.position(&name.span()), SERVICES_MAX);
-        reader.report(
-            at,
-            PolicyErrorKind::TooMany {
-                what: "services",
-                count_max,
-            },
-        );
+        reader.report(at, PolicyErrorKind::TooMany { what: "services", count_max });
     }
     let mut services = Vec::new();
     for (key, value) in table.iter().take(SERVICES_MAX) {
         let at = reader.position(&key.span());
-        let name = Located {
-            value: &**key.get_ref(),
-            at,
-        };
+        let name = Located { value: &**key.get_ref(), at };
         let name = checked_name(reader, name);
         let known: &[&str] = &["channel", "uid"];
         let section = reader.section("[service]", at, value.get_ref(), known);
@@ -186,18 +171,12 @@ fn service(
         reader.report(name.at, kind);
         return None;
     }
-    Some(ServiceDraft {
-        name: name.value,
-        badge: Badge { channel, uid },
-        at: name.at,
-    })
+    Some(ServiceDraft { name: name.value, badge: Badge { channel, uid }, at: name.at })
 }
 
 fn grant(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<GrantDraft> {
     // Every field is read before any gives up, so that one load tells of all faults.
-    let to = reader
-        .required(section, "to")
-        .and_then(|value| reader.text(value));
+    let to = reader.required(section, "to").and_then(|value| reader.text(value));
     let to = to.and_then(|to| checked_name(reader, to));
     let prefix = required_path(reader, section, "prefix");
     let listed = reader.required(section, "rights");
@@ -214,13 +193,7 @@ fn grant(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<GrantDraft> {
         reader.report(section.at, kind);
         return None;
     }
-    Some(GrantDraft {
-        to,
-        prefix,
-        rights,
-        quota,
-        at: section.at,
-    })
+    Some(GrantDraft { to, prefix, rights, quota, at: section.at })
 }
 
 fn quota(reader: &mut Reader<'_>, value: &Spanned<DeValue<'_>>) -> Option<Quota> {
@@ -230,9 +203,7 @@ fn quota(reader: &mut Reader<'_>, value: &Spanned<DeValue<'_>>) -> Option<Quota>
     let mut limit = |field| match section.optional(field) {
         Some(value) => {
             // TOML promises integers of 63 bits and no more.
-            reader
-                .number(value, 1..=i64::MAX.unsigned_abs())
-                .map(|number| Some(number.value))
+            reader.number(value, 1..=i64::MAX.unsigned_abs()).map(|number| Some(number.value))
         }
         None => Some(None),
     };
@@ -242,43 +213,26 @@ fn quota(reader: &mut Reader<'_>, value: &Spanned<DeValue<'_>>) -> Option<Quota>
         reader.report(at, PolicyErrorKind::EmptyTable { field: "quota" });
         return None;
     }
-    Some(Quota {
-        bytes,
-        keys,
-        value_bytes_max,
-    })
+    Some(Quota { bytes, keys, value_bytes_max })
 }
 
 fn ceiling(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<CeilingDraft> {
     let prefix = required_path(reader, section, "prefix");
     let only = reader.required(section, "only");
     let only = only.and_then(|value| reader.texts("only", value, SERVICES_MAX));
-    let only: Option<Vec<_>> = only.and_then(|names| {
-        names
-            .into_iter()
-            .map(|name| checked_name(reader, name))
-            .collect()
-    });
+    let only: Option<Vec<_>> =
+        only.and_then(|names| names.into_iter().map(|name| checked_name(reader, name)).collect());
     let rights = match section.optional("rights") {
         Some(value) => Some(rights(reader, value)?),
         None => None,
     };
-    Some(CeilingDraft {
-        prefix: prefix?,
-        only: only?,
-        rights,
-        at: section.at,
-    })
+    Some(CeilingDraft { prefix: prefix?, only: only?, rights, at: section.at })
 }
 
 fn assertion(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Assertion> {
-    let service = reader
-        .required(section, "service")
-        .and_then(|value| reader.text(value));
+    let service = reader.required(section, "service").and_then(|value| reader.text(value));
     let service = service.and_then(|name| checked_name(reader, name));
-    let op = reader
-        .required(section, "op")
-        .and_then(|value| reader.text(value));
+    let op = reader.required(section, "op").and_then(|value| reader.text(value));
     let right = op.and_then(|op| match Right::parse(op.value) {
         Ok(right) => Some(right),
         Err(error) => {
@@ -287,9 +241,7 @@ fn assertion(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Assertion
         }
     });
     let path = required_path(reader, section, "key");
-    let expect = reader
-        .required(section, "expect")
-        .and_then(|value| reader.text(value))?;
+    let expect = reader.required(section, "expect").and_then(|value| reader.text(value))?;
     let is_allowed = match expect.value {
         "allow" => true,
         "deny" => false,
@@ -299,13 +251,7 @@ fn assertion(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Assertion
             return None;
         }
     };
-    Some(Assertion {
-        service: service?,
-        right: right?,
-        path: path?,
-        is_allowed,
-        at: section.at,
-    })
+    Some(Assertion { service: service?, right: right?, path: path?, is_allowed, at: section.at })
 }
 
 fn checked_name(reader: &mut Reader<'_>, name: Located<&str>) -> Option<Located<String>> {
@@ -369,10 +315,7 @@ mod tests {
                 assert!((1..=crate::toml_reader::ERRORS_MAX).contains(&errors.len()));
                 let lines = u32::try_from(text.matches('\n').count() + 1).unwrap();
                 for error in errors {
-                    assert!(
-                        (1..=lines).contains(&error.position.line),
-                        "{error} of {lines}"
-                    );
+                    assert!((1..=lines).contains(&error.position.line), "{error} of {lines}");
                     assert!(error.position.column >= 1);
                     let shown = error.in_file("policy.toml").to_string();
                     assert!(!shown.contains(char::is_control), "{shown:?}");
@@ -397,12 +340,8 @@ mod tests {
 
     #[test]
     fn mutations_load_or_are_refused() {
-        let pieces: Vec<&str> = VALID
-            .split_inclusive([' ', '\n', '"', '=', ',', '.'])
-            .collect();
-        let hostile = [
-            "\0", "\u{202e}", "[", "]", "{", "}", "\"\"\"", "'", "#", "-1", "1e9", "\r",
-        ];
+        let pieces: Vec<&str> = VALID.split_inclusive([' ', '\n', '"', '=', ',', '.']).collect();
+        let hostile = ["\0", "\u{202e}", "[", "]", "{", "}", "\"\"\"", "'", "#", "-1", "1e9", "\r"];
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..4000 {
             let mut text = pieces.clone();

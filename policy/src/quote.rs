@@ -64,18 +64,10 @@ mod tests {
     #[cfg(feature = "parse")]
     #[test]
     fn reads_back_as_toml() {
-        for text in [
-            "plain",
-            "q\"\\'",
-            "\u{202e}\u{e0001}\n\u{7f}",
-            "zürich/\u{301}",
-        ] {
+        for text in ["plain", "q\"\\'", "\u{202e}\u{e0001}\n\u{7f}", "zürich/\u{301}"] {
             let line = format!("x = {}", Quoted(text));
             let table = toml::de::DeTable::parse(&line).expect("valid TOML");
-            assert_eq!(
-                table.get_ref().get("x").and_then(|x| x.get_ref().as_str()),
-                Some(text)
-            );
+            assert_eq!(table.get_ref().get("x").and_then(|x| x.get_ref().as_str()), Some(text));
         }
     }
 }

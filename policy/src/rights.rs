@@ -107,11 +107,7 @@ impl Rights {
     /// The set that `bits` stands for, or `None` if a bit stands for no right.
     #[must_use]
     pub const fn from_bits(bits: u16) -> Option<Self> {
-        if bits & !Self::ALL.0 == 0 {
-            Some(Self(bits))
-        } else {
-            None
-        }
+        if bits & !Self::ALL.0 == 0 { Some(Self(bits)) } else { None }
     }
 
     /// The set of the named rights.
@@ -166,9 +162,7 @@ impl Rights {
 
     /// The rights in order.
     pub fn iter(self) -> impl Iterator<Item = Right> {
-        Right::ALL
-            .into_iter()
-            .filter(move |right| self.contains(*right))
+        Right::ALL.into_iter().filter(move |right| self.contains(*right))
     }
 }
 
@@ -180,9 +174,7 @@ impl From<Right> for Rights {
 
 impl FromIterator<Right> for Rights {
     fn from_iter<I: IntoIterator<Item = Right>>(rights: I) -> Self {
-        rights
-            .into_iter()
-            .fold(Self::EMPTY, |set, right| set.union(right.into()))
+        rights.into_iter().fold(Self::EMPTY, |set, right| set.union(right.into()))
     }
 }
 
@@ -223,10 +215,8 @@ mod tests {
 
     #[test]
     fn names_and_bits_are_stable() {
-        let told: Vec<_> = Right::ALL
-            .into_iter()
-            .map(|right| format!("{right}={}", right.bit()))
-            .collect();
+        let told: Vec<_> =
+            Right::ALL.into_iter().map(|right| format!("{right}={}", right.bit())).collect();
         let golden = "get=1 list=2 put=4 delete=8 watch=16 snapshot=32 delegate=64 \
                       admin.stats=128 admin.check=256 admin.checkpoint=512 admin.policy=1024";
         assert_eq!(told.join(" "), golden);
@@ -250,10 +240,8 @@ mod tests {
 
     #[test]
     fn behaves_as_a_set() {
-        let (read, write) = (
-            Rights::parse(["get", "list"]).unwrap(),
-            Rights::parse(["put", "get"]).unwrap(),
-        );
+        let (read, write) =
+            (Rights::parse(["get", "list"]).unwrap(), Rights::parse(["put", "get"]).unwrap());
         assert_eq!(read.union(write).to_string(), r#"["get", "list", "put"]"#);
         assert_eq!(read.intersection(write), Right::Get.into());
         assert_eq!(read.minus(write), Right::List.into());

@@ -53,10 +53,7 @@ impl Policy {
     /// services does not load.
     #[must_use]
     pub fn identify(&self, peer: &Peer) -> Option<ServiceId> {
-        let (name, _) = self
-            .services
-            .iter()
-            .find(|(_, service)| service.badge.matches(peer))?;
+        let (name, _) = self.services.iter().find(|(_, service)| service.badge.matches(peer))?;
         Some(ServiceId::new(name, peer))
     }
 
@@ -84,9 +81,7 @@ impl Policy {
         evidence: Option<&Peer>,
         scope: Option<&'a Scope>,
     ) -> Result<Subject<'a>, Refusal> {
-        let unknown = |name: &Arc<str>| Refusal::UnknownService {
-            service: Arc::clone(name),
-        };
+        let unknown = |name: &Arc<str>| Refusal::UnknownService { service: Arc::clone(name) };
         let holder = self.services.get(name).ok_or_else(|| unknown(name))?;
         if evidence.is_some_and(|peer| !holder.badge.matches(peer)) {
             return Err(unknown(name));
@@ -99,13 +94,7 @@ impl Policy {
                 root = (saver, service);
             }
         }
-        Ok(Subject {
-            policy: self,
-            holder: (name, holder),
-            root,
-            scope,
-            savers,
-        })
+        Ok(Subject { policy: self, holder: (name, holder), root, scope, savers })
     }
 }
 
@@ -144,10 +133,7 @@ impl<'a> Subject<'a> {
         }
         match rule {
             Some(rule) if given.includes(needed) => Ok(rule),
-            _ => Err(Refusal::NoGrant {
-                to: Arc::clone(to),
-                lacking: needed.minus(given),
-            }),
+            _ => Err(Refusal::NoGrant { to: Arc::clone(to), lacking: needed.minus(given) }),
         }
     }
 
@@ -161,11 +147,7 @@ impl<'a> Subject<'a> {
     ) -> Result<(RuleId, Vec<Prefix>, Vec<Prefix>), Refusal> {
         let whole = match self.judge(right, needed, prefix.as_str()) {
             Ok(rule) => {
-                return Ok((
-                    rule,
-                    Vec::from([prefix.clone()]),
-                    self.hidden(needed, prefix),
-                ));
+                return Ok((rule, Vec::from([prefix.clone()]), self.hidden(needed, prefix)));
             }
             // Grants below may still reach.
             Err(refusal @ Refusal::NoGrant { .. }) => refusal,
@@ -205,21 +187,13 @@ impl<'a> Subject<'a> {
 
     /// The grants that count and cover `path`, in the order of the file.
     pub(crate) fn grants_over(&self, path: &str) -> impl Iterator<Item = &'a Grant> {
-        self.root
-            .1
-            .grants
-            .iter()
-            .filter(move |grant| grant.prefix.covers_path(path))
+        self.root.1.grants.iter().filter(move |grant| grant.prefix.covers_path(path))
     }
 
     /// The ceilings over `path` in the order of the file, and what each lets this subject have.
     pub(crate) fn ceilings_over(&self, path: &str) -> impl Iterator<Item = (&'a Ceiling, Rights)> {
         let (_, holder) = self.holder;
-        let ceilings = self
-            .policy
-            .ceilings
-            .iter()
-            .zip(holder.passes.iter().copied());
+        let ceilings = self.policy.ceilings.iter().zip(holder.passes.iter().copied());
         ceilings.filter(move |(ceiling, _)| ceiling.prefix.covers_path(path))
     }
 
@@ -239,21 +213,13 @@ impl<'a> Subject<'a> {
         let passes = |service: &Service| service.passes.get(index).copied().unwrap_or_default();
         let refuse = |name: &Arc<str>, lacking: Rights| match lacking.is_empty() {
             true => Ok(()),
-            false => Err(Refusal::Ceiling {
-                at: over.at,
-                service: Arc::clone(name),
-                lacking,
-            }),
+            false => Err(Refusal::Ceiling { at: over.at, service: Arc::clone(name), lacking }),
         };
         let (name, holder) = self.holder;
         refuse(name, needed.minus(passes(holder)))?;
         let needed = self.needed_of_savers(needed);
         for saver in self.savers {
-            let passed = self
-                .policy
-                .services
-                .get(saver)
-                .map_or(Rights::EMPTY, passes);
+            let passed = self.policy.services.get(saver).map_or(Rights::EMPTY, passes);
             refuse(saver, needed.minus(passed))?;
         }
         Ok(())
@@ -261,11 +227,7 @@ impl<'a> Subject<'a> {
 
     /// Who hands authority on must have both it and the right to hand it on.
     fn needed_of_savers(&self, needed: Rights) -> Rights {
-        if self.savers.is_empty() {
-            needed
-        } else {
-            needed.union(Right::Delegate.into())
-        }
+        if self.savers.is_empty() { needed } else { needed.union(Right::Delegate.into()) }
     }
 }
 

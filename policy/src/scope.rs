@@ -25,11 +25,7 @@ impl Scope {
     /// `rights` in `prefix`, by the authority of whoever holds the scope.
     #[must_use]
     pub fn new(prefix: Prefix, rights: Rights) -> Self {
-        Self {
-            prefix,
-            rights,
-            savers: Vec::new(),
-        }
+        Self { prefix, rights, savers: Vec::new() }
     }
 
     /// The scope that a sealed token describes; `savers` in the order of [`Scope::savers`].
@@ -42,16 +38,8 @@ impl Scope {
         rights: Rights,
         savers: impl IntoIterator<Item = &'n str>,
     ) -> Option<Self> {
-        let savers: Vec<_> = savers
-            .into_iter()
-            .take(Self::SAVERS_MAX + 1)
-            .map(Arc::from)
-            .collect();
-        (savers.len() <= Self::SAVERS_MAX).then_some(Self {
-            prefix,
-            rights,
-            savers,
-        })
+        let savers: Vec<_> = savers.into_iter().take(Self::SAVERS_MAX + 1).map(Arc::from).collect();
+        (savers.len() <= Self::SAVERS_MAX).then_some(Self { prefix, rights, savers })
     }
 
     /// The part of this scope that lies in `prefix` and in `rights`; `None` if `prefix` is not
@@ -60,11 +48,7 @@ impl Scope {
     pub fn restrict(&self, prefix: Prefix, rights: Rights) -> Option<Self> {
         let rights = self.rights.intersection(rights);
         let savers = self.savers.clone();
-        self.prefix.covers_prefix(&prefix).then_some(Self {
-            prefix,
-            rights,
-            savers,
-        })
+        self.prefix.covers_prefix(&prefix).then_some(Self { prefix, rights, savers })
     }
 
     /// This scope as `holder` would hand it to another service; `None` once it went through
@@ -112,16 +96,9 @@ mod tests {
     fn restrict_only_narrows() {
         let read = Rights::parse(["get", "list"]).unwrap();
         let scope = Scope::new(prefix("/state/foo"), read);
-        let narrow = scope
-            .restrict(prefix("/state/foo/bar"), Rights::ALL)
-            .unwrap();
-        assert_eq!(
-            (narrow.prefix().as_str(), narrow.rights()),
-            ("/state/foo/bar", read)
-        );
-        let weak = scope
-            .restrict(prefix("/state/foo"), Right::Get.into())
-            .unwrap();
+        let narrow = scope.restrict(prefix("/state/foo/bar"), Rights::ALL).unwrap();
+        assert_eq!((narrow.prefix().as_str(), narrow.rights()), ("/state/foo/bar", read));
+        let weak = scope.restrict(prefix("/state/foo"), Right::Get.into()).unwrap();
         assert_eq!(weak.rights(), Right::Get.into());
         assert_eq!(scope.restrict(prefix("/state"), read), None);
         assert_eq!(scope.restrict(prefix("/state/foobar"), read), None);
@@ -136,10 +113,6 @@ mod tests {
         assert_eq!(restored.savers().len(), Scope::SAVERS_MAX);
         assert_eq!(Scope::restore(Prefix::root(), Rights::ALL, names), None);
         let narrow = restored.restrict(prefix("/state/a"), Rights::ALL).unwrap();
-        assert_eq!(
-            narrow.savers().len(),
-            Scope::SAVERS_MAX,
-            "authority stays the savers'"
-        );
+        assert_eq!(narrow.savers().len(), Scope::SAVERS_MAX, "authority stays the savers'");
     }
 }

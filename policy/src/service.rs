@@ -51,10 +51,7 @@ struct Identity {
 
 impl ServiceId {
     pub(crate) fn new(name: &Arc<str>, peer: &Peer) -> Self {
-        Self(Arc::new(Identity {
-            name: Arc::clone(name),
-            peer: peer.clone(),
-        }))
+        Self(Arc::new(Identity { name: Arc::clone(name), peer: peer.clone() }))
     }
 
     /// The service's name in the policy.
@@ -122,10 +119,7 @@ pub(crate) struct Badge {
 impl Badge {
     /// True if `peer` shows everything that is expected; expecting nothing matches nobody.
     pub(crate) fn matches(&self, peer: &Peer) -> bool {
-        let channel = self
-            .channel
-            .as_deref()
-            .is_none_or(|channel| channel == peer.channel);
+        let channel = self.channel.as_deref().is_none_or(|channel| channel == peer.channel);
         let uid = self.uid.is_none_or(|uid| Some(uid) == peer.uid);
         let expects = self.channel.is_some() || self.uid.is_some();
         expects && channel && uid
@@ -154,18 +148,12 @@ mod tests {
     use super::*;
 
     fn badge(channel: Option<&str>, uid: Option<u32>) -> Badge {
-        Badge {
-            channel: channel.map(Box::from),
-            uid,
-        }
+        Badge { channel: channel.map(Box::from), uid }
     }
 
     #[test]
     fn both_parts_must_match_when_both_are_named() {
-        let peer = |channel: &str, uid| Peer {
-            channel: channel.into(),
-            uid,
-        };
+        let peer = |channel: &str, uid| Peer { channel: channel.into(), uid };
         let table = [
             (badge(Some("a"), Some(1)), peer("a", Some(1)), true),
             (badge(Some("a"), Some(1)), peer("a", Some(2)), false),
@@ -190,22 +178,13 @@ mod tests {
         let all: alloc::vec::Vec<_> = options
             .iter()
             .flat_map(|channel| uids.iter().map(|uid| badge(*channel, *uid)))
-            .filter(|badge| {
-                *badge
-                    != super::Badge {
-                        channel: None,
-                        uid: None,
-                    }
-            })
+            .filter(|badge| *badge != super::Badge { channel: None, uid: None })
             .collect();
         for one in &all {
             for two in &all {
                 let shared = ["a", "b", "c"].iter().any(|channel| {
                     [None, Some(1), Some(2), Some(3)].iter().any(|uid| {
-                        let peer = Peer {
-                            channel: (*channel).into(),
-                            uid: *uid,
-                        };
+                        let peer = Peer { channel: (*channel).into(), uid: *uid };
                         one.matches(&peer) && two.matches(&peer)
                     })
                 });
@@ -219,14 +198,7 @@ mod tests {
         for name in ["a", "keystored", "A-1_b.c", &"x".repeat(NAME_BYTES_MAX)] {
             assert!(is_name(name), "{name}");
         }
-        for name in [
-            "",
-            "a b",
-            "a/b",
-            "ä",
-            "a\n",
-            &"x".repeat(NAME_BYTES_MAX + 1),
-        ] {
+        for name in ["", "a b", "a/b", "ä", "a\n", &"x".repeat(NAME_BYTES_MAX + 1)] {
             assert!(!is_name(name), "{name}");
         }
     }

@@ -35,11 +35,7 @@ impl<'a> Reader<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
         let ends = text.match_indices('\n').map(|(offset, _)| offset + 1);
         let line_starts = core::iter::once(0).chain(ends).collect();
-        Self {
-            text,
-            line_starts,
-            errors: Vec::new(),
-        }
+        Self { text, line_starts, errors: Vec::new() }
     }
 
     /// The faults, in the order of the file; at most [`ERRORS_MAX`].
@@ -63,20 +59,10 @@ impl<'a> Reader<'a> {
     pub(crate) fn position(&self, span: &Range<usize>) -> Position {
         let offset = span.start.min(self.text.len());
         let line = self.line_starts.partition_point(|start| *start <= offset);
-        let start = self
-            .line_starts
-            .get(line.saturating_sub(1))
-            .copied()
-            .unwrap_or(0);
-        let characters = self
-            .text
-            .get(start..offset)
-            .map_or(0, |before| before.chars().count());
+        let start = self.line_starts.get(line.saturating_sub(1)).copied().unwrap_or(0);
+        let characters = self.text.get(start..offset).map_or(0, |before| before.chars().count());
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        Position {
-            line: count(line),
-            column: count(characters + 1),
-        }
+        Position { line: count(line), column: count(characters + 1) }
     }
 
     /// Takes a table whose fields are all among `known`; others are reported.
@@ -101,20 +87,10 @@ impl<'a> Reader<'a> {
         table: &DeTable<'_>,
         known: &'static [&'static str],
     ) {
-        for (key, _) in table
-            .iter()
-            .filter(|(key, _)| !known.contains(&&**key.get_ref()))
-        {
+        for (key, _) in table.iter().filter(|(key, _)| !known.contains(&&**key.get_ref())) {
             let at = self.position(&key.span());
             let field = String::from(&**key.get_ref());
-            self.report(
-                at,
-                PolicyErrorKind::UnknownField {
-                    section,
-                    field,
-                    known,
-                },
-            );
+            self.report(at, PolicyErrorKind::UnknownField { section, field, known });
         }
     }
 
@@ -137,13 +113,7 @@ impl<'a> Reader<'a> {
         };
         if let Some(table) = tables.get(count_max) {
             let at = self.position(&table.span());
-            self.report(
-                at,
-                PolicyErrorKind::TooMany {
-                    what: title,
-                    count_max,
-                },
-            );
+            self.report(at, PolicyErrorKind::TooMany { what: title, count_max });
         }
         let mut sections = Vec::new();
         for table in tables.iter().take(count_max) {
@@ -162,10 +132,7 @@ impl<'a> Reader<'a> {
         let value = section.table.get(field);
         if value.is_none() {
             let section_name = section.name;
-            let kind = PolicyErrorKind::MissingField {
-                section: section_name,
-                field,
-            };
+            let kind = PolicyErrorKind::MissingField { section: section_name, field };
             self.report(section.at, kind);
         }
         value
@@ -216,13 +183,7 @@ impl<'a> Reader<'a> {
             return None;
         }
         if items.len() > count_max {
-            self.report(
-                at,
-                PolicyErrorKind::TooMany {
-                    what: field,
-                    count_max,
-                },
-            );
+            self.report(at, PolicyErrorKind::TooMany { what: field, count_max });
             return None;
         }
         let mut texts: Vec<Located<&str>> = Vec::new();

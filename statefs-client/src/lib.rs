@@ -1,1 +1,2 @@
 //! Placeholder, filled by the first commit of this crate.
+#![forbid(unsafe_code)]

@@ -119,7 +119,11 @@ impl Conn {
             }
             let next = self.input.borrow_mut().next(&mut data, &self.limits);
             let handled = match next {
-                Ok(Some(message)) => self.handle(message),
+                Ok(Some(message)) => {
+                    let handled = self.handle(message);
+                    self.drop_cancelled();
+                    handled
+                }
                 Ok(None) => return Ok(()),
                 Err(error) => Err(error),
             };
@@ -164,6 +168,16 @@ impl Conn {
         }
         for embargo in tables.embargoes.into_entries() {
             embargo.promise.resolve(broken(lost.clone()));
+        }
+        self.drop_cancelled();
+    }
+
+    /// Drops the tasks that were cancelled, and those that are cancelled by that.
+    pub(crate) fn drop_cancelled(&self) {
+        loop {
+            let task = self.tasks.borrow_mut().next_cancelled();
+            let Some(task) = task else { return };
+            drop(task);
         }
     }
 

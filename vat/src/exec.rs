@@ -40,6 +40,7 @@ pub(crate) struct Tasks {
     head: usize,
     calls: Quota,
     spawned: Quota,
+    cancelled: Vec<Task>,
 }
 
 /// How many tasks of one kind there are, and may be.
@@ -73,6 +74,7 @@ impl Tasks {
             head: 0,
             calls,
             spawned,
+            cancelled: Vec::new(),
         }
     }
 
@@ -115,6 +117,17 @@ impl Tasks {
         self.free.push(id.index);
         self.quota(kind).count -= 1;
         task
+    }
+
+    /// Frees the slot of a task that is to be dropped by [`Tasks::next_cancelled`], later and from
+    /// the top of the stack: tasks that keep each other alive would be dropped one within another.
+    pub(crate) fn cancel(&mut self, id: TaskId) {
+        let task = self.release(id);
+        self.cancelled.extend(task);
+    }
+
+    pub(crate) fn next_cancelled(&mut self) -> Option<Task> {
+        self.cancelled.pop()
     }
 
     /// Frees every slot of one kind.

@@ -344,8 +344,7 @@ struct CancelOnDrop {
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         if let Some(conn) = self.conn.upgrade() {
-            let task = conn.tasks.borrow_mut().release(self.task);
-            drop(task);
+            conn.tasks.borrow_mut().cancel(self.task);
         }
     }
 }

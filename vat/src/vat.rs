@@ -78,6 +78,7 @@ impl Vat {
                 let cancelled = self.conn.tasks.borrow_mut().put(turn.id, turn.task);
                 drop(cancelled);
             }
+            self.conn.drop_cancelled();
         }
         self.wants_poll()
     }
@@ -184,5 +185,6 @@ impl Drop for Vat {
             .end(Error::disconnected("the vat was dropped".into()), false);
         let tasks = self.conn.tasks.borrow_mut().release_all(Kind::Spawned);
         drop(tasks);
+        self.conn.drop_cancelled();
     }
 }

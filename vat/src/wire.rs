@@ -132,7 +132,7 @@ pub(crate) fn failed(text: &str) -> Error {
 /// First segment of a message, in words: 512 bytes.
 const FIRST_SEGMENT_WORDS: u32 = 64;
 /// Largest message echoed as unimplemented: a `Resolve` has far less.
-const ECHO_WORDS_MAX: u64 = 256;
+const ECHO_WORDS_MAX: u64 = 64;
 
 #[cfg(test)]
 mod tests {

@@ -15,15 +15,6 @@ pub(crate) fn run(root: &Path) -> Result<(), Failure> {
         .env("INSTA_UPDATE", "always")
         .current_dir(root)
         .status()
-        .map_err(|error| Failure::Io {
-            what: "cargo".into(),
-            error,
-        })?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(Failure::Command {
-            program: "cargo test",
-        })
-    }
+        .map_err(|error| Failure::Io { what: "cargo".into(), error })?;
+    if status.success() { Ok(()) } else { Err(Failure::Command { program: "cargo test" }) }
 }

@@ -54,10 +54,7 @@ fn root() -> &'static Path {
 #[derive(Debug)]
 enum Failure {
     /// A program that the task needs is not installed; `advice` says how to get it.
-    ToolMissing {
-        program: &'static str,
-        advice: &'static str,
-    },
+    ToolMissing { program: &'static str, advice: &'static str },
     /// A program ran and failed; what it had to say is on stderr.
     Command { program: &'static str },
     /// A file could not be read, written or run.

@@ -14,14 +14,8 @@ use capnp::serialize::{OwnedSegments, read_message};
 /// `image` is no `CodeGeneratorRequest`.
 pub(crate) fn version(image: &[u8]) -> capnp::Result<(u16, u8, u8)> {
     let message = read(image)?;
-    let version = message
-        .get_root::<request::Reader<'_>>()?
-        .get_capnp_version()?;
-    Ok((
-        version.get_major(),
-        version.get_minor(),
-        version.get_micro(),
-    ))
+    let version = message.get_root::<request::Reader<'_>>()?.get_capnp_version()?;
+    Ok((version.get_major(), version.get_minor(), version.get_micro()))
 }
 
 /// Writes the nodes of the requested files in the order of their ids, each with its documentation.
@@ -44,31 +38,19 @@ pub(crate) fn project(image: &[u8]) -> capnp::Result<String> {
     }
 
     let mut text = String::new();
-    for node in nodes
-        .values()
-        .filter(|node| files.contains(&file_of(&nodes, **node)))
-    {
+    for node in nodes.values().filter(|node| files.contains(&file_of(&nodes, **node))) {
         project_node(&mut text, *node)?;
     }
     let mut documentation = BTreeMap::new();
     for info in root.get_source_info()? {
-        if nodes
-            .get(&info.get_id())
-            .is_some_and(|node| files.contains(&file_of(&nodes, *node)))
-        {
+        if nodes.get(&info.get_id()).is_some_and(|node| files.contains(&file_of(&nodes, *node))) {
             documentation.insert(info.get_id(), info);
         }
     }
     for (id, info) in documentation {
-        line(
-            &mut text,
-            format_args!("doc {id:#018x} {:?}", info.get_doc_comment()?),
-        );
+        line(&mut text, format_args!("doc {id:#018x} {:?}", info.get_doc_comment()?));
         for member in info.get_members()? {
-            line(
-                &mut text,
-                format_args!("  doc {:?}", member.get_doc_comment()?),
-            );
+            line(&mut text, format_args!("  doc {:?}", member.get_doc_comment()?));
         }
     }
     Ok(text)
@@ -77,24 +59,12 @@ pub(crate) fn project(image: &[u8]) -> capnp::Result<String> {
 fn project_node(text: &mut String, node: node::Reader<'_>) -> capnp::Result<()> {
     let id = node.get_id();
     let scope = node.get_scope_id();
-    line(
-        text,
-        format_args!(
-            "node {id:#018x} in {scope:#018x} {:?}",
-            node.get_display_name()?
-        ),
-    );
+    line(text, format_args!("node {id:#018x} in {scope:#018x} {:?}", node.get_display_name()?));
     for nested in node.get_nested_nodes()? {
-        line(
-            text,
-            format_args!("  {:?} {:#018x}", nested.get_name()?, nested.get_id()),
-        );
+        line(text, format_args!("  {:?} {:#018x}", nested.get_name()?, nested.get_id()));
     }
     for parameter in node.get_parameters()? {
-        line(
-            text,
-            format_args!("  parameter {:?}", parameter.get_name()?),
-        );
+        line(text, format_args!("  parameter {:?}", parameter.get_name()?));
     }
     for annotation in node.get_annotations()? {
         line(text, format_args!("  {annotation:?}"));
@@ -144,8 +114,7 @@ mod tests {
     fn edited(edit: impl FnOnce(request::Builder<'_>)) -> Vec<u8> {
         let message = read(IMAGE).unwrap();
         let mut copy = Builder::<HeapAllocator>::new_default();
-        copy.set_root(message.get_root::<request::Reader<'_>>().unwrap())
-            .unwrap();
+        copy.set_root(message.get_root::<request::Reader<'_>>().unwrap()).unwrap();
         edit(copy.get_root().unwrap());
         write_message_to_words(&copy)
     }

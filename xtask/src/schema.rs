@@ -38,24 +38,14 @@ pub(crate) fn check(root: &Path) -> Result<(), Failure> {
     for schema in Schema::all(root)? {
         let old = schema.image(root)?;
         let new = schema.compile(root)?;
-        let fresh = same(&old, &new).map_err(|error| Failure::Image {
-            path: schema.image.clone(),
-            error,
-        })?;
-        println!(
-            "{}: {}",
-            schema.image,
-            if fresh { "fresh" } else { "stale" }
-        );
+        let fresh = same(&old, &new)
+            .map_err(|error| Failure::Image { path: schema.image.clone(), error })?;
+        println!("{}: {}", schema.image, if fresh { "fresh" } else { "stale" });
         if !fresh {
             images.push(schema.image);
         }
     }
-    if images.is_empty() {
-        Ok(())
-    } else {
-        Err(Failure::Stale { images })
-    }
+    if images.is_empty() { Ok(()) } else { Err(Failure::Stale { images }) }
 }
 
 /// A schema and its image, as paths from the root of the workspace with forward slashes.
@@ -106,13 +96,7 @@ impl Schema {
     /// the result.
     fn compile(&self, root: &Path) -> Result<Vec<u8>, Failure> {
         let output = Command::new(CAPNP)
-            .args([
-                "compile",
-                "-o-",
-                "--no-standard-import",
-                "-I",
-                "schema/include",
-            ])
+            .args(["compile", "-o-", "--no-standard-import", "-I", "schema/include"])
             .arg(format!("--src-prefix={}", self.folder))
             .arg(&self.source)
             .current_dir(root)
@@ -120,17 +104,11 @@ impl Schema {
             .output();
         match output {
             Ok(output) if output.status.success() => Ok(output.stdout),
-            Ok(_) => Err(Failure::Command {
-                program: "capnp compile",
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Failure::ToolMissing {
-                program: CAPNP,
-                advice: ADVICE,
-            }),
-            Err(error) => Err(Failure::Io {
-                what: CAPNP.into(),
-                error,
-            }),
+            Ok(_) => Err(Failure::Command { program: "capnp compile" }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(Failure::ToolMissing { program: CAPNP, advice: ADVICE })
+            }
+            Err(error) => Err(Failure::Io { what: CAPNP.into(), error }),
         }
     }
 }
@@ -156,10 +134,7 @@ fn entries(folder: &Path) -> Result<Vec<String>, Failure> {
 }
 
 fn io_failure(path: &Path, error: io::Error) -> Failure {
-    Failure::Io {
-        what: PathBuf::from(path).display().to_string(),
-        error,
-    }
+    Failure::Io { what: PathBuf::from(path).display().to_string(), error }
 }
 
 const CAPNP: &str = "capnp";
@@ -176,10 +151,7 @@ mod tests {
     fn one_version_is_compared_by_bytes() {
         let mut other = IMAGE.to_vec();
         let comment = b"The bootstrap capability";
-        let at = other
-            .windows(comment.len())
-            .position(|bytes| bytes == comment)
-            .unwrap();
+        let at = other.windows(comment.len()).position(|bytes| bytes == comment).unwrap();
         other[at] ^= 0x20;
         assert!(same(IMAGE, IMAGE).unwrap());
         assert!(!same(IMAGE, &other).unwrap());
@@ -189,10 +161,6 @@ mod tests {
     fn the_schema_of_the_root_is_always_among_them() {
         let all = Schema::all(crate::root()).unwrap();
         assert_eq!(all.first().unwrap().image, "schema/statefs.image");
-        assert!(
-            all.iter()
-                .skip(1)
-                .all(|schema| schema.image.contains("/schema/"))
-        );
+        assert!(all.iter().skip(1).all(|schema| schema.image.contains("/schema/")));
     }
 }

@@ -87,10 +87,7 @@ mod tests {
 
     #[test]
     fn shows_a_hostile_name_escaped() {
-        let holder = Holder {
-            process: 7,
-            name: Some("a\u{1b}[2J".to_string()),
-        };
+        let holder = Holder { process: 7, name: Some("a\u{1b}[2J".to_string()) };
         assert_eq!(holder.to_string(), "process 7, a\\u{1b}[2J");
     }
 }

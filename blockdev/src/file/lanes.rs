@@ -44,9 +44,8 @@ impl<M: Medium> Lanes<M> {
         };
         for (name, lane) in THREADS {
             let shared = lanes.shared.clone();
-            let thread = thread::Builder::new()
-                .name(name.to_string())
-                .spawn(move || shared.work(lane))?;
+            let thread =
+                thread::Builder::new().name(name.to_string()).spawn(move || shared.work(lane))?;
             lanes.threads.push(thread);
         }
         Ok(lanes)
@@ -82,11 +81,8 @@ impl<M: Medium> Lanes<M> {
     pub(super) fn completion_blocking(&mut self) -> Option<Completion> {
         let mut queues = self.shared.queues();
         while queues.completions.is_empty() && queues.in_flight > 0 {
-            queues = self
-                .shared
-                .completions_ready
-                .wait(queues)
-                .unwrap_or_else(PoisonError::into_inner);
+            queues =
+                self.shared.completions_ready.wait(queues).unwrap_or_else(PoisonError::into_inner);
         }
         queues.take_completion()
     }
@@ -160,10 +156,7 @@ impl<M: Medium> Shared<M> {
             if let Some(request) = queues.of(lane).pop_front() {
                 return Some(request);
             }
-            queues = self
-                .ready(lane)
-                .wait(queues)
-                .unwrap_or_else(PoisonError::into_inner);
+            queues = self.ready(lane).wait(queues).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -272,12 +265,7 @@ mod tests {
         let wake = move || {
             counter.fetch_add(1, Ordering::SeqCst);
         };
-        Rig {
-            lanes: Lanes::start(medium, Box::new(wake)).unwrap(),
-            started,
-            release,
-            wakes,
-        }
+        Rig { lanes: Lanes::start(medium, Box::new(wake)).unwrap(), started, release, wakes }
     }
 
     fn next_id(lanes: &mut Lanes<Scripted>) -> RequestId {

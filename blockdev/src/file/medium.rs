@@ -22,12 +22,7 @@ pub(super) struct FileMedium {
 
 impl FileMedium {
     pub(super) fn new(file: File, direct: bool, writable: bool) -> Self {
-        Self {
-            file,
-            direct,
-            writable,
-            flush_failure: Mutex::new(None),
-        }
+        Self { file, direct, writable, flush_failure: Mutex::new(None) }
     }
 
     pub(super) fn direct(&self) -> bool {
@@ -51,13 +46,13 @@ impl FileMedium {
 impl Medium for FileMedium {
     fn serve(&self, operation: Operation, buffer: &mut Buffer) -> Result<(), DeviceError> {
         match operation {
-            Operation::Read { offset } => read_whole(buffer, offset, |part, offset| {
-                self.file.read_at(part, offset)
-            }),
+            Operation::Read { offset } => {
+                read_whole(buffer, offset, |part, offset| self.file.read_at(part, offset))
+            }
             Operation::Write { .. } if !self.writable => Err(DeviceError::Io { code: EROFS }),
-            Operation::Write { offset } => write_whole(buffer, offset, |part, offset| {
-                self.file.write_at(part, offset)
-            }),
+            Operation::Write { offset } => {
+                write_whole(buffer, offset, |part, offset| self.file.write_at(part, offset))
+            }
             Operation::Flush => {
                 let result = self.flush();
                 self.drop_cache();
@@ -131,9 +126,7 @@ fn write_whole(
 }
 
 fn device_error(error: &io::Error) -> DeviceError {
-    DeviceError::Io {
-        code: error.raw_os_error().unwrap_or_default(),
-    }
+    DeviceError::Io { code: error.raw_os_error().unwrap_or_default() }
 }
 
 /// Answers a write to a device that was opened for reading alone.

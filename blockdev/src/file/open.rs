@@ -87,10 +87,7 @@ pub enum Action {
 
 impl OpenError {
     pub(super) fn io(action: Action, error: &io::Error) -> Self {
-        Self::Io {
-            action,
-            code: error.raw_os_error().unwrap_or_default(),
-        }
+        Self::Io { action, code: error.raw_os_error().unwrap_or_default() }
     }
 
     fn opening(error: &io::Error) -> Self {
@@ -116,16 +113,13 @@ impl fmt::Display for OpenError {
                 "it is in use: mounted, or held by a running statefsd or an image tool; \
                  stop that first, or reach the store through its socket",
             ),
-            Self::Busy {
-                holder: Some(holder),
-            } => write!(
+            Self::Busy { holder: Some(holder) } => write!(
                 f,
                 "it is in use by {holder}; stop that first, or reach the store through its socket"
             ),
-            Self::TooSmall { bytes, bytes_min } => write!(
-                f,
-                "it has {bytes} bytes, and a device has at least {bytes_min}"
-            ),
+            Self::TooSmall { bytes, bytes_min } => {
+                write!(f, "it has {bytes} bytes, and a device has at least {bytes_min}")
+            }
             Self::Size { bytes, unit } => write!(
                 f,
                 "a device of {bytes} bytes cannot be made: the size must be a positive multiple \
@@ -176,9 +170,7 @@ pub(super) fn open(path: &Path, options: OpenOptions) -> Result<Opened, OpenErro
         .open(path)
         .map_err(|error| match error.kind() {
             // O_EXCL on a block device that is mounted or otherwise claimed.
-            io::ErrorKind::ResourceBusy => OpenError::Busy {
-                holder: Holder::of(&named),
-            },
+            io::ErrorKind::ResourceBusy => OpenError::Busy { holder: Holder::of(&named) },
             _ => OpenError::opening(&error),
         })?;
     let metadata = metadata(&file)?;
@@ -191,10 +183,7 @@ pub(super) fn open(path: &Path, options: OpenOptions) -> Result<Opened, OpenErro
 
 pub(super) fn create(path: &Path, device_bytes: u64) -> Result<Opened, OpenError> {
     if device_bytes == 0 || !device_bytes.is_multiple_of(FILE_UNIT_BYTES) {
-        return Err(OpenError::Size {
-            bytes: device_bytes,
-            unit: FILE_UNIT_BYTES,
-        });
+        return Err(OpenError::Size { bytes: device_bytes, unit: FILE_UNIT_BYTES });
     }
     make(path, |file| fill(file, path, device_bytes))
 }
@@ -228,8 +217,7 @@ fn fill(file: File, path: &Path, device_bytes: u64) -> Result<Opened, OpenError>
     while offset < device_bytes {
         let rest = usize::try_from(device_bytes - offset).unwrap_or(usize::MAX);
         let part = zeros.get(..rest.min(ZEROS_BYTES)).unwrap_or_default();
-        file.write_all_at(part, offset)
-            .map_err(|error| OpenError::io(Action::Zero, &error))?;
+        file.write_all_at(part, offset).map_err(|error| OpenError::io(Action::Zero, &error))?;
         offset += part.len() as u64;
     }
     let sync_failed = |error| OpenError::io(Action::Sync, &error);
@@ -238,27 +226,18 @@ fn fill(file: File, path: &Path, device_bytes: u64) -> Result<Opened, OpenError>
         Some(folder) if folder.as_os_str() != OsStr::new("") => folder,
         Some(_) | None => Path::new("."),
     };
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(sync_failed)?;
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(sync_failed)?;
     finish(file, Kind::File, options)
 }
 
 fn finish(file: File, kind: Kind, options: OpenOptions) -> Result<Opened, OpenError> {
     let device_bytes = size(&file)?;
     if device_bytes < FILE_UNIT_BYTES {
-        return Err(OpenError::TooSmall {
-            bytes: device_bytes,
-            bytes_min: FILE_UNIT_BYTES,
-        });
+        return Err(OpenError::TooSmall { bytes: device_bytes, bytes_min: FILE_UNIT_BYTES });
     }
     let (sector_bytes, physical_bytes, direct) = match kind {
         Kind::File => {
-            let direct = if options.buffered {
-                None
-            } else {
-                direct_sector(&file)?
-            };
+            let direct = if options.buffered { None } else { direct_sector(&file)? };
             // The page cache takes any offset, so the least sector serves every format.
             let sector_bytes = direct.unwrap_or(SECTOR_BYTES_MIN);
             (sector_bytes, FILE_PHYSICAL_BYTES, direct.is_some())
@@ -272,16 +251,10 @@ fn finish(file: File, kind: Kind, options: OpenOptions) -> Result<Opened, OpenEr
     };
     set_direct(&file, direct).map_err(|error| OpenError::io(Action::Open, &error))?;
     let sector = u64::from(sector_bytes);
-    let geometry = Geometry {
-        sector_bytes,
-        physical_bytes,
-        device_bytes: device_bytes / sector * sector,
-    };
+    let geometry =
+        Geometry { sector_bytes, physical_bytes, device_bytes: device_bytes / sector * sector };
     assert!(geometry.is_valid());
-    Ok(Opened {
-        medium: FileMedium::new(file, direct, !options.read_only),
-        geometry,
-    })
+    Ok(Opened { medium: FileMedium::new(file, direct, !options.read_only), geometry })
 }
 
 /// What a path may name.
@@ -305,8 +278,7 @@ impl Kind {
 }
 
 fn metadata(file: &File) -> Result<Metadata, OpenError> {
-    file.metadata()
-        .map_err(|error| OpenError::io(Action::Measure, &error))
+    file.metadata().map_err(|error| OpenError::io(Action::Measure, &error))
 }
 
 /// Takes the flock(2) of the open file description; it lasts until the file is closed.
@@ -321,11 +293,7 @@ fn lock(
         Kind::BlockDevice => BLOCK_LOCK_ATTEMPTS,
     };
     loop {
-        let result = if options.read_only {
-            file.try_lock_shared()
-        } else {
-            file.try_lock()
-        };
+        let result = if options.read_only { file.try_lock_shared() } else { file.try_lock() };
         match result {
             Ok(()) => return Ok(()),
             Err(TryLockError::Error(error)) => return Err(OpenError::io(Action::Lock, &error)),
@@ -343,8 +311,7 @@ fn lock(
 /// Yields the length. A block device's is not in its metadata, but its end can be sought.
 fn size(file: &File) -> Result<u64, OpenError> {
     let mut file = file;
-    file.seek(SeekFrom::End(0))
-        .map_err(|error| OpenError::io(Action::Measure, &error))
+    file.seek(SeekFrom::End(0)).map_err(|error| OpenError::io(Action::Measure, &error))
 }
 
 /// Yields a block device's logical and physical sector.
@@ -357,11 +324,7 @@ fn sectors(file: &File) -> Result<(u32, u32), OpenError> {
         return Err(OpenError::Sector { bytes: logical });
     }
     // A device that knows no physical sector, or reports nonsense, tears by the logical one.
-    let physical = if physical.is_power_of_two() {
-        physical.max(logical)
-    } else {
-        logical
-    };
+    let physical = if physical.is_power_of_two() { physical.max(logical) } else { logical };
     Ok((logical, physical))
 }
 
@@ -433,10 +396,7 @@ mod tests {
     fn what_could_not_be_filled_is_removed() {
         let name = std::format!("blockdev-{}-partial", std::process::id());
         let path = std::env::temp_dir().join(name);
-        let full = OpenError::Io {
-            action: Action::Zero,
-            code: 28,
-        };
+        let full = OpenError::Io { action: Action::Zero, code: 28 };
         let made = make(&path, |file| {
             file.write_all_at(&[0; 512], 0).unwrap();
             assert!(path.exists());

@@ -33,14 +33,8 @@ impl Drop for Folder {
     }
 }
 
-const BUFFERED: OpenOptions = OpenOptions {
-    read_only: false,
-    buffered: true,
-};
-const READ_ONLY: OpenOptions = OpenOptions {
-    read_only: true,
-    buffered: false,
-};
+const BUFFERED: OpenOptions = OpenOptions { read_only: false, buffered: true };
+const READ_ONLY: OpenOptions = OpenOptions { read_only: true, buffered: false };
 
 fn open(path: impl AsRef<Path>, options: OpenOptions) -> Result<FileDevice, OpenError> {
     FileDevice::open(path, options, || {})
@@ -126,10 +120,7 @@ fn create_replaces_nothing_and_leaves_nothing_behind() {
     for bytes in [0, 512, 4097] {
         let unit = 4096;
         let path = folder.0.join("new");
-        assert_eq!(
-            refused(create(&path, bytes)),
-            OpenError::Size { bytes, unit }
-        );
+        assert_eq!(refused(create(&path, bytes)), OpenError::Size { bytes, unit });
         assert!(!path.exists());
     }
     let orphan = folder.0.join("absent/new");
@@ -178,10 +169,7 @@ fn what_is_no_device_is_named() {
     assert_eq!(refused(open("/dev/null", options)), OpenError::NotStorage);
     for bytes in [0, 4095] {
         fs::write(folder.image(), vec![0; bytes]).unwrap();
-        let expected = OpenError::TooSmall {
-            bytes: bytes as u64,
-            bytes_min: 4096,
-        };
+        let expected = OpenError::TooSmall { bytes: bytes as u64, bytes_min: 4096 };
         assert_eq!(refused(open(folder.image(), options)), expected);
     }
 }
@@ -200,10 +188,7 @@ fn a_ragged_file_is_used_to_its_last_whole_sector() {
 fn a_file_that_shrank_fails_its_reads() {
     let folder = Folder::new();
     let mut device = create(folder.image(), 64 * 1024).unwrap();
-    let file = fs::File::options()
-        .write(true)
-        .open(folder.image())
-        .unwrap();
+    let file = fs::File::options().write(true).open(folder.image()).unwrap();
     file.set_len(8192).unwrap();
     let completion = run(&mut device, read(1, 32 * 1024, 4096));
     assert_eq!(completion.result, Err(DeviceError::Io { code: 5 }));
@@ -233,18 +218,12 @@ fn waits_for_completions_and_wakes_for_each() {
 
 #[test]
 fn errors_say_what_to_do() {
-    let size = OpenError::Size {
-        bytes: 100,
-        unit: 4096,
-    };
+    let size = OpenError::Size { bytes: 100, unit: 4096 };
     assert_eq!(
         size.to_string(),
         "a device of 100 bytes cannot be made: the size must be a positive multiple of 4096"
     );
-    let io = OpenError::Io {
-        action: Action::Zero,
-        code: 28,
-    };
+    let io = OpenError::Io { action: Action::Zero, code: 28 };
     assert_eq!(
         io.to_string(),
         "filling it with zeros failed: No space left on device (os error 28)"

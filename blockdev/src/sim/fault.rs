@@ -125,20 +125,15 @@ impl Faults {
     /// Whether a read of `range` meets a sector that cannot be read.
     pub(super) fn read_fails(&mut self, range: &Range<usize>, sector_bytes: usize) -> bool {
         let sectors = sectors(range, sector_bytes);
-        let fails = self
-            .unreadable
-            .iter()
-            .any(|(each, _)| sectors.contains(each));
-        self.unreadable
-            .retain(|(each, cure)| *cure != Cure::FailedRead || !sectors.contains(each));
+        let fails = self.unreadable.iter().any(|(each, _)| sectors.contains(each));
+        self.unreadable.retain(|(each, cure)| *cure != Cure::FailedRead || !sectors.contains(each));
         fails
     }
 
     /// Cures what a write cures.
     pub(super) fn written(&mut self, range: &Range<usize>, sector_bytes: usize) {
         let sectors = sectors(range, sector_bytes);
-        self.unreadable
-            .retain(|(each, cure)| *cure != Cure::Write || !sectors.contains(each));
+        self.unreadable.retain(|(each, cure)| *cure != Cure::Write || !sectors.contains(each));
     }
 }
 

@@ -45,14 +45,7 @@ pub struct FateWeights {
 /// Whole units thrice as often as each way to tear: most units of a real cut are whole.
 impl Default for FateWeights {
     fn default() -> Self {
-        Self {
-            old: 3,
-            new: 3,
-            prefix: 1,
-            suffix: 1,
-            mixed: 1,
-            garbage: 1,
-        }
+        Self { old: 3, new: 3, prefix: 1, suffix: 1, mixed: 1, garbage: 1 }
     }
 }
 
@@ -148,11 +141,7 @@ impl Medium {
         let content = part(content, 0..bytes);
         put(&mut self.visible, offset, content);
         self.content.extend_from_slice(content);
-        self.cached.push(Cached {
-            offset,
-            bytes,
-            order: self.writes_completed,
-        });
+        self.cached.push(Cached { offset, bytes, order: self.writes_completed });
         self.writes_completed += 1;
     }
 
@@ -282,10 +271,7 @@ impl Medium {
         self.cached.iter().map(move |each| {
             let content = part(&self.content, start..start + each.bytes);
             start += each.bytes;
-            Piece {
-                offset: each.offset,
-                content,
-            }
+            Piece { offset: each.offset, content }
         })
     }
 
@@ -334,11 +320,7 @@ impl Medium {
 }
 
 fn risk(index: usize, start: usize, completed: bool) -> Risk {
-    Risk {
-        index,
-        offset: start as u64,
-        completed,
-    }
+    Risk { index, offset: start as u64, completed }
 }
 
 /// Widens `range` to whole units of the device.
@@ -355,16 +337,12 @@ fn units(
 ) -> impl Iterator<Item = Range<usize>> + use<> {
     let range = match piece.content.len() {
         0 => 0..0,
-        bytes => whole_units(
-            piece.offset..piece.offset.saturating_add(bytes),
-            unit_bytes,
-            device_bytes,
-        ),
+        bytes => {
+            whole_units(piece.offset..piece.offset.saturating_add(bytes), unit_bytes, device_bytes)
+        }
     };
     let end = range.end;
-    range
-        .step_by(unit_bytes)
-        .map(move |start| start..(start + unit_bytes).min(end))
+    range.step_by(unit_bytes).map(move |start| start..(start + unit_bytes).min(end))
 }
 
 /// Gives `unit` of `medium` the `fate` that the part of `piece` within it has drawn.

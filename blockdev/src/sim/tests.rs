@@ -20,11 +20,7 @@ fn coarse(seed: u64) -> SimDevice {
 }
 
 fn once(kind: FaultKind, after: u64) -> Fault {
-    Fault {
-        kind,
-        after,
-        repeat: Repeat::Once,
-    }
+    Fault { kind, after, repeat: Repeat::Once }
 }
 
 #[track_caller]
@@ -51,14 +47,8 @@ fn fate_of(seen: &[u8]) -> Fate {
     }
 }
 
-const FATES: [Fate; 6] = [
-    Fate::Old,
-    Fate::New,
-    Fate::Prefix,
-    Fate::Suffix,
-    Fate::Mixed,
-    Fate::Garbage,
-];
+const FATES: [Fate; 6] =
+    [Fate::Old, Fate::New, Fate::Prefix, Fate::Suffix, Fate::Mixed, Fate::Garbage];
 
 #[test]
 fn keeps_the_contract_at_once_and_in_any_order() {
@@ -254,10 +244,7 @@ fn a_process_death_keeps_the_cache_and_decides_about_the_rest() {
         device.power_cut_choosing(|_| Fate::Old);
         flushed.insert(bytes_at(&mut device, 0, UNIT)[0]);
     }
-    assert_eq!(
-        in_flight,
-        BTreeSet::from([Fate::Old, Fate::New, Fate::Prefix])
-    );
+    assert_eq!(in_flight, BTreeSet::from([Fate::Old, Fate::New, Fate::Prefix]));
     assert_eq!(flushed, BTreeSet::from([0, 1]));
 }
 
@@ -274,11 +261,8 @@ fn a_restored_image_is_durable() {
 
 #[test]
 fn the_nth_request_of_a_kind_fails_once_or_for_good() {
-    let kinds = [
-        FaultKind::ReadFails,
-        FaultKind::WriteFails,
-        FaultKind::FlushFails { shows: true },
-    ];
+    let kinds =
+        [FaultKind::ReadFails, FaultKind::WriteFails, FaultKind::FlushFails { shows: true }];
     let request = |kind, id| match kind {
         FaultKind::ReadFails => read(id, 0, UNIT),
         FaultKind::WriteFails => write(id, 0, &[1; UNIT]),
@@ -288,11 +272,7 @@ fn the_nth_request_of_a_kind_fails_once_or_for_good() {
         for repeat in [Repeat::Once, Repeat::Always] {
             let mut device = device(1);
             let after = 2;
-            device.inject(Fault {
-                kind,
-                after,
-                repeat,
-            });
+            device.inject(Fault { kind, after, repeat });
             let failed: Vec<bool> = (0..5)
                 .map(|id| {
                     // Requests of other kinds do not count.
@@ -313,11 +293,7 @@ fn the_nth_request_of_a_kind_fails_once_or_for_good() {
 #[test]
 fn a_healed_device_works() {
     let mut device = device(1);
-    device.inject(Fault {
-        kind: FaultKind::ReadFails,
-        after: 0,
-        repeat: Repeat::Always,
-    });
+    device.inject(Fault { kind: FaultKind::ReadFails, after: 0, repeat: Repeat::Always });
     device.make_unreadable(0, 512, Cure::Never);
     fails(&mut device, read(1, 0, UNIT));
     device.heal();
@@ -427,11 +403,9 @@ fn a_misdirected_read_yields_other_bytes() {
 #[test]
 fn unreadable_sectors_fail_until_their_cure() {
     let mut device = device(1);
-    for (cure, after_read, after_write) in [
-        (Cure::FailedRead, true, true),
-        (Cure::Write, false, true),
-        (Cure::Never, false, false),
-    ] {
+    for (cure, after_read, after_write) in
+        [(Cure::FailedRead, true, true), (Cure::Write, false, true), (Cure::Never, false, false)]
+    {
         device.make_unreadable(512, 512, cure);
         done(&mut device, read(1, 0, UNIT));
         fails(&mut device, read(2, 0, 4 * UNIT));
@@ -504,11 +478,9 @@ fn what_the_log_calls_protected_survives() {
 
 fn written(event: &Event) -> Option<(u64, u64)> {
     match event {
-        Event::Submitted {
-            id,
-            operation: Operation::Write { offset },
-            ..
-        } => Some((id.0, *offset)),
+        Event::Submitted { id, operation: Operation::Write { offset }, .. } => {
+            Some((id.0, *offset))
+        }
         _ => None,
     }
 }

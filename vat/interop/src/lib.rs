@@ -17,6 +17,7 @@ mod generated {
 pub use generated::echo_capnp;
 
 mod server;
+pub mod victim;
 mod world;
 
 pub use server::{CallbackServer, CounterServer, Counts, EchoServer, Host};

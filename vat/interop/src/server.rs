@@ -100,7 +100,8 @@ impl counter::Server for CounterServer {
         params: counter::AddParams,
         mut results: counter::AddResults,
     ) -> Result<(), Error> {
-        self.value.set(self.value.get() + params.get()?.get_n());
+        self.value
+            .set(self.value.get().wrapping_add(params.get()?.get_n()));
         results.get().set_value(self.value.get());
         Ok(())
     }
@@ -110,7 +111,11 @@ impl counter::Server for CounterServer {
         _: counter::ChildParams,
         mut results: counter::ChildResults,
     ) -> Result<(), Error> {
-        let child = CounterServer::new(self.value.get() * 10, self.host, self.counts.clone());
+        let child = CounterServer::new(
+            self.value.get().wrapping_mul(10),
+            self.host,
+            self.counts.clone(),
+        );
         results.get().set_counter((self.host.counter)(child));
         Ok(())
     }
@@ -253,7 +258,13 @@ impl echo::Server for EchoServer {
         for n in 0..count {
             let mut request = callback.poke_request();
             request.get().set_n(n);
-            sum += request.send().promise.await?.get()?.get_r();
+            sum = request
+                .send()
+                .promise
+                .await?
+                .get()?
+                .get_r()
+                .wrapping_add(sum);
         }
         results.get().set_sum(sum);
         Ok(())
@@ -302,7 +313,8 @@ impl echo::Server for EchoServer {
         params: echo::CountersParams,
         mut results: echo::CountersResults,
     ) -> Result<(), Error> {
-        let count = params.get()?.get_n();
+        // A handler bounds what it writes; the vat bounds what it sends.
+        let count = params.get()?.get_n().min(2000);
         let mut list = results.get().init_counters(count);
         for index in 0..count {
             list.set(index, self.counter(u64::from(index)).client.hook);
@@ -317,7 +329,9 @@ impl echo::Server for EchoServer {
     ) -> Result<(), Error> {
         self.counts.started.set(self.counts.started.get() + 1);
         ticks(params.get()?.get_ticks()).await;
-        results.get().init_data(params.get()?.get_bytes());
+        results
+            .get()
+            .init_data(params.get()?.get_bytes().min(4 << 20));
         Ok(())
     }
 
@@ -355,5 +369,16 @@ impl echo::Server for EchoServer {
         ticks(3).await;
         results.set_pipeline()?;
         std::future::pending().await
+    }
+
+    async fn again(
+        self: Rc<Self>,
+        params: echo::AgainParams,
+        mut results: echo::AgainResults,
+    ) -> Result<(), Error> {
+        ticks(params.get()?.get_ticks()).await;
+        let another = EchoServer::new(self.host, self.counts.clone());
+        results.get().set_echo((self.host.echo)(another));
+        Ok(())
     }
 }
