@@ -8,8 +8,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=schema/rpc.image");
     let image = std::fs::read("schema/rpc.image")?;
     let out = std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
-    capnpc::codegen::CodeGenerationCommand::new()
-        .output_directory(out)
-        .run(&image[..])?;
+    capnpc::codegen::CodeGenerationCommand::new().output_directory(out).run(&image[..])?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The state digest: one figure for everything that a volume holds.
 
-use crate::journal::{Journal, Seen};
+use crate::journal::{Got, Journal, Seen};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
@@ -32,7 +32,10 @@ pub async fn digest(
         let Some((key, seen)) = found else {
             return Digest(*hasher.finalize().as_bytes());
         };
-        let value = if seen.suspect { None } else { journal.value(&key, &seen).await };
+        let value = match journal.value(&key, &seen).await {
+            Got::Value { value, .. } if !seen.suspect => Some(value),
+            _ => None,
+        };
         hasher.update(&(key.len() as u64).to_le_bytes()).update(&key);
         hasher.update(&seen.version.0.to_le_bytes());
         hasher.update(&[u8::from(value.is_some())]);

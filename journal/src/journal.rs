@@ -299,10 +299,7 @@ impl Journal {
     /// Yields what `key` has: durable or acknowledged as buffered, after the caller's own pending write of it.
     pub async fn get(&self, key: &[u8], origin: Origin) -> Got {
         match self.look(key, origin).await {
-            Looked::Present(seen) => match self.value(key, &seen).await {
-                Some(value) => Got::Value { version: seen.version, value },
-                None => Got::DataLoss,
-            },
+            Looked::Present(seen) => self.value(key, &seen).await,
             Looked::Absent => Got::Absent,
             Looked::DataLoss => Got::DataLoss,
         }
@@ -316,20 +313,7 @@ impl Journal {
         if let Some(ticket) = own {
             ticket.await;
         }
-        let state = self.0.state.borrow();
-        let seen = match state.overlay.visible(key) {
-            Some(pending) => self.0.seen_pending(pending),
-            None => match state.index.get(key) {
-                Some(entry) => Some(self.0.seen_entry(entry)),
-                None if state.doubtful(key) => return Looked::DataLoss,
-                None => None,
-            },
-        };
-        match seen {
-            None => Looked::Absent,
-            Some(seen) if seen.suspect => Looked::DataLoss,
-            Some(seen) => Looked::Present(seen),
-        }
+        self.0.visible(key)
     }
 
     /// Waits until the caller's own pending writes under `prefix` have ended.
@@ -366,11 +350,28 @@ impl Journal {
         self.0.state.borrow().doubt.absent
     }
 
-    /// Yields the value of a key that a scan showed, or `None` when it cannot be read any more.
-    pub async fn value(&self, key: &[u8], seen: &Seen) -> Option<Rc<[u8]>> {
-        match &seen.source {
-            Source::Memory(value) => Some(value.clone()),
-            Source::Device(entry) => self.0.read_moved(key, *entry).await,
+    /// Reads the value that a look or a scan has seen; what the key has now, where that was written over meanwhile.
+    pub async fn value(&self, key: &[u8], seen: &Seen) -> Got {
+        let mut seen = seen.clone();
+        loop {
+            let entry = match seen.source {
+                Source::Memory(value) => return Got::Value { version: seen.version, value },
+                Source::Device(entry) => entry,
+            };
+            if let Some(value) = self.0.read(key, &entry).await {
+                return Got::Value { version: seen.version, value };
+            }
+            let now = self.0.state.borrow().index.get(key);
+            if now == Some(entry) {
+                self.0.state.borrow_mut().damaged();
+                return Got::DataLoss;
+            }
+            // Moved by cleaning, or written over, and its old place with it.
+            seen = match self.0.visible(key) {
+                Looked::Present(seen) => seen,
+                Looked::Absent => return Got::Absent,
+                Looked::DataLoss => return Got::DataLoss,
+            };
         }
     }
 
@@ -527,21 +528,21 @@ impl Inner {
         done.map(drop)
     }
 
-    /// Reads a value; where cleaning moved it meanwhile, from where it is now.
-    async fn read_moved(&self, key: &[u8], entry: Entry) -> Option<Rc<[u8]>> {
-        let mut entry = entry;
-        loop {
-            if let Some(value) = self.read(key, &entry).await {
-                return Some(value);
-            }
-            let now = self.state.borrow().index.get(key);
-            match now.filter(|now| now.birth == entry.birth && now.place != entry.place) {
-                Some(moved) => entry = moved,
-                None => {
-                    self.state.borrow_mut().damaged();
-                    return None;
-                }
-            }
+    /// Yields what everybody sees of `key`.
+    fn visible(&self, key: &[u8]) -> Looked {
+        let state = self.state.borrow();
+        let seen = match state.overlay.visible(key) {
+            Some(pending) => self.seen_pending(pending),
+            None => match state.index.get(key) {
+                Some(entry) => Some(self.seen_entry(entry)),
+                None if state.doubtful(key) => return Looked::DataLoss,
+                None => None,
+            },
+        };
+        match seen {
+            None => Looked::Absent,
+            Some(seen) if seen.suspect => Looked::DataLoss,
+            Some(seen) => Looked::Present(seen),
         }
     }
 

@@ -5,6 +5,7 @@
 
 use crate::checkpoint::{self, Snapshot};
 use crate::geometry::{SLOT_BYTES, VolumeGeometry};
+use crate::index::Entry;
 use crate::journal::Inner;
 use crate::layout::superblock::USES_MAX;
 use crate::mount::update;
@@ -26,6 +27,9 @@ const USES_KEPT: usize = 24;
 const SLICE_KEYS: usize = 512;
 /// Bytes of values on their way in one slice of cleaning.
 const SLICE_BYTES: usize = 64 << 10;
+
+/// A key and where its value lies.
+type Found = (Rc<[u8]>, Entry);
 
 /// What maintenance does next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -365,11 +369,7 @@ impl Inner {
     }
 
     /// Yields some keys whose values lie in `victim`, from `next` on, and whether those were the last.
-    fn live_in(
-        &self,
-        victim: SegmentIndex,
-        next: &mut Vec<u8>,
-    ) -> (Vec<(Rc<[u8]>, crate::index::Entry)>, bool) {
+    fn live_in(&self, victim: SegmentIndex, next: &mut Vec<u8>) -> (Vec<Found>, bool) {
         let state = self.state.borrow();
         let (mut found, mut bytes) = (Vec::new(), 0);
         for (looked, (key, entry)) in state.index.iter_from(next).enumerate() {

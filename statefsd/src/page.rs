@@ -91,6 +91,8 @@ pub(crate) async fn read(store: &Store, journal: &Journal, rows: Rows, keys_only
         let found = all(reads).await;
         entries.extend(chunk.iter().map(|(key, _)| key.clone()).zip(found));
     }
+    // Deleted while the page was read.
+    entries.retain(|(_, found)| !matches!(found, Found::Absent));
     let damaged = entries.iter().any(|(_, found)| matches!(found, Found::DataLoss));
     let intact = !damaged && !journal.has_doubt();
     Page { directory, entries, more, intact }

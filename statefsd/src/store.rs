@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 
 use journal::{
-    Applied, Batch, Durability, Journal, Looked, OpenError, Operation, Origin, Outcome,
+    Applied, Batch, Durability, Got, Journal, Looked, OpenError, Operation, Origin, Outcome,
     Precondition, Version,
 };
 use policy::Key;
@@ -151,12 +151,11 @@ impl Store {
     /// Reads what a look or a scan has seen.
     pub(crate) async fn value(&self, journal: &Journal, key: &Key, seen: &journal::Seen) -> Found {
         match journal.value(key.as_str().as_bytes(), seen).await {
-            Some(value) => Found::Value {
-                version: seen.version,
-                bytes: seen.value_bytes.into(),
-                data: Some(value),
-            },
-            None => {
+            Got::Value { version, value } => {
+                Found::Value { version, bytes: value.len() as u64, data: Some(value) }
+            }
+            Got::Absent => Found::Absent,
+            Got::DataLoss => {
                 let mut damaged = self.damaged.borrow_mut();
                 if damaged.len() < DAMAGED_KEYS_MAX {
                     damaged.insert(key.clone());
