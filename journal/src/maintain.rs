@@ -340,9 +340,12 @@ impl Inner {
                 break;
             }
         }
+        let volume = self.volume.borrow();
+        // It may have been listed again already, when its last value was written over.
+        let listed = volume.superblock.log.iter().any(|use_| use_.segment == victim);
         let state = &mut *self.state.borrow_mut();
         state.cleaned += 1;
-        if state.room.live_in(victim) == 0 {
+        if !listed && state.room.live_in(victim) == 0 {
             state.uses.retain(|use_| use_.segment != victim);
         }
         self.maintaining.set(false);
