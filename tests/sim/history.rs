@@ -112,6 +112,12 @@ struct Waiting {
     buffered: bool,
 }
 
+/// A sync whose answer is awaited, and how many commits were taken when it was called.
+type Syncing = (Task<Result<(), CommitError>>, usize);
+
+/// A get whose answer is awaited, its key, and how many commits its answer must at least show.
+type Getting = (Task<Got>, Rc<[u8]>, usize);
+
 impl History {
     fn new(seed: u64, setup: Setup) -> Self {
         let device_bytes = [64, 80, 128][(seed % 3) as usize] << 10;
@@ -229,8 +235,8 @@ impl History {
     fn work(&mut self, disk: &journal::Disk, journal: &Journal) -> Result<(), String> {
         let mut run: Task<()> = Box::pin(journal.run());
         let mut waiting: Vec<Waiting> = Vec::new();
-        let mut syncs: Vec<(Task<Result<(), CommitError>>, usize)> = Vec::new();
-        let mut gets: Vec<(Task<Got>, Rc<[u8]>, usize)> = Vec::new();
+        let mut syncs: Vec<Syncing> = Vec::new();
+        let mut gets: Vec<Getting> = Vec::new();
         for _ in 0..self.world.rng.u32(..150) {
             match self.world.rng.u8(..16) {
                 0..=4 if waiting.len() < 12 => waiting.extend(self.commit(journal)?),
@@ -323,7 +329,7 @@ impl History {
         format!("/state/{}", self.world.rng.u8(b'a'..=b'h') as char).as_bytes().into()
     }
 
-    fn get(&mut self, journal: &Journal) -> (Task<Got>, Rc<[u8]>, usize) {
+    fn get(&mut self, journal: &Journal) -> Getting {
         let key = self.key();
         let origin = Origin(self.world.rng.u64(..3));
         let (journal, of) = (journal.clone(), key.clone());
@@ -335,8 +341,8 @@ impl History {
     fn answers(
         &mut self,
         waiting: &mut Vec<Waiting>,
-        syncs: &mut Vec<(Task<Result<(), CommitError>>, usize)>,
-        gets: &mut Vec<(Task<Got>, Rc<[u8]>, usize)>,
+        syncs: &mut Vec<Syncing>,
+        gets: &mut Vec<Getting>,
     ) -> Result<(), String> {
         let mut still = Vec::new();
         for mut one in waiting.drain(..) {
