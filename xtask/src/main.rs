@@ -21,7 +21,7 @@ Usage: cargo xtask VERB
   schema [--check]  compile the schemas anew; with --check only tell whether an image is stale
                     (exit 0 fresh, 1 stale or failed, 3 the program `capnp` is missing)
   test              everything that must hold before a change is merged: format, lints, tests,
-                    schemas, documentation, simulated crashes
+                    schemas, link without std, documentation, simulated crashes
   sim [OPTIONS]     crash the journal: [--crashes N] [--first-seed N] [--seed N] [--plant NAME]
   demo [OPTIONS]    build `statefs` and show the whole story
   bless             rewrite the golden files from what the code does now; review the diff

@@ -47,6 +47,7 @@ impl Suite<'_> {
             fetch_capnp();
             schema::check(suite.root)
         })?;
+        self.freestanding()?;
         let mut doc = run::cargo(self.root, &["doc", "--workspace", "--no-deps", "--lib"]);
         doc.env("RUSTDOCFLAGS", "-D warnings");
         self.step("documentation", run::shown(&doc), |_, _| run::to_its_end(&mut doc))?;
@@ -67,6 +68,21 @@ impl Suite<'_> {
         } else {
             self.counted("tests", &["test", "--workspace", "--no-fail-fast"])
         }
+    }
+
+    /// Links the core without std and libc, and runs what comes out.
+    ///
+    /// It is built alone: with other packages beside it, cargo would unify their features with its own.
+    fn freestanding(&mut self) -> Result<(), Failure> {
+        if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+            eprintln!("\n=== link without std: left out, it is written for x86-64 Linux alone");
+            return Ok(());
+        }
+        let package = ["--package", "freestanding", "--features", "bare", "--release"];
+        let lints = [&["clippy"], &package[..], &["--", "-D", "warnings"]].concat();
+        self.command("lints without std", &lints)?;
+        let run = [&["run"], &package[..]].concat();
+        self.command("link and run without std", &run)
     }
 
     fn command(&mut self, name: &'static str, arguments: &[&str]) -> Result<(), Failure> {
