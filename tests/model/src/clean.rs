@@ -58,31 +58,16 @@ pub fn runs() -> Vec<CleaningRun> {
         run("C1 the cleaning rule", good),
         run(
             "C2 victim freed before the move record is durable",
-            Rule {
-                free_needs_flush: false,
-                ..good
-            },
+            Rule { free_needs_flush: false, ..good },
         ),
-        run(
-            "C3 a move replays like a put",
-            Rule {
-                conditional: false,
-                ..good
-            },
-        ),
+        run("C3 a move replays like a put", Rule { conditional: false, ..good }),
         run(
             "C4 victim inside the replayed log (tombstones dropped)",
-            Rule {
-                below_base: false,
-                ..good
-            },
+            Rule { below_base: false, ..good },
         ),
         run(
             "C5 checkpoint counts unflushed records",
-            Rule {
-                checkpoint_needs_flush: false,
-                ..good
-            },
+            Rule { checkpoint_needs_flush: false, ..good },
         ),
     ]
 }
@@ -93,25 +78,16 @@ pub fn explore(rule: Rule) -> Report {
     let mut todo = VecDeque::from([State::default()]);
     let mut states = 0;
     while let Some(s) = todo.pop_front() {
-        if !seen.insert(State {
-            said: vec![],
-            ..s.clone()
-        }) {
+        if !seen.insert(State { said: vec![], ..s.clone() }) {
             continue;
         }
         states += 1;
         if let Err(broken) = every_cut(&s, rule) {
-            return Report {
-                states,
-                violation: Some((broken, s.said)),
-            };
+            return Report { states, violation: Some((broken, s.said)) };
         }
         todo.extend(successors(&s, rule));
     }
-    Report {
-        states,
-        violation: None,
-    }
+    Report { states, violation: None }
 }
 
 #[derive(Clone, Copy, Hash, PartialEq, Eq, Debug)]
@@ -174,26 +150,10 @@ fn seg(record: usize) -> usize {
 fn apply(e: &mut Entry, r: Record, at: usize, rule: Rule) {
     let version = r.version;
     match r.kind {
-        Kind::Put => {
-            *e = Entry {
-                version,
-                live: true,
-                at,
-            }
-        }
-        Kind::Delete => {
-            *e = Entry {
-                version,
-                live: false,
-                at,
-            }
-        }
+        Kind::Put => *e = Entry { version, live: true, at },
+        Kind::Delete => *e = Entry { version, live: false, at },
         Kind::Move if !rule.conditional || (e.live && e.version == version) => {
-            *e = Entry {
-                version,
-                live: true,
-                at,
-            };
+            *e = Entry { version, live: true, at };
         }
         Kind::Move => {}
     }
@@ -224,9 +184,7 @@ fn every_cut(s: &State, rule: Rule) -> Result<(), String> {
         }
         if live && s.is_freed(seg(e.at)) {
             let at = seg(e.at);
-            return Err(format!(
-                "cut keeping {kept} records: v{version} is in freed segment {at}"
-            ));
+            return Err(format!("cut keeping {kept} records: v{version} is in freed segment {at}"));
         }
     }
     // A checkpoint not covered by a flush may outlive the records it counts.
@@ -237,9 +195,7 @@ fn every_cut(s: &State, rule: Rule) -> Result<(), String> {
         && e.at >= s.durable
     {
         let (kept, at) = (s.durable, e.at);
-        return Err(format!(
-            "cut keeping {kept} records: the index names record {at}, gone"
-        ));
+        return Err(format!("cut keeping {kept} records: the index names record {at}, gone"));
     }
     Ok(())
 }
@@ -250,10 +206,7 @@ fn successors(s: &State, rule: Rule) -> Vec<State> {
         for kind in [Kind::Put, Kind::Delete] {
             let mut t = s.clone();
             t.ops += 1;
-            let record = Record {
-                kind,
-                version: t.ops,
-            };
+            let record = Record { kind, version: t.ops };
             let at = t.log.len();
             apply(&mut t.index, record, at, rule);
             t.log.push(record);
@@ -294,19 +247,14 @@ fn cleaning_steps(s: &State, rule: Rule) -> Vec<State> {
             let here = t.index.live && seg(t.index.at) == victim;
             let live = here.then_some(t.index.version);
             t.moving = Some((victim, live));
-            next.push(t.say(format!(
-                "cleaning of segment {victim} begins, live: {live:?}"
-            )));
+            next.push(t.say(format!("cleaning of segment {victim} begins, live: {live:?}")));
         }
     }
     if let Some((victim, live)) = s.moving {
         let mut t = s.clone();
         t.moving = None;
         if let Some(version) = live {
-            let record = Record {
-                kind: Kind::Move,
-                version,
-            };
+            let record = Record { kind: Kind::Move, version };
             let at = t.log.len();
             apply(&mut t.index, record, at, rule);
             t.log.push(record);
@@ -333,12 +281,7 @@ mod tests {
     fn the_cleaning_rule_holds_and_every_weakening_fails() {
         for run in runs() {
             let report = explore(run.rule);
-            assert_eq!(
-                report.violation.is_none(),
-                run.holds,
-                "{}: {report:?}",
-                run.title
-            );
+            assert_eq!(report.violation.is_none(), run.holds, "{}: {report:?}", run.title);
         }
     }
 }

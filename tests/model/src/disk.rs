@@ -118,35 +118,17 @@ pub fn with<R>(id: Id, read: impl FnOnce(&Content) -> R) -> R {
 
 /// The group block numbered `id`, if it is one.
 pub fn group(id: Id) -> Option<Group> {
-    with(id, |c| {
-        if let Content::Group(g) = c {
-            Some(g.clone())
-        } else {
-            None
-        }
-    })
+    with(id, |c| if let Content::Group(g) = c { Some(g.clone()) } else { None })
 }
 
 /// The superblock numbered `id`, if it is one.
 pub fn superblock(id: Id) -> Option<Super> {
-    with(id, |c| {
-        if let Content::Super(s) = c {
-            Some(s.clone())
-        } else {
-            None
-        }
-    })
+    with(id, |c| if let Content::Super(s) = c { Some(s.clone()) } else { None })
 }
 
 /// The checkpoint numbered `id`, if it is one.
 pub fn checkpoint(id: Id) -> Option<Checkpoint> {
-    with(id, |c| {
-        if let Content::Checkpoint(k) = c {
-            Some(k.clone())
-        } else {
-            None
-        }
-    })
+    with(id, |c| if let Content::Checkpoint(k) = c { Some(k.clone()) } else { None })
 }
 
 /// The LSN of the group numbered `id`.
@@ -154,22 +136,12 @@ pub fn checkpoint(id: Id) -> Option<Checkpoint> {
 /// # Panics
 /// If `id` is no group.
 pub fn lsn(id: Id) -> u8 {
-    with(id, |c| {
-        if let Content::Group(g) = c {
-            g.lsn
-        } else {
-            panic!("{id} is no group")
-        }
-    })
+    with(id, |c| if let Content::Group(g) = c { g.lsn } else { panic!("{id} is no group") })
 }
 
 /// The block `part` of the copy in `zone` of `group`.
 pub fn part(group: &Group, part: u8, zone: u8) -> Id {
-    intern(Content::Group(Group {
-        part,
-        zone,
-        ..group.clone()
-    }))
+    intern(Content::Group(Group { part, zone, ..group.clone() }))
 }
 
 /// The identity of a group, whichever block of whichever copy it was read from.
@@ -192,28 +164,13 @@ pub fn show(id: Id) -> String {
     with(id, |c| match c {
         Content::Invalid => "bad".into(),
         Content::Group(g) => {
-            let part = if g.len > 1 {
-                format!(" part{}", g.part)
-            } else {
-                String::new()
-            };
-            format!(
-                "g{}[e{} D{} prev#{}{part}]",
-                g.lsn, g.epoch, g.durable, g.prev
-            )
+            let part = if g.len > 1 { format!(" part{}", g.part) } else { String::new() };
+            format!("g{}[e{} D{} prev#{}{part}]", g.lsn, g.epoch, g.durable, g.prev)
         }
         Content::Checkpoint(k) => format!("ckpt[e{} n={} D{}]", k.epoch, k.state.len(), k.durable),
         Content::Super(s) => {
-            let ck = s
-                .checkpoint
-                .map(|(g, e)| format!(" ck s{g}e{e} base{}", s.base));
-            format!(
-                "sb{}[{}{} D{}]",
-                s.seq,
-                show_log(&s.log),
-                ck.unwrap_or_default(),
-                s.durable
-            )
+            let ck = s.checkpoint.map(|(g, e)| format!(" ck s{g}e{e} base{}", s.base));
+            format!("sb{}[{}{} D{}]", s.seq, show_log(&s.log), ck.unwrap_or_default(), s.durable)
         }
     })
 }
@@ -259,11 +216,7 @@ impl Geometry {
         if at < SUPERS {
             return format!("S{at}");
         }
-        let zone = if at - SUPERS < self.segs * self.blocks {
-            'A'
-        } else {
-            'B'
-        };
+        let zone = if at - SUPERS < self.segs * self.blocks { 'A' } else { 'B' };
         let rest = (at - SUPERS) % (self.segs * self.blocks);
         format!("{zone}{}.{}", rest / self.blocks, rest % self.blocks)
     }

@@ -164,21 +164,10 @@ struct Explorer<'a> {
 impl State {
     fn formatted(c: &Config) -> Self {
         let blocks = usize::from(c.geometry.total());
-        let open = |seg, epoch| Use {
-            seg,
-            epoch,
-            start: 0,
-            end: 0,
-        };
+        let open = |seg, epoch| Use { seg, epoch, start: 0, end: 0 };
         let log = vec![open(0, 1), open(1, 2)];
-        let first = Super {
-            seq: 1,
-            log: log.clone(),
-            checkpoint: None,
-            base: 0,
-            durable: 0,
-            salt: 0,
-        };
+        let first =
+            Super { seq: 1, log: log.clone(), checkpoint: None, base: 0, durable: 0, salt: 0 };
         let first = intern(Content::Super(first));
         let mut medium = vec![0; blocks];
         medium[..usize::from(SUPERS)].fill(first);
@@ -242,11 +231,7 @@ impl State {
     }
 
     fn issue(&mut self, writes: &[(u8, Id)]) {
-        let unflushed = |&(block, new): &(u8, Id)| Write {
-            block,
-            new,
-            limbo: false,
-        };
+        let unflushed = |&(block, new): &(u8, Id)| Write { block, new, limbo: false };
         self.pending.extend(writes.iter().map(unflushed));
     }
 
@@ -258,11 +243,7 @@ impl State {
 
 impl Explorer<'_> {
     fn take(&mut self) -> Option<(State, u128)> {
-        if self.c.shortest {
-            self.todo.pop_front()
-        } else {
-            self.todo.pop_back()
-        }
+        if self.c.shortest { self.todo.pop_front() } else { self.todo.pop_back() }
     }
 
     fn push(&mut self, s: State, from: u128, event: impl FnOnce() -> String) {
@@ -319,9 +300,7 @@ impl Explorer<'_> {
             t.flushed = t.flushed.max(t.next - 1);
         }
         t.issue(&phase.writes);
-        self.push(t, h, || {
-            format!("recovery writes {}", names_of(self.c, &phase.writes))
-        });
+        self.push(t, h, || format!("recovery writes {}", names_of(self.c, &phase.writes)));
     }
 
     fn serve_step(&mut self, s: &State, h: u128) {
@@ -365,10 +344,5 @@ fn names_of(c: &Config, writes: &[(u8, Id)]) -> String {
 
 /// The history that a checkpoint of LSNs up to `durable` stands for.
 fn history(s: &State, durable: u8) -> Vec<Id> {
-    s.must
-        .iter()
-        .chain(&s.may)
-        .copied()
-        .take_while(|&i| lsn(i) <= durable)
-        .collect()
+    s.must.iter().chain(&s.may).copied().take_while(|&i| lsn(i) <= durable).collect()
 }

@@ -4,6 +4,8 @@
 //! instances; `--shortest` searches breadth first, with traces; `--table` prints rows for the README. A line that starts with `!` is a surprise: a
 //! proof that failed, a weakening that did no harm, or a run that met its bound.
 
+#![forbid(unsafe_code)]
+
 use recovery_model::{clean, runs};
 use std::process::ExitCode;
 
@@ -26,11 +28,7 @@ fn main() -> ExitCode {
     for run in clean::runs().iter().filter(|r| wanted(r.name)) {
         surprises += u32::from(!answer_cleaning(run));
     }
-    if surprises == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if surprises == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Explores `run` and prints what it found; false for a surprise.
@@ -57,11 +55,7 @@ fn answer(run: &runs::Run, as_table: bool) -> bool {
         );
         return expected;
     }
-    println!(
-        "{}{}: {found}",
-        if expected { "  " } else { "! " },
-        run.title
-    );
+    println!("{}{}: {found}", if expected { "  " } else { "! " }, run.title);
     println!(
         "    states {} images {} recoveries {} residual {} losses {} refused {} no-place {} \
          stuck {} in-place {} combined {}",
@@ -92,12 +86,8 @@ fn answer_cleaning(run: &clean::CleaningRun) -> bool {
     let r = clean::explore(run.rule);
     let expected = r.violation.is_none() == run.holds;
     let mark = if expected { "  " } else { "! " };
-    let found = r
-        .violation
-        .as_ref()
-        .map_or("holds (exhaustive)".into(), |v| {
-            format!("VIOLATION {}", v.0)
-        });
+    let found =
+        r.violation.as_ref().map_or("holds (exhaustive)".into(), |v| format!("VIOLATION {}", v.0));
     println!("{mark}{}: {found} ({} states)", run.title, r.states);
     for (i, line) in r.violation.iter().flat_map(|v| &v.1).enumerate() {
         println!("      {}. {line}", i + 1);

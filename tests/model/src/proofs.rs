@@ -15,13 +15,7 @@ pub(crate) fn proofs() -> Vec<Run> {
 
 /// The rule, one fault of any kind, older and misdirected contents.
 pub(crate) fn one() -> Config {
-    Config {
-        faults: 1,
-        stale: true,
-        misdirect: true,
-        fault_kinds: &[Sticky, Transient],
-        ..rule()
-    }
+    Config { faults: 1, stale: true, misdirect: true, fault_kinds: &[Sticky, Transient], ..rule() }
 }
 
 pub(crate) fn rule() -> Config {
@@ -30,11 +24,7 @@ pub(crate) fn rule() -> Config {
 
 /// Breadth first, with traces.
 pub(crate) fn shortest(config: Config) -> Config {
-    Config {
-        shortest: true,
-        trace: true,
-        ..config
-    }
+    Config { shortest: true, trace: true, ..config }
 }
 
 pub(crate) fn g(segs: u8, blocks: u8) -> Geometry {
@@ -62,24 +52,11 @@ fn recovery() -> Vec<Run> {
         ),
         holds(
             "P2 one at a time, 4+2 groups, 1 fault any kind, 3 crashes",
-            Config {
-                geometry: g(5, 2),
-                inflight: 1,
-                groups: 4,
-                groups_later: 6,
-                cuts: 3,
-                ..one()
-            },
+            Config { geometry: g(5, 2), inflight: 1, groups: 4, groups_later: 6, cuts: 3, ..one() },
         ),
         holds(
             "P3 pipelined 2, 1 fault any kind, 3 crashes",
-            Config {
-                inflight: 2,
-                groups: 2,
-                groups_later: 4,
-                cuts: 3,
-                ..one()
-            },
+            Config { inflight: 2, groups: 2, groups_later: 4, cuts: 3, ..one() },
         ),
         holds(
             "P4 pipelined 3, overlap, 1 sticky fault, 3 crashes",
@@ -208,34 +185,15 @@ fn two_faults() -> Vec<Run> {
     vec![
         holds(
             "P9 two faults, one at a time",
-            shortest(Config {
-                inflight: 1,
-                groups: 3,
-                groups_later: 4,
-                faults: 2,
-                ..rule()
-            }),
+            shortest(Config { inflight: 1, groups: 3, groups_later: 4, faults: 2, ..rule() }),
         ),
         holds(
             "P10 two faults, pipelined 2",
-            Config {
-                inflight: 2,
-                groups: 3,
-                groups_later: 4,
-                faults: 2,
-                ..rule()
-            },
+            Config { inflight: 2, groups: 3, groups_later: 4, faults: 2, ..rule() },
         ),
         holds(
             "P11 two faults, strict",
-            Config {
-                inflight: 1,
-                strict: true,
-                groups: 4,
-                groups_later: 6,
-                faults: 2,
-                ..rule()
-            },
+            Config { inflight: 1, strict: true, groups: 4, groups_later: 6, faults: 2, ..rule() },
         ),
         holds(
             "P15 groups of 1-2 blocks, two faults",
@@ -280,14 +238,7 @@ fn not_needed() -> Vec<Run> {
     vec![
         holds(
             "P14 no chain check, 1 fault any kind, 3 crashes",
-            Config {
-                use_chain: false,
-                inflight: 2,
-                groups: 2,
-                groups_later: 4,
-                cuts: 3,
-                ..one()
-            },
+            Config { use_chain: false, inflight: 2, groups: 2, groups_later: 4, cuts: 3, ..one() },
         ),
         holds(
             "P14b no chain check, checkpoints, two faults",
@@ -323,13 +274,7 @@ fn not_needed() -> Vec<Run> {
                 ..one()
             },
         ),
-        holds(
-            "P20 no LSN check, chain kept, no fault",
-            Config {
-                use_lsn: false,
-                ..rule()
-            },
-        ),
+        holds("P20 no LSN check, chain kept, no fault", Config { use_lsn: false, ..rule() }),
         holds(
             "P21 no epoch, chain kept, payloads always differ, no fault",
             Config {

@@ -16,19 +16,11 @@ pub(crate) fn proofs() -> Vec<Run> {
 
 /// The rule with mounts in place.
 pub(crate) fn placed() -> Config {
-    Config {
-        fresh: Fresh::InPlace,
-        geometry: g(4, 3),
-        ..rule()
-    }
+    Config { fresh: Fresh::InPlace, geometry: g(4, 3), ..rule() }
 }
 
 pub(crate) fn placed_one() -> Config {
-    Config {
-        fresh: Fresh::InPlace,
-        geometry: g(3, 3),
-        ..one()
-    }
+    Config { fresh: Fresh::InPlace, geometry: g(3, 3), ..one() }
 }
 
 /// The mount's fresh use begins behind the last accepted group.
@@ -48,23 +40,11 @@ fn in_place() -> Vec<Run> {
         ),
         holds(
             "P24 in place, 1 fault any kind, pipelined 2, 3 cuts",
-            Config {
-                inflight: 2,
-                groups: 2,
-                groups_later: 4,
-                cuts: 3,
-                ..placed_one()
-            },
+            Config { inflight: 2, groups: 2, groups_later: 4, cuts: 3, ..placed_one() },
         ),
         holds(
             "P24b in place, 1 fault any kind, one at a time, 3 cuts",
-            Config {
-                inflight: 1,
-                groups: 3,
-                groups_later: 5,
-                cuts: 3,
-                ..placed_one()
-            },
+            Config { inflight: 1, groups: 3, groups_later: 5, cuts: 3, ..placed_one() },
         ),
         holds(
             "P25 in place, groups of 1-2 blocks, 1 fault, 2 cuts",
@@ -81,25 +61,11 @@ fn in_place() -> Vec<Run> {
         ),
         holds(
             "P25b in place, groups of 1-2 blocks, no fault, 3 cuts",
-            Config {
-                len_max: 2,
-                inflight: 2,
-                groups: 2,
-                groups_later: 4,
-                cuts: 3,
-                ..placed()
-            },
+            Config { len_max: 2, inflight: 2, groups: 2, groups_later: 4, cuts: 3, ..placed() },
         ),
         holds(
             "P26 in place, two faults, pipelined 2, 3 cuts",
-            Config {
-                inflight: 2,
-                groups: 3,
-                groups_later: 4,
-                faults: 2,
-                cuts: 3,
-                ..placed()
-            },
+            Config { inflight: 2, groups: 3, groups_later: 4, faults: 2, cuts: 3, ..placed() },
         ),
         holds(
             "P26b in place over a loss too, two faults, pipelined 2, 3 cuts",
@@ -127,14 +93,7 @@ fn in_place() -> Vec<Run> {
         ),
         holds(
             "P26d in place, groups of 1-2 blocks, two faults",
-            Config {
-                len_max: 2,
-                inflight: 1,
-                groups: 2,
-                groups_later: 3,
-                faults: 2,
-                ..placed()
-            },
+            Config { len_max: 2, inflight: 1, groups: 2, groups_later: 3, faults: 2, ..placed() },
         ),
         holds(
             "P27 in place or not, two checkpoints and reuse, no fault, 3 cuts",
@@ -190,14 +149,7 @@ fn in_place() -> Vec<Run> {
         ),
         holds(
             "P28 in place, other payloads after a cut, no fault, 4 cuts",
-            Config {
-                retry: false,
-                inflight: 2,
-                cuts: 4,
-                groups: 3,
-                groups_later: 6,
-                ..placed()
-            },
+            Config { retry: false, inflight: 2, cuts: 4, groups: 3, groups_later: 6, ..placed() },
         ),
         holds(
             "P29 in place, misdirected writes, checkpoint, 2 cuts",
@@ -241,19 +193,11 @@ fn in_place() -> Vec<Run> {
 
 /// Every mount writes a checkpoint, the hardest case.
 pub(crate) fn combined() -> Config {
-    Config {
-        mount_checkpoint: MountCheckpoint::Always,
-        fresh: Fresh::InPlace,
-        ..rule()
-    }
+    Config { mount_checkpoint: MountCheckpoint::Always, fresh: Fresh::InPlace, ..rule() }
 }
 
 pub(crate) fn combined_one() -> Config {
-    Config {
-        mount_checkpoint: MountCheckpoint::Always,
-        fresh: Fresh::InPlace,
-        ..one()
-    }
+    Config { mount_checkpoint: MountCheckpoint::Always, fresh: Fresh::InPlace, ..one() }
 }
 
 /// A mount writes a checkpoint of what recovery accepted and drops the log.
@@ -262,12 +206,7 @@ fn mount_with_checkpoint() -> Vec<Run> {
     vec![
         holds(
             "P32 mount with checkpoint, no fault, pipelined 3, 4 cuts",
-            Config {
-                cuts: 4,
-                groups: 3,
-                groups_later: 5,
-                ..combined()
-            },
+            Config { cuts: 4, groups: 3, groups_later: 5, ..combined() },
         ),
         holds(
             "P33 mount with checkpoint, 1 fault any kind, pipelined 2, 3 cuts",
@@ -344,14 +283,7 @@ fn mount_with_checkpoint() -> Vec<Run> {
         ),
         holds(
             "P37 mount with checkpoint, two faults, pipelined 2, 3 cuts",
-            Config {
-                inflight: 2,
-                groups: 2,
-                groups_later: 3,
-                faults: 2,
-                cuts: 3,
-                ..combined()
-            },
+            Config { inflight: 2, groups: 2, groups_later: 3, faults: 2, cuts: 3, ..combined() },
         ),
         holds(
             "P37b mount with checkpoint, the log behind it, two faults, 3 cuts",
@@ -411,20 +343,11 @@ fn mount_with_checkpoint() -> Vec<Run> {
 
 /// The mount settles and serves; the checkpoint it owes is the running writer's first act.
 fn serve_first() -> Vec<Run> {
-    let first = || Config {
-        serve_first: true,
-        free_and_reserve: true,
-        ..combined()
-    };
+    let first = || Config { serve_first: true, free_and_reserve: true, ..combined() };
     vec![
         holds(
             "P45 serve, then checkpoint, no fault, pipelined 3, 4 cuts",
-            Config {
-                cuts: 4,
-                groups: 3,
-                groups_later: 5,
-                ..first()
-            },
+            Config { cuts: 4, groups: 3, groups_later: 5, ..first() },
         ),
         holds(
             "P45b serve, then checkpoint, 1 fault any kind, pipelined 2, 3 cuts",
@@ -453,14 +376,7 @@ fn serve_first() -> Vec<Run> {
         ),
         holds(
             "P47 serve, then checkpoint, two faults, pipelined 2, 3 cuts",
-            Config {
-                inflight: 2,
-                groups: 2,
-                groups_later: 3,
-                faults: 2,
-                cuts: 3,
-                ..first()
-            },
+            Config { inflight: 2, groups: 2, groups_later: 3, faults: 2, cuts: 3, ..first() },
         ),
         holds(
             "P48 serve, then checkpoint when needed, one free of 3 segments, short list, 1 fault, 3 cuts",

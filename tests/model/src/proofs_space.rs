@@ -30,21 +30,11 @@ fn one_free() -> Vec<Run> {
     vec![
         holds(
             "P40 one free of 4 segments of 1 block, three checkpoints, no fault, 3 cuts",
-            Config {
-                checkpoints: 3,
-                geometry: g(4, 1),
-                cuts: 3,
-                ..keeping()
-            },
+            Config { checkpoints: 3, geometry: g(4, 1), cuts: 3, ..keeping() },
         ),
         holds(
             "P40b one free of 4 segments, two checkpoints, in place or not, no fault, 3 cuts",
-            Config {
-                checkpoints: 2,
-                fresh: Fresh::Either,
-                cuts: 3,
-                ..keeping()
-            },
+            Config { checkpoints: 2, fresh: Fresh::Either, cuts: 3, ..keeping() },
         ),
         holds(
             "P40c one free of 3 segments, free and reserve in one superblock, no fault, 4 cuts",
@@ -71,14 +61,7 @@ fn one_free() -> Vec<Run> {
         ),
         holds(
             "P41b one free of 4 segments, groups of 1-2 blocks, checkpoint, no fault, 3 cuts",
-            Config {
-                len_max: 2,
-                checkpoints: 1,
-                cuts: 3,
-                groups: 3,
-                groups_later: 5,
-                ..keeping()
-            },
+            Config { len_max: 2, checkpoints: 1, cuts: 3, groups: 3, groups_later: 5, ..keeping() },
         ),
         holds(
             "P42 one free of 3 segments, log behind the checkpoint, short list, 1 fault, 3 cuts",
@@ -101,22 +84,11 @@ fn one_free() -> Vec<Run> {
 
 /// Several flushes are out at one time and return in any order.
 fn several_flushes() -> Vec<Run> {
-    let several = || Config {
-        overlap: true,
-        overlap_build: true,
-        flushes: 3,
-        ..placed()
-    };
+    let several = || Config { overlap: true, overlap_build: true, flushes: 3, ..placed() };
     vec![
         holds(
             "P43 three flushes out, pipelined 3, no fault, 3 cuts",
-            Config {
-                cuts: 3,
-                groups: 4,
-                groups_later: 5,
-                geometry: g(3, 3),
-                ..several()
-            },
+            Config { cuts: 3, groups: 4, groups_later: 5, geometry: g(3, 3), ..several() },
         ),
         holds(
             "P43b three flushes out, pipelined 3, 1 fault, 2 cuts",
@@ -142,14 +114,7 @@ fn several_flushes() -> Vec<Run> {
         ),
         holds(
             "P44b two flushes out, pipelined 2, two faults",
-            Config {
-                flushes: 2,
-                inflight: 2,
-                groups: 3,
-                groups_later: 4,
-                faults: 2,
-                ..several()
-            },
+            Config { flushes: 2, inflight: 2, groups: 3, groups_later: 4, faults: 2, ..several() },
         ),
     ]
 }

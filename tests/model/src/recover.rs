@@ -90,10 +90,7 @@ pub fn recover(image: &[Id], config: &Config) -> Verdict {
     v.tag = v.accepted.last().copied().unwrap_or(0);
     for (u, &end) in top.log.iter().zip(&walk.ends) {
         if end > 0 {
-            v.uses.push(Use {
-                end: if config.cut { end } else { 0 },
-                ..*u
-            });
+            v.uses.push(Use { end: if config.cut { end } else { 0 }, ..*u });
         }
     }
     v
@@ -174,13 +171,10 @@ impl Reader<'_> {
             return Some(0);
         };
         let copies = [0, 1].map(|zone| self.block(zone, seg, 0));
-        let good = copies
-            .into_iter()
-            .find(|&c| checkpoint(c).is_some_and(|k| k.epoch == epoch))?;
+        let good = copies.into_iter().find(|&c| checkpoint(c).is_some_and(|k| k.epoch == epoch))?;
         for (zone, copy) in (0..).zip(copies) {
             if copy != good {
-                v.repairs
-                    .push((self.config.geometry.at(zone, seg, 0), good));
+                v.repairs.push((self.config.geometry.at(zone, seg, 0), good));
             }
         }
         let good = checkpoint(good)?;
@@ -191,11 +185,7 @@ impl Reader<'_> {
     /// D: superblock copies, headers in the listed uses, the first block of every segment.
     fn evidence(&self, log: &[Use]) -> u8 {
         let c = self.config;
-        let supers = self.image[..4]
-            .iter()
-            .map(|&i| evidence(i))
-            .max()
-            .unwrap_or(0);
+        let supers = self.image[..4].iter().map(|&i| evidence(i)).max().unwrap_or(0);
         let mut d = if c.super_evidence { supers } else { 0 };
         for u in log {
             for block in u.start..c.geometry.blocks {
@@ -259,15 +249,8 @@ impl Reader<'_> {
         let u = w.log[w.at];
         let closed = u.end > 0;
         let past_end = closed && w.want > u.end;
-        let here = if past_end {
-            None
-        } else {
-            self.expect(&u, w.block, w.want, w.prev)
-        };
-        let next = w
-            .log
-            .get(w.at + 1)
-            .filter(|_| self.config.moved_on && !closed);
+        let here = if past_end { None } else { self.expect(&u, w.block, w.want, w.prev) };
+        let next = w.log.get(w.at + 1).filter(|_| self.config.moved_on && !closed);
         let next_verifies = here.is_none()
             && next.is_some_and(|n| self.expect(n, n.start, w.want, w.prev).is_some());
         let gap = !past_end && here.is_none() && !next_verifies;
@@ -288,20 +271,13 @@ impl Reader<'_> {
                 Some((_, _, first)) if first - 1 <= d => Later::Reached,
                 Some(_) => Later::Beyond,
             },
-            evidence: if d >= w.want {
-                Evidence::Covers
-            } else {
-                Evidence::Below
-            },
+            evidence: if d >= w.want { Evidence::Covers } else { Evidence::Below },
         });
         v.rows.push(row);
         self.apply(row, &u, here, later, d, w, v)
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one row, with everything it may speak of"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "one row, with everything it may speak of")]
     fn apply(
         &self,
         row: Row,
@@ -348,18 +324,12 @@ impl Reader<'_> {
             for p in 0..g.len {
                 let good = part(g, p, if self.config.zone_in_tag { zone + 1 } else { 0 });
                 if self.block(zone, u.seg, w.block + p) != good {
-                    v.repairs
-                        .push((self.config.geometry.at(zone, u.seg, w.block + p), good));
+                    v.repairs.push((self.config.geometry.at(zone, u.seg, w.block + p), good));
                 }
             }
         }
         v.accepted.push(id);
-        v.placed.push(Placed {
-            id,
-            seg: u.seg,
-            epoch: u.epoch,
-            block: w.block,
-        });
+        v.placed.push(Placed { id, seg: u.seg, epoch: u.epoch, block: w.block });
         w.ends[w.at] = g.lsn;
         (w.prev, w.want, w.block) = (Some(id), g.lsn + 1, w.block + g.len);
     }

@@ -33,12 +33,7 @@ pub fn run(name: &str) -> Option<Run> {
 
 impl Run {
     pub(crate) fn new(title: &'static str, holds: bool, config: Config) -> Self {
-        Self {
-            name: title.split(' ').next().unwrap_or(title),
-            title,
-            holds,
-            config,
-        }
+        Self { name: title.split(' ').next().unwrap_or(title), title, holds, config }
     }
 
     /// Explores it, on a thread of its own: the table of contents belongs to the thread, and the
@@ -48,12 +43,7 @@ impl Run {
     /// If the exploration does.
     pub fn explore(&self) -> Report {
         let question = || explore(&self.config);
-        std::thread::scope(|scope| {
-            scope
-                .spawn(question)
-                .join()
-                .expect("it would have panicked")
-        })
+        std::thread::scope(|scope| scope.spawn(question).join().expect("it would have panicked"))
     }
 
     /// The same question in a world small enough for a test run: fewer groups and cuts, no
@@ -71,9 +61,6 @@ impl Run {
             fault_kinds: &c.fault_kinds[..1],
             ..c.clone()
         };
-        Self {
-            config,
-            ..self.clone()
-        }
+        Self { config, ..self.clone() }
     }
 }

@@ -61,14 +61,7 @@ pub enum Row {
 /// The rows are disjoint, so their order is free; no arm catches the rest, so a new state of the
 /// world does not compile until it has a row. Source: the recovery section of `FORMAT.md`.
 pub fn table(seen: Seen) -> Row {
-    let Seen {
-        closed,
-        past_end,
-        verifies,
-        next_verifies,
-        later,
-        evidence,
-    } = seen;
+    let Seen { closed, past_end, verifies, next_verifies, later, evidence } = seen;
     match (closed, past_end, verifies, next_verifies, later, evidence) {
         (true, true, _, _, _, _) => Row::Complete,
         (true, false, true, _, _, _) | (false, _, true, _, _, _) => Row::Accept,
@@ -115,22 +108,12 @@ mod tests {
                 for evidence in [Evidence::Below, Evidence::Covers] {
                     let [closed, past_end, verifies, next_verifies] =
                         [0, 1, 2, 3].map(|k| flags[bits >> k & 1]);
-                    let seen = Seen {
-                        closed,
-                        past_end,
-                        verifies,
-                        next_verifies,
-                        later,
-                        evidence,
-                    };
+                    let seen = Seen { closed, past_end, verifies, next_verifies, later, evidence };
                     assert_eq!(table(seen), worded(seen), "{seen:?}");
                     reached[table(seen) as usize] += 1;
                 }
             }
         }
-        assert!(
-            reached[1..].iter().all(|&n| n > 0),
-            "every row is reachable: {reached:?}"
-        );
+        assert!(reached[1..].iter().all(|&n| n > 0), "every row is reachable: {reached:?}");
     }
 }

@@ -22,30 +22,14 @@ pub(crate) fn fails(title: &'static str, config: Config) -> Run {
 /// What a group carries.
 fn groups() -> Vec<Run> {
     vec![
-        fails(
-            "X1 one copy only",
-            shortest(Config {
-                copies: 1,
-                inflight: 1,
-                faults: 1,
-                ..rule()
-            }),
-        ),
+        fails("X1 one copy only", shortest(Config { copies: 1, inflight: 1, faults: 1, ..rule() })),
         fails(
             "X2 a later valid group counts as evidence",
-            shortest(Config {
-                proof: Proof::LaterExists,
-                ..rule()
-            }),
+            shortest(Config { proof: Proof::LaterExists, ..rule() }),
         ),
         fails(
             "X3 durableLsn counts writes issued after the flush began",
-            shortest(Config {
-                overlap: true,
-                overlap_build: true,
-                sloppy_durable: true,
-                ..rule()
-            }),
+            shortest(Config { overlap: true, overlap_build: true, sloppy_durable: true, ..rule() }),
         ),
         fails(
             "X4 no epoch, no chain, no cut",
@@ -81,20 +65,11 @@ fn groups() -> Vec<Run> {
         ),
         fails(
             "X6 no group number/LSN check",
-            shortest(Config {
-                use_lsn: false,
-                use_chain: false,
-                ..rule()
-            }),
+            shortest(Config { use_lsn: false, use_chain: false, ..rule() }),
         ),
         fails(
             "X7 no cut in the superblock, 1 transient fault",
-            shortest(Config {
-                cut: false,
-                faults: 1,
-                fault_kinds: ALL,
-                ..rule()
-            }),
+            shortest(Config { cut: false, faults: 1, fault_kinds: ALL, ..rule() }),
         ),
         fails(
             "X7b no cut and no chain",
@@ -112,15 +87,7 @@ fn groups() -> Vec<Run> {
 /// Repairs, and how the superblock is written.
 fn repairs_and_superblock() -> Vec<Run> {
     vec![
-        fails(
-            "X8 no repair",
-            shortest(Config {
-                repair: false,
-                inflight: 1,
-                faults: 1,
-                ..rule()
-            }),
-        ),
+        fails("X8 no repair", shortest(Config { repair: false, inflight: 1, faults: 1, ..rule() })),
         fails(
             "X9 repair and superblock under one flush",
             shortest(Config {
@@ -135,12 +102,7 @@ fn repairs_and_superblock() -> Vec<Run> {
         ),
         fails(
             "X10 verdict shown before repair and cut are durable",
-            shortest(Config {
-                expose_early: true,
-                inflight: 1,
-                faults: 1,
-                ..rule()
-            }),
+            shortest(Config { expose_early: true, inflight: 1, faults: 1, ..rule() }),
         ),
         fails(
             "X11 superblock: all four copies at once",
@@ -221,12 +183,7 @@ fn writer_and_device() -> Vec<Run> {
     vec![
         fails(
             "X16 checkpoint and superblock under one flush",
-            shortest(Config {
-                checkpoint_unflushed: true,
-                checkpoints: 1,
-                inflight: 1,
-                ..rule()
-            }),
+            shortest(Config { checkpoint_unflushed: true, checkpoints: 1, inflight: 1, ..rule() }),
         ),
         fails(
             "X17 freed segment written at once",
@@ -278,11 +235,7 @@ fn writer_and_device() -> Vec<Run> {
         ),
         fails(
             "X20 re-open reads the cache, no flush first",
-            shortest(Config {
-                cached_reopen: true,
-                inflight: 1,
-                ..rule()
-            }),
+            shortest(Config { cached_reopen: true, inflight: 1, ..rule() }),
         ),
         fails(
             "X20b re-open after a failed flush reads the cache",
@@ -307,11 +260,7 @@ fn writer_and_device() -> Vec<Run> {
         ),
         fails(
             "X27 block smaller than the physical sector",
-            shortest(Config {
-                shared_sector: true,
-                inflight: 1,
-                ..rule()
-            }),
+            shortest(Config { shared_sector: true, inflight: 1, ..rule() }),
         ),
         fails(
             "X22 same epoch for every use, no chain",

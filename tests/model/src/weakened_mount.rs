@@ -43,12 +43,7 @@ fn in_place() -> Vec<Run> {
         ),
         fails(
             "X30 in place without the cut of the old use",
-            shortest(Config {
-                cut: false,
-                faults: 1,
-                fault_kinds: ALL,
-                ..placed()
-            }),
+            shortest(Config { cut: false, faults: 1, fault_kinds: ALL, ..placed() }),
         ),
         fails(
             "X31 in place, written after the first pair, fixed write order",
@@ -65,11 +60,7 @@ fn in_place() -> Vec<Run> {
         ),
         fails(
             "X32 in place at the first block instead of behind the last accepted group",
-            shortest(Config {
-                in_place_behind: false,
-                inflight: 1,
-                ..placed()
-            }),
+            shortest(Config { in_place_behind: false, inflight: 1, ..placed() }),
         ),
         fails(
             "X33 a segment counts as free when no listed use begins at its first block",
@@ -110,43 +101,23 @@ fn mount_with_checkpoint() -> Vec<Run> {
     vec![
         fails(
             "X35 mount's checkpoint in a segment that an older superblock copy names, 1 fault",
-            shortest(Config {
-                target: Target::FreeInChosen,
-                faults: 1,
-                ..at_once()
-            }),
+            shortest(Config { target: Target::FreeInChosen, faults: 1, ..at_once() }),
         ),
         fails(
             "X35b mount's checkpoint over one that an unreadable superblock copy names, 1 transient fault",
-            shortest(Config {
-                faults: 1,
-                fault_kinds: ALL,
-                geometry: g(3, 2),
-                ..at_once()
-            }),
+            shortest(Config { faults: 1, fault_kinds: ALL, geometry: g(3, 2), ..at_once() }),
         ),
         fails(
             "X36 mount's checkpoint vouches under the flush of the repairs, 1 fault",
-            shortest(Config {
-                vouch: MountVouch::WithLast,
-                faults: 1,
-                ..at_once()
-            }),
+            shortest(Config { vouch: MountVouch::WithLast, faults: 1, ..at_once() }),
         ),
         fails(
             "X37 mount's checkpoint and superblock under one flush",
-            shortest(Config {
-                mount_checkpoint_flush: false,
-                inflight: 1,
-                ..combined()
-            }),
+            shortest(Config { mount_checkpoint_flush: false, inflight: 1, ..combined() }),
         ),
         fails(
             "X38 mount's checkpoint overwrites the evidence of a loss, two faults",
-            shortest(Config {
-                faults: 2,
-                ..at_once()
-            }),
+            shortest(Config { faults: 2, ..at_once() }),
         ),
         fails(
             "X38b the writer's checkpoint forgets the losses, two faults",
@@ -192,11 +163,7 @@ fn one_free() -> Vec<Run> {
     vec![
         fails(
             "X39 the writer reserves the last free segment",
-            shortest(Config {
-                reserve_leaves_free: false,
-                geometry: g(4, 1),
-                ..keeping()
-            }),
+            shortest(Config { reserve_leaves_free: false, geometry: g(4, 1), ..keeping() }),
         ),
         fails(
             "X40 a checkpoint that leaves no segment free",

@@ -11,11 +11,7 @@ use recovery_model::{clean, runs};
 fn breaks(name: &str, promise: &str) {
     let found = run(name).expect("a run has this name").explore();
     let (broken, trace) = found.violation.expect("the weakened rule must fail");
-    assert!(
-        broken.starts_with(promise),
-        "{name}: {broken}\n{}",
-        trace.join("\n")
-    );
+    assert!(broken.starts_with(promise), "{name}: {broken}\n{}", trace.join("\n"));
     assert!(trace.len() > 1, "{name}: the trace tells how");
 }
 
@@ -25,11 +21,7 @@ fn holds(name: &str) {
     let found = question.explore();
     assert_eq!(found.violation, None, "{name}");
     assert!(found.complete, "{name}: the bound was reached");
-    assert!(
-        found.recoveries > 100,
-        "{name}: only {} recoveries",
-        found.recoveries
-    );
+    assert!(found.recoveries > 100, "{name}: only {} recoveries", found.recoveries);
 }
 
 macro_rules! weakened {
@@ -189,16 +181,8 @@ proofs! {
 /// T16 and the other cleaning traces; T16 is C3.
 #[test]
 fn t16_a_move_replays_like_a_put() {
-    let rule = |name| {
-        clean::runs()
-            .into_iter()
-            .find(|r| r.name == name)
-            .expect("named")
-            .rule
-    };
-    let (broken, _) = clean::explore(rule("C3"))
-        .violation
-        .expect("the weakened rule must fail");
+    let rule = |name| clean::runs().into_iter().find(|r| r.name == name).expect("named").rule;
+    let (broken, _) = clean::explore(rule("C3")).violation.expect("the weakened rule must fail");
     assert!(broken.contains("must be live v3"), "{broken}");
     let found = clean::explore(rule("C1"));
     assert_eq!((found.states, found.violation), (14_659, None));
@@ -218,32 +202,11 @@ fn three_segments_need_free_and_reserve_in_one_update() {
 #[test]
 fn an_image_has_its_verdict() {
     let config = Config::rule();
-    let log = vec![Use {
-        seg: 0,
-        epoch: 1,
-        start: 0,
-        end: 0,
-    }];
+    let log = vec![Use { seg: 0, epoch: 1, start: 0, end: 0 }];
     let (seq, base, durable, salt) = (1, 0, 0, 0);
-    let first = Super {
-        seq,
-        log,
-        checkpoint: None,
-        base,
-        durable,
-        salt,
-    };
+    let first = Super { seq, log, checkpoint: None, base, durable, salt };
     let (prev, payload, len, part, zone) = (0, 0, 1, 0, 0);
-    let g1 = Group {
-        epoch: 1,
-        lsn: 1,
-        prev,
-        durable,
-        payload,
-        len,
-        part,
-        zone,
-    };
+    let g1 = Group { epoch: 1, lsn: 1, prev, durable, payload, len, part, zone };
     let mut image = vec![0; usize::from(config.geometry.total())];
     image[..3].fill(intern(Content::Super(first)));
     let g1 = intern(Content::Group(g1));
@@ -252,15 +215,7 @@ fn an_image_has_its_verdict() {
     assert_eq!((v.accepted, v.next, v.lost), (vec![g1], 2, vec![]));
     assert_eq!(v.repairs, [(config.geometry.at(0, 0, 0), g1)]);
     assert_eq!(v.rows, [Row::Accept, Row::End]);
-    assert_eq!(
-        v.uses,
-        [Use {
-            seg: 0,
-            epoch: 1,
-            start: 0,
-            end: 1
-        }]
-    );
+    assert_eq!(v.uses, [Use { seg: 0, epoch: 1, start: 0, end: 1 }]);
     assert_eq!(v.supers, [1, 1, 1, 0]);
     assert_eq!(recover(&[0; 20], &config).refused, Some("no superblock"));
 }

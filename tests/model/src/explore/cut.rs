@@ -104,11 +104,7 @@ impl Explorer<'_> {
         t.last = None;
         let told = match c.trace {
             true => {
-                format!(
-                    "{what}; FAULT ({kind:?}) {} reads {}",
-                    c.geometry.name(b),
-                    show(id)
-                )
+                format!("{what}; FAULT ({kind:?}) {} reads {}", c.geometry.name(b), show(id))
             }
             false => String::new(),
         };

@@ -35,10 +35,7 @@ impl Explorer<'_> {
             return;
         }
         let as_read = s.faults == 0 || image == s.medium;
-        s.last = as_read.then(|| Told {
-            accepted: v.accepted.clone(),
-            lost: v.lost.clone(),
-        });
+        s.last = as_read.then(|| Told { accepted: v.accepted.clone(), lost: v.lost.clone() });
         if s.cuts >= c.cuts && !c.keep_one_free {
             return;
         }
@@ -104,11 +101,7 @@ impl Explorer<'_> {
             t.placed.clone_from(&v.placed);
             let mut plan = VecDeque::new();
             if c.repair && !v.repairs.is_empty() {
-                plan.push_back(Phase {
-                    writes: v.repairs.clone(),
-                    pairs: 0,
-                    vouched: false,
-                });
+                plan.push_back(Phase { writes: v.repairs.clone(), pairs: 0, vouched: false });
             }
             supers(c, &mut plan, v, &t, &log, c.repair && c.repair_flush);
             if !c.repair_flush && plan.len() > 1 && c.repair && !v.repairs.is_empty() {
@@ -129,10 +122,7 @@ impl Explorer<'_> {
             return vec![];
         }
         let candidates = by_stale_content(c, s, free(c, &v.uses, v.checkpoint));
-        let unnamed = candidates
-            .iter()
-            .copied()
-            .find(|&seg| v.named & (1 << seg) == 0);
+        let unnamed = candidates.iter().copied().find(|&seg| v.named & (1 << seg) == 0);
         let (settle, target) = match c.target {
             Target::FreeInChosen => (false, candidates.first().copied()),
             Target::Settled => (true, candidates.first().copied()),
@@ -148,11 +138,7 @@ impl Explorer<'_> {
         let repair = c.repair && (settle || c.vouch != MountVouch::EvidenceOnly);
         let vouched = c.repair && (settle || c.vouch == MountVouch::RepairFirst);
         if repair && !v.repairs.is_empty() {
-            plan.push_back(Phase {
-                writes: v.repairs.clone(),
-                pairs: 0,
-                vouched: false,
-            });
+            plan.push_back(Phase { writes: v.repairs.clone(), pairs: 0, vouched: false });
         }
         if settle {
             t.seq += 1;
@@ -172,20 +158,12 @@ impl Explorer<'_> {
             epoch,
             state: v.accepted.clone(),
             durable: if all { v.durable() } else { v.evidence },
-            lost: if c.carry_losses {
-                v.lost.clone()
-            } else {
-                vec![]
-            },
+            lost: if c.carry_losses { v.lost.clone() } else { vec![] },
         }));
         let copies = [0, 1].map(|zone| (c.geometry.at(zone, target, 0), id));
         match plan.back_mut() {
             Some(last) if c.vouch == MountVouch::WithLast => last.writes.extend(copies),
-            _ => plan.push_back(Phase {
-                writes: copies.to_vec(),
-                pairs: 0,
-                vouched,
-            }),
+            _ => plan.push_back(Phase { writes: copies.to_vec(), pairs: 0, vouched }),
         }
         t.checkpoint = Some((target, epoch));
         t.base = v.durable();
@@ -195,10 +173,7 @@ impl Explorer<'_> {
         let before = plan.len();
         supers(c, &mut plan, v, &t, &log, vouched);
         if !c.mount_checkpoint_flush {
-            let own = plan
-                .remove(before - 1)
-                .map(|p| p.writes)
-                .unwrap_or_default();
+            let own = plan.remove(before - 1).map(|p| p.writes).unwrap_or_default();
             plan[before - 1].writes.extend(own);
         }
         t.plan = plan;
@@ -212,11 +187,7 @@ impl Explorer<'_> {
         let mut log = vec![];
         let mut free = by_stale_content(c, t, free(c, &[], t.checkpoint)).into_iter();
         let behind = c.behind_checkpoint && c.geometry.blocks > 1;
-        let fresh = if behind {
-            Some((target, 1))
-        } else {
-            free.next().map(|seg| (seg, 0))
-        };
+        let fresh = if behind { Some((target, 1)) } else { free.next().map(|seg| (seg, 0)) };
         let (seg, start) = fresh.expect("a volume has more than one segment");
         list(c, t, &mut log, seg, start);
         (t.cur, t.block) = (0, start);
@@ -259,9 +230,7 @@ fn in_place(c: &Config, v: &Verdict) -> Option<(u8, u8)> {
 /// Adversarial order: segments that hold stale content first.
 fn by_stale_content(c: &Config, s: &State, mut free: Vec<u8>) -> Vec<u8> {
     let held = |seg, b: u8| {
-        [0, 1]
-            .iter()
-            .any(|&zone| s.medium[usize::from(c.geometry.at(zone, seg, b))] != 0)
+        [0, 1].iter().any(|&zone| s.medium[usize::from(c.geometry.at(zone, seg, b))] != 0)
     };
     let stale = |seg| (0..c.geometry.blocks).filter(|&b| held(seg, b)).count();
     free.sort_by_key(|&seg| std::cmp::Reverse(stale(seg)));
@@ -280,12 +249,7 @@ fn list(c: &Config, t: &mut State, log: &mut Vec<Use>, seg: u8, start: u8) {
         }
         false => 1,
     };
-    log.push(Use {
-        seg,
-        epoch,
-        start,
-        end: 0,
-    });
+    log.push(Use { seg, epoch, start, end: 0 });
 }
 
 /// The update that makes `log` the list: two oldest copies, flush, the other two, flush.
@@ -313,11 +277,7 @@ fn supers(
     }
     let phase = |copies: &[u8]| {
         let writes = copies.iter().map(|&b| (b, id)).collect();
-        Phase {
-            writes,
-            pairs: 0,
-            vouched,
-        }
+        Phase { writes, pairs: 0, vouched }
     };
     if c.super_all_at_once {
         plan.push_back(phase(&order));

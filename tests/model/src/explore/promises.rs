@@ -29,9 +29,7 @@ pub(super) fn check(c: &Config, s: &State, image: &[Id], v: &Verdict) -> Result<
             Some(p) => at += p + 1,
             None => {
                 let who = show(*id);
-                return Err(format!(
-                    "S3: {who} accepted, but discarded before or never written"
-                ));
+                return Err(format!("S3: {who} accepted, but discarded before or never written"));
             }
         }
     }
@@ -44,41 +42,26 @@ pub(super) fn check(c: &Config, s: &State, image: &[Id], v: &Verdict) -> Result<
         }
     }
     let in_lost = |l: u8| v.lost.iter().any(|&(a, b)| a <= l && l <= b);
-    if let Some(l) = s
-        .shown_lost
-        .iter()
-        .flat_map(|&(a, b)| a..=b)
-        .find(|&l| !in_lost(l))
-    {
-        return Err(format!(
-            "S2: the loss of LSN {l} was reported and is forgotten"
-        ));
+    if let Some(l) = s.shown_lost.iter().flat_map(|&(a, b)| a..=b).find(|&l| !in_lost(l)) {
+        return Err(format!("S2: the loss of LSN {l} was reported and is forgotten"));
     }
     for &m in s.must.iter().filter(|m| !v.accepted.contains(m)) {
         let lost = in_lost(lsn(m));
         if s.faults <= 1 {
             let now = if lost { "DataLoss" } else { "called torn" };
-            return Err(format!(
-                "S1/S4: {} was acknowledged or shown, now {now}",
-                show(m)
-            ));
+            return Err(format!("S1/S4: {} was acknowledged or shown, now {now}", show(m)));
         }
         if lost {
             continue;
         }
         if image.iter().any(|&i| evidence(i) >= lsn(m)) {
             let who = show(m);
-            return Err(format!(
-                "S8: {who} called torn though evidence exists on the medium"
-            ));
+            return Err(format!("S8: {who} called torn though evidence exists on the medium"));
         }
         return Ok(Kept::Residual);
     }
     if s.faults <= 1 && !v.lost.is_empty() {
-        return Err(format!(
-            "S2: DataLoss {:?} with {} fault(s)",
-            v.lost, s.faults
-        ));
+        return Err(format!("S2: DataLoss {:?} with {} fault(s)", v.lost, s.faults));
     }
     if s.faults <= 1 && v.accepted[..] != all[..v.accepted.len()] {
         return Err("S3: accepted history is not a prefix".into());

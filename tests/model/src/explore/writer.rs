@@ -11,11 +11,7 @@ use std::collections::VecDeque;
 impl Explorer<'_> {
     pub(super) fn append(&mut self, s: &State, h: u128) {
         let c = self.c;
-        let limit = if s.cuts == 0 {
-            c.groups
-        } else {
-            c.groups_later
-        };
+        let limit = if s.cuts == 0 { c.groups } else { c.groups_later };
         if s.made >= limit
             || s.unflushed.len() >= c.inflight
             || (!c.overlap_build && !s.flushes.is_empty())
@@ -36,9 +32,7 @@ impl Explorer<'_> {
             }
             let id = append_group(c, &mut t, len);
             let (seg, at) = (t.log[usize::from(t.cur)].seg, t.block - len);
-            self.push(t, h, || {
-                format!("write {} to A{seg}.{at} and B{seg}.{at}", show(id))
-            });
+            self.push(t, h, || format!("write {} to A{seg}.{at} and B{seg}.{at}", show(id)));
         }
     }
 
@@ -95,9 +89,7 @@ impl Explorer<'_> {
     pub(super) fn start_jobs(&mut self, s: &State, h: u128) {
         let reserved = self.reserve(s);
         if let Some((t, seg)) = &reserved {
-            self.push(t.clone(), h, || {
-                format!("superblock update begins: reserve segment {seg}")
-            });
+            self.push(t.clone(), h, || format!("superblock update begins: reserve segment {seg}"));
         }
         let c = self.c;
         if s.durable > s.base
@@ -109,9 +101,7 @@ impl Explorer<'_> {
             if s.checkpoints < c.checkpoints || owed {
                 let log = show_log(&t.job.as_ref().expect("just begun").log);
                 let base = s.durable;
-                self.push(t, h, || {
-                    format!("checkpoint of LSN<={base} begins; log then {log}")
-                });
+                self.push(t, h, || format!("checkpoint of LSN<={base} begins; log then {log}"));
             }
         } else if c.keep_one_free && s.pending.is_empty() && s.durable + 1 == s.next {
             let last = usize::from(s.cur) + 1 == s.log.len();
@@ -135,12 +125,7 @@ impl Explorer<'_> {
         let &seg = free.last()?;
         let mut t = s.clone();
         let mut log = t.log.clone();
-        log.push(Use {
-            seg,
-            epoch: t.epoch,
-            start: 0,
-            end: 0,
-        });
+        log.push(Use { seg, epoch: t.epoch, start: 0, end: 0 });
         t.epoch += 1;
         begin(c, &mut t, None, log, s.checkpoint, s.base);
         Some((t, seg))
@@ -158,11 +143,7 @@ impl Explorer<'_> {
             epoch,
             state: history(&t, t.durable),
             durable: t.durable,
-            lost: if c.carry_losses {
-                t.lost.clone()
-            } else {
-                vec![]
-            },
+            lost: if c.carry_losses { t.lost.clone() } else { vec![] },
         }));
         let mut log = uncovered(&t);
         let whole = log.len() == 1 && log[0].start >= c.geometry.blocks;
@@ -177,12 +158,7 @@ impl Explorer<'_> {
                 t.log.iter().find(|u| !listed(u)).map(|u| (u.seg, 0))
             };
             if let Some((seg, start)) = next {
-                log.push(Use {
-                    seg,
-                    epoch: t.epoch,
-                    start,
-                    end: 0,
-                });
+                log.push(Use { seg, epoch: t.epoch, start, end: 0 });
                 t.epoch += 1;
             }
         }
@@ -193,9 +169,7 @@ impl Explorer<'_> {
         {
             return None;
         }
-        let writes = [0, 1]
-            .map(|zone| (c.geometry.at(zone, seg, 0), id))
-            .to_vec();
+        let writes = [0, 1].map(|zone| (c.geometry.at(zone, seg, 0), id)).to_vec();
         let base = t.durable;
         begin(c, &mut t, Some(writes), log, Some((seg, epoch)), base);
         Some(t)
@@ -231,12 +205,7 @@ fn append_group(c: &Config, t: &mut State, len: u8) -> Id {
             t.issue(&[(c.geometry.at(zone, u.seg, t.block + p), copy)]);
         }
     }
-    t.placed.push(Placed {
-        id,
-        seg: u.seg,
-        epoch: u.epoch,
-        block: t.block,
-    });
+    t.placed.push(Placed { id, seg: u.seg, epoch: u.epoch, block: t.block });
     t.unflushed.push((id, t.pending_count()));
     t.may.push(id);
     t.tag = id;
@@ -304,20 +273,9 @@ fn begin(
 ) {
     t.seq += 1;
     let (seq, durable) = (t.seq, t.durable);
-    let update = Super {
-        seq,
-        log: log.clone(),
-        checkpoint,
-        base,
-        durable,
-        salt: 0,
-    };
+    let update = Super { seq, log: log.clone(), checkpoint, base, durable, salt: 0 };
     let id = intern(Content::Super(update));
-    let phase = |writes, pairs| Phase {
-        writes,
-        pairs,
-        vouched: false,
-    };
+    let phase = |writes, pairs| Phase { writes, pairs, vouched: false };
     let copies = |from: u8, to: u8| (from..to).map(|b| (b, id)).collect::<Vec<_>>();
     let mut phases: VecDeque<Phase> = first.into_iter().map(|w| phase(w, 0)).collect();
     if c.super_all_at_once {
@@ -330,15 +288,7 @@ fn begin(
         let own = phases.pop_front().map(|p| p.writes).unwrap_or_default();
         phases[0].writes.splice(0..0, own);
     }
-    t.job = Some(Job {
-        phases,
-        mark: 0,
-        log,
-        checkpoint,
-        base,
-        done: 0,
-        adopted: false,
-    });
+    t.job = Some(Job { phases, mark: 0, log, checkpoint, base, done: 0, adopted: false });
     advance(t, c.super_act_after);
 }
 
@@ -365,15 +315,8 @@ fn adopt(t: &mut State, job: &Job) {
         t.cur = u8::try_from(at).expect("few uses are listed");
     } else {
         // The current use was dropped, or a mount left none: go on in the first open one.
-        let at = t
-            .log
-            .iter()
-            .position(|u| u.end == 0)
-            .expect("an update lists an open use");
-        (t.cur, t.block) = (
-            u8::try_from(at).expect("few uses are listed"),
-            t.log[at].start,
-        );
+        let at = t.log.iter().position(|u| u.end == 0).expect("an update lists an open use");
+        (t.cur, t.block) = (u8::try_from(at).expect("few uses are listed"), t.log[at].start);
     }
     let (log, base) = (&t.log, t.base);
     let listed = |p: &Placed| log.iter().any(|u| u.seg == p.seg && u.epoch == p.epoch);
