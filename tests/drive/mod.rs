@@ -29,7 +29,7 @@ pub fn turn(disk: &Disk, device: &mut impl BlockDevice) {
 /// Drives `task` to its end, and `beside` with it as far as it goes.
 ///
 /// # Panics
-/// When the task does not end within [`TURNS_MAX`] turns.
+/// When the task does not end within a generous number of turns.
 pub fn drive<T>(
     disk: &Disk,
     device: &mut impl BlockDevice,
