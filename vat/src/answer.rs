@@ -25,7 +25,10 @@ pub(crate) fn cap_at(outcome: &Outcome, ops: &[PipelineOp]) -> Cap {
         Ok(results) => results,
         Err(error) => return broken(error.clone()),
     };
-    match results.content().and_then(|content| content.get_pipelined_cap(ops)) {
+    match results
+        .content()
+        .and_then(|content| content.get_pipelined_cap(ops))
+    {
         Ok(cap) => cap,
         Err(error) => broken(error),
     }
@@ -48,7 +51,10 @@ pub(crate) struct Plain {
 
 impl Plain {
     pub(crate) fn new() -> Plain {
-        Plain { message: builder(), caps: Vec::new() }
+        Plain {
+            message: builder(),
+            caps: Vec::new(),
+        }
     }
 
     /// A copy of `content`, capabilities included.
@@ -168,7 +174,10 @@ pub(crate) struct AnswerPipeline {
 impl PipelineHook for AnswerPipeline {
     fn add_ref(&self) -> Box<dyn PipelineHook> {
         let source = self.source.clone();
-        Box::new(AnswerPipeline { answer: self.answer.clone(), source })
+        Box::new(AnswerPipeline {
+            answer: self.answer.clone(),
+            source,
+        })
     }
 
     fn get_pipelined_cap(&self, ops: &[PipelineOp]) -> Cap {
@@ -179,4 +188,42 @@ impl PipelineHook for AnswerPipeline {
 /// An error instead of any results.
 pub(crate) fn failed_outcome(error: &Error) -> Outcome {
     Err(error.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::future::Future;
+
+    #[test]
+    fn promises_that_nobody_holds_do_not_pile_up() {
+        let answer = Answer::new();
+        let held = answer.cap(&[PipelineOp::GetPointerField(1)], answer.clone());
+        for field in 0..100 {
+            drop(answer.cap(&[PipelineOp::GetPointerField(field)], answer.clone()));
+        }
+        let State::Waiting(promises) = &*answer.state.borrow() else {
+            panic!("not settled")
+        };
+        assert_eq!(promises.len(), 2, "the one held and the last");
+        assert!(held.get_resolved().is_none());
+    }
+
+    #[test]
+    fn the_first_results_stay() {
+        let answer = Answer::new();
+        let cap = answer.cap(&[], answer.clone());
+        answer.settle(Err(Error::failed("first".into())));
+        answer.settle(Err(Error::failed("second".into())));
+        let late = answer.cap(&[], answer.clone());
+        for cap in [cap.get_resolved().expect("it was settled"), late] {
+            let mut promise = cap.when_resolved();
+            let mut context = Context::from_waker(core::task::Waker::noop());
+            let polled = core::pin::Pin::new(&mut promise).poll(&mut context);
+            let core::task::Poll::Ready(Err(error)) = polled else {
+                panic!("not an error")
+            };
+            assert_eq!(error.extra, "first");
+        }
+    }
 }

@@ -24,7 +24,10 @@ impl Meter {
 
     pub(crate) fn hold(self: &Rc<Self>, bytes: usize) -> Held {
         self.bytes.set(self.bytes.get() + bytes);
-        Held { meter: self.clone(), bytes }
+        Held {
+            meter: self.clone(),
+            bytes,
+        }
     }
 }
 

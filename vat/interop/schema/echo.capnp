@@ -28,6 +28,8 @@ interface Echo {
   # Waits for a `stash`.
   early @16 (start :UInt64) -> (counter :Counter);
   # Opens its result for pipelining, and never returns.
+  again @17 (ticks :UInt32) -> (echo :Echo);
+  # Another such object, after `ticks` turns of other tasks.
 }
 
 interface Counter {

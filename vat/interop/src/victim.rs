@@ -26,6 +26,8 @@ pub const ECHO_BOUNCE: u16 = 8;
 pub const ECHO_NEVER: u16 = 10;
 /// Method `counters`.
 pub const ECHO_COUNTERS: u16 = 12;
+/// Method `again`.
+pub const ECHO_AGAIN: u16 = 17;
 /// Method `blob`.
 pub const ECHO_BLOB: u16 = 13;
 
@@ -68,8 +70,13 @@ impl Victim {
         let counts = Rc::new(Counts::default());
         let host = Host::of(Runtime::Vat);
         let object = (host.echo)(EchoServer::new(host, counts.clone()));
-        let victim = Victim { vat: Vat::new(Some(object.client), limits), counts };
-        victim.send(|m| m.init_bootstrap().set_question_id(0)).unwrap();
+        let victim = Victim {
+            vat: Vat::new(Some(object.client), limits),
+            counts,
+        };
+        victim
+            .send(|m| m.init_bootstrap().set_question_id(0))
+            .unwrap();
         assert_eq!(victim.replies(), [Reply::Results(0)]);
         victim.finish(0, false).unwrap();
         victim
@@ -162,6 +169,21 @@ pub fn call(m: message::Builder<'_>, question: u32, method: u16, numbers: u64) {
     params.set_ticks((numbers >> 32) as u32);
 }
 
+/// A call of a `blob` of so many bytes from the object that question 1 returns.
+pub fn pipelined_blob(m: message::Builder<'_>, question: u32, bytes: u32) {
+    let mut call = m.init_call();
+    call.set_question_id(question);
+    call.set_interface_id(ECHO);
+    call.set_method_id(ECHO_BLOB);
+    let mut promised = call.reborrow().init_target().init_promised_answer();
+    promised.set_question_id(1);
+    promised.init_transform(1).get(0).set_get_pointer_field(0);
+    let content = call.init_params().get_content();
+    content
+        .init_as::<echo::blob_params::Builder<'_>>()
+        .set_bytes(bytes);
+}
+
 /// A call of `echo` with so many bytes.
 pub fn echo_call(m: message::Builder<'_>, question: u32, bytes: usize) {
     let mut call = m.init_call();
@@ -170,7 +192,9 @@ pub fn echo_call(m: message::Builder<'_>, question: u32, bytes: usize) {
     call.set_method_id(ECHO_ECHO);
     call.reborrow().init_target().set_imported_cap(0);
     let content = call.init_params().get_content();
-    content.init_as::<echo::echo_params::Builder<'_>>().init_data(bytes as u32);
+    content
+        .init_as::<echo::echo_params::Builder<'_>>()
+        .init_data(bytes as u32);
 }
 
 /// Whether a call was refused for a limit of its connection.
@@ -190,7 +214,11 @@ pub fn abort_reason(victim: &Victim, write: impl FnOnce(message::Builder<'_>)) -
 
 /// Writes parameters whose first pointer is capability 4 of the caller's, after one number.
 pub fn write_callback(mut params: payload::Builder<'_>, n: u32) {
-    params.reborrow().init_cap_table(1).get(0).set_sender_hosted(4);
+    params
+        .reborrow()
+        .init_cap_table(1)
+        .get(0)
+        .set_sender_hosted(4);
     let mut caps = Vec::new();
     let mut content = params.reborrow().get_content();
     content.imbue_mut(&mut caps);

@@ -1,5 +1,8 @@
 //! A peer that keeps to the rules, with bad intent.
-#![expect(clippy::cast_possible_truncation, reason = "the numbers of a test are small")]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "a test stops where it fails, and its numbers are small"
+)]
 use capnp_rpc::rpc_capnp::exception;
 use vat::Limits;
 use vat_interop::echo_capnp::echo;
@@ -17,7 +20,10 @@ fn the_call_after_the_last_is_refused_and_not_started() {
     for question in 100..110 {
         victim.send(|m| echo_call(m, question, 10)).unwrap();
         let replies = victim.replies();
-        assert!(replies.len() == 1 && is_overloaded(&replies[0]), "{replies:?}");
+        assert!(
+            replies.len() == 1 && is_overloaded(&replies[0]),
+            "{replies:?}"
+        );
     }
     assert_eq!(victim.counts.started.get(), 0);
     assert!(victim.vat.wants_input(), "it goes on reading");
@@ -58,7 +64,10 @@ fn a_chain_of_finished_calls_is_bounded() {
         victim.finish(question - 1, true).unwrap();
     }
     let stats = victim.vat.stats();
-    assert!(stats.calls <= Limits::default().calls && stats.answers <= 2, "{stats:?}");
+    assert!(
+        stats.calls <= Limits::default().calls && stats.answers <= 2,
+        "{stats:?}"
+    );
     victim.finish(999, true).unwrap();
     victim.run();
 }
@@ -67,26 +76,60 @@ fn a_chain_of_finished_calls_is_bounded() {
 #[test]
 fn cancelled_pipelined_calls_hold_nothing() {
     let victim = Victim::default();
-    victim.send(|m| call(m, 1, ECHO_NEVER, 0)).unwrap();
-    let held = victim.vat.stats().held_bytes;
-    for path in 0..2000_u16 {
+    let pipelined = |question: u32, path: u16| {
         victim
             .send(|m| {
                 let mut call = m.init_call();
-                call.set_question_id(2);
+                call.set_question_id(question);
                 let mut promised = call.reborrow().init_target().init_promised_answer();
                 promised.set_question_id(1);
-                promised.init_transform(1).get(0).set_get_pointer_field(path);
+                promised
+                    .init_transform(1)
+                    .get(0)
+                    .set_get_pointer_field(path);
                 let content = call.init_params().get_content();
-                content.init_as::<echo::echo_params::Builder<'_>>().init_data(10_000);
+                content
+                    .init_as::<echo::echo_params::Builder<'_>>()
+                    .init_data(10_000);
             })
             .unwrap();
+    };
+    victim.send(|m| call(m, 1, ECHO_NEVER, 0)).unwrap();
+    // Keeps the promise alive that half of the others wait for.
+    pipelined(3, 0);
+    let held = victim.vat.stats().held_bytes;
+    for path in 0..2000_u16 {
+        pipelined(2, path % 2 * path);
         assert_eq!(victim.replies(), []);
         victim.finish(2, true).unwrap();
         assert_eq!(victim.replies(), [Reply::Canceled(2)]);
     }
     let stats = victim.vat.stats();
-    assert_eq!((stats.calls, stats.answers, stats.held_bytes), (1, 1, held));
+    assert_eq!((stats.calls, stats.answers, stats.held_bytes), (2, 2, held));
+}
+
+/// Calls that were queued start one by one, as output is taken, whatever arrives after them.
+#[test]
+fn queued_calls_do_not_start_all_at_once() {
+    let victim = Victim::default();
+    victim.send(|m| call(m, 1, ECHO_AGAIN, 3)).unwrap();
+    for question in 2..42 {
+        victim
+            .send(|m| pipelined_blob(m, question, 1 << 20))
+            .unwrap();
+    }
+    while victim.vat.poll(1) {}
+    assert_eq!(victim.counts.started.get(), 1);
+    // The answer is there: this one need not be queued. But it may not overtake the others either.
+    victim.send(|m| pipelined_blob(m, 50, 1)).unwrap();
+    assert_eq!(victim.counts.started.get(), 1);
+    let mut order = Vec::new();
+    while order.len() < 42 {
+        order.extend(victim.replies());
+        victim.run();
+    }
+    let expected: Vec<_> = (1..42).chain([50]).map(Reply::Results).collect();
+    assert_eq!(order, expected);
 }
 
 #[test]
@@ -102,7 +145,11 @@ fn hoarded_capabilities_end_the_connection() {
         }
         assert!(victim.vat.stats().exports <= Limits::default().exports);
     }
-    assert_eq!(ended, Some(21), "20 times 50 counters and the bootstrap object fit in 1,024");
+    assert_eq!(
+        ended,
+        Some(21),
+        "20 times 50 counters and the bootstrap object fit in 1,024"
+    );
     assert!(matches!(victim.replies().pop(), Some(Reply::Abort(reason))
         if reason.starts_with("OVERLOADED")));
     assert_eq!(victim.counts.live.get(), 0, "what it held was dropped");
@@ -113,17 +160,28 @@ fn too_many_capabilities_in_one_reply_fail_that_call() {
     let victim = Victim::default();
     victim.send(|m| call(m, 1, ECHO_COUNTERS, 65)).unwrap();
     victim.run();
-    assert!(matches!(&victim.replies()[..], [Reply::Exception(1, exception::Type::Failed, _)]));
-    assert_eq!((victim.counts.live.get(), victim.vat.stats().exports), (0, 1));
+    assert!(matches!(
+        &victim.replies()[..],
+        [Reply::Exception(1, exception::Type::Failed, _)]
+    ));
+    assert_eq!(
+        (victim.counts.live.get(), victim.vat.stats().exports),
+        (0, 1)
+    );
 }
 
 #[test]
 fn imports_are_bounded() {
-    let limits = Limits { imports: 100, ..Limits::default() };
+    let limits = Limits {
+        imports: 100,
+        ..Limits::default()
+    };
     let victim = Victim::with(limits);
     for question in 1..=10 {
         let first = question * 10;
-        victim.send(|m| call_with_caps(m, question, first..first + 10)).unwrap();
+        victim
+            .send(|m| call_with_caps(m, question, first..first + 10))
+            .unwrap();
     }
     // `never` drops its parameters only at its end.
     assert_eq!(victim.vat.stats().imports, 100);
@@ -137,7 +195,10 @@ fn imports_are_bounded() {
 
 #[test]
 fn a_refused_call_gives_its_capabilities_back() {
-    let victim = Victim::with(Limits { calls: 0, ..Limits::default() });
+    let victim = Victim::with(Limits {
+        calls: 0,
+        ..Limits::default()
+    });
     victim.send(|m| call_with_caps(m, 1, 5..7)).unwrap();
     let replies = victim.replies();
     assert_eq!(replies[..2], [Reply::Release(5, 1), Reply::Release(6, 1)]);
@@ -147,18 +208,29 @@ fn a_refused_call_gives_its_capabilities_back() {
 /// Answers kept for pipelining count as held, until the peer has to finish some.
 #[test]
 fn unfinished_answers_are_bounded() {
-    let victim = Victim::with(Limits { answers: 100, ..Limits::default() });
+    let victim = Victim::with(Limits {
+        answers: 100,
+        ..Limits::default()
+    });
     for question in 1..1000 {
-        victim.send(|m| call(m, question, ECHO_MAKE_COUNTER, 0)).unwrap();
+        victim
+            .send(|m| call(m, question, ECHO_MAKE_COUNTER, 0))
+            .unwrap();
     }
     let replies = victim.replies();
-    assert_eq!(replies.iter().filter(|reply| is_overloaded(reply)).count(), 899);
+    assert_eq!(
+        replies.iter().filter(|reply| is_overloaded(reply)).count(),
+        899
+    );
     assert_eq!(victim.vat.stats().answers, 100);
     assert!(victim.vat.stats().held_bytes > 0);
     for question in 1..1000 {
         victim.finish(question, true).unwrap();
     }
-    assert_eq!((victim.vat.stats().answers, victim.vat.stats().held_bytes), (0, 0));
+    assert_eq!(
+        (victim.vat.stats().answers, victim.vat.stats().held_bytes),
+        (0, 0)
+    );
     assert_eq!(victim.counts.live.get(), 0);
 }
 
@@ -174,7 +246,10 @@ fn a_peer_that_never_reads_stops_the_server() {
     assert!(pending >= limits.output_high_water_bytes);
     // The rest is refusals, of which a driver that asks `wants_input` would see few.
     let refused = 5000 * 200;
-    assert!(pending <= limits.in_flight_bytes + 65 * 1024 + refused, "{pending}");
+    assert!(
+        pending <= limits.in_flight_bytes + 65 * 1024 + refused,
+        "{pending}"
+    );
     assert!(!victim.vat.wants_input());
     assert!(u64::from(victim.counts.started.get()) * 64 * 1024 <= limits.in_flight_bytes as u64);
 }
@@ -186,12 +261,17 @@ fn waiting_handlers_do_not_fill_memory_either() {
     let limits = Limits::default();
     let megabyte = 1024 * 1024;
     for question in 1..=50 {
-        victim.send(|m| call(m, question, ECHO_BLOB, megabyte | 2 << 32)).unwrap();
+        victim
+            .send(|m| call(m, question, ECHO_BLOB, megabyte | 2 << 32))
+            .unwrap();
     }
     assert_eq!(victim.vat.pending_output(), 0);
     victim.run();
     let pending = victim.vat.pending_output();
-    assert!(pending <= limits.output_high_water_bytes + megabyte as usize + 1024, "{pending}");
+    assert!(
+        pending <= limits.output_high_water_bytes + megabyte as usize + 1024,
+        "{pending}"
+    );
     assert!(!victim.vat.wants_poll() && !victim.vat.wants_input());
     // Whoever reads gets all of it.
     let mut results = 0;
@@ -209,7 +289,10 @@ fn a_reply_too_large_for_a_frame_is_an_error_of_its_call() {
     let victim = Victim::default();
     let bytes = Limits::default().frame_bytes as u64;
     victim.send(|m| call(m, 1, ECHO_BLOB, bytes)).unwrap();
-    assert!(matches!(&victim.replies()[..], [Reply::Exception(1, exception::Type::Failed, _)]));
+    assert!(matches!(
+        &victim.replies()[..],
+        [Reply::Exception(1, exception::Type::Failed, _)]
+    ));
     victim.send(|m| echo_call(m, 2, 10)).unwrap();
     assert_eq!(victim.replies(), [Reply::Results(2)]);
 }
@@ -217,7 +300,10 @@ fn a_reply_too_large_for_a_frame_is_an_error_of_its_call() {
 /// Questions to a peer that never answers are bounded, and fail at once beyond that.
 #[test]
 fn questions_to_a_silent_peer_are_bounded() {
-    let victim = Victim::with(Limits { questions: 10, ..Limits::default() });
+    let victim = Victim::with(Limits {
+        questions: 10,
+        ..Limits::default()
+    });
     for question in 1..=30_u32 {
         victim
             .send(|m| {
@@ -232,6 +318,10 @@ fn questions_to_a_silent_peer_are_bounded() {
     }
     victim.run();
     assert_eq!(victim.vat.stats().questions, 10);
-    let refused = victim.replies().iter().filter(|reply| is_overloaded(reply)).count();
+    let refused = victim
+        .replies()
+        .iter()
+        .filter(|reply| is_overloaded(reply))
+        .count();
     assert_eq!(refused, 20);
 }
