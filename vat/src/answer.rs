@@ -25,10 +25,7 @@ pub(crate) fn cap_at(outcome: &Outcome, ops: &[PipelineOp]) -> Cap {
         Ok(results) => results,
         Err(error) => return broken(error.clone()),
     };
-    match results
-        .content()
-        .and_then(|content| content.get_pipelined_cap(ops))
-    {
+    match results.content().and_then(|content| content.get_pipelined_cap(ops)) {
         Ok(cap) => cap,
         Err(error) => broken(error),
     }
@@ -51,10 +48,7 @@ pub(crate) struct Plain {
 
 impl Plain {
     pub(crate) fn new() -> Plain {
-        Plain {
-            message: builder(),
-            caps: Vec::new(),
-        }
+        Plain { message: builder(), caps: Vec::new() }
     }
 
     /// A copy of `content`, capabilities included.
@@ -174,10 +168,7 @@ pub(crate) struct AnswerPipeline {
 impl PipelineHook for AnswerPipeline {
     fn add_ref(&self) -> Box<dyn PipelineHook> {
         let source = self.source.clone();
-        Box::new(AnswerPipeline {
-            answer: self.answer.clone(),
-            source,
-        })
+        Box::new(AnswerPipeline { answer: self.answer.clone(), source })
     }
 
     fn get_pipelined_cap(&self, ops: &[PipelineOp]) -> Cap {
@@ -202,9 +193,7 @@ mod tests {
         for field in 0..100 {
             drop(answer.cap(&[PipelineOp::GetPointerField(field)], answer.clone()));
         }
-        let State::Waiting(promises) = &*answer.state.borrow() else {
-            panic!("not settled")
-        };
+        let State::Waiting(promises) = &*answer.state.borrow() else { panic!("not settled") };
         assert_eq!(promises.len(), 2, "the one held and the last");
         assert!(held.get_resolved().is_none());
     }
@@ -220,9 +209,7 @@ mod tests {
             let mut promise = cap.when_resolved();
             let mut context = Context::from_waker(core::task::Waker::noop());
             let polled = core::pin::Pin::new(&mut promise).poll(&mut context);
-            let core::task::Poll::Ready(Err(error)) = polled else {
-                panic!("not an error")
-            };
+            let core::task::Poll::Ready(Err(error)) = polled else { panic!("not an error") };
             assert_eq!(error.extra, "first");
         }
     }

@@ -15,10 +15,7 @@ pub(crate) fn broken(error: Error) -> Cap {
 /// A call that failed before it was sent.
 pub(crate) fn failed_call(error: Error) -> RemotePromise<any_pointer::Owned> {
     let pipeline = any_pointer::Pipeline::new(Box::new(BrokenPipeline(Rc::new(error.clone()))));
-    RemotePromise {
-        promise: Promise::err(error),
-        pipeline,
-    }
+    RemotePromise { promise: Promise::err(error), pipeline }
 }
 
 struct Broken(Rc<Error>);

@@ -21,10 +21,7 @@ impl Conn {
         if table.len() > self.limits.cap_table {
             return Err(failed("too many capabilities in one message"));
         }
-        table
-            .iter()
-            .map(|descriptor| self.read_cap(descriptor))
-            .collect()
+        table.iter().map(|descriptor| self.read_cap(descriptor)).collect()
     }
 
     /// Gives back the capabilities of a message that is refused unread. Sent one by one, because
@@ -59,9 +56,9 @@ impl Conn {
     /// What a message of the peer is addressed to.
     pub(crate) fn target(&self, target: message_target::Reader<'_>) -> Result<Cap> {
         match target.which()? {
-            message_target::ImportedCap(id) => self
-                .exported(id)
-                .ok_or_else(|| failed("the target is not a current export")),
+            message_target::ImportedCap(id) => {
+                self.exported(id).ok_or_else(|| failed("the target is not a current export"))
+            }
             message_target::PromisedAnswer(promised) => self.promised(promised?),
         }
     }
@@ -104,10 +101,7 @@ impl Conn {
     pub(crate) fn release(&self, id: u32, references: u32) -> Result<()> {
         let released = {
             let tables = &mut *self.tables.borrow_mut();
-            let export = tables
-                .exports
-                .get(id)
-                .ok_or_else(|| failed("release of no export"))?;
+            let export = tables.exports.get(id).ok_or_else(|| failed("release of no export"))?;
             export.references = export
                 .references
                 .checked_sub(references)
@@ -146,12 +140,7 @@ impl Conn {
     }
 
     fn import(self: &Rc<Self>, id: u32) -> Result<Cap> {
-        let known = self
-            .tables
-            .borrow()
-            .imports
-            .get(&id)
-            .and_then(Weak::upgrade);
+        let known = self.tables.borrow().imports.get(&id).and_then(Weak::upgrade);
         if let Some(import) = known {
             import.add_reference()?;
             return Ok(Box::new(ImportHook(import)));
@@ -165,9 +154,7 @@ impl Conn {
         let import = Import::new(self.clone(), id);
         let mut tables = self.tables.borrow_mut();
         tables.imports.insert(id, Rc::downgrade(&import));
-        tables
-            .targets
-            .insert(Rc::as_ptr(&import).addr(), Target::Import(id));
+        tables.targets.insert(Rc::as_ptr(&import).addr(), Target::Import(id));
         Ok(Box::new(ImportHook(import)))
     }
 
@@ -179,17 +166,10 @@ impl Conn {
     fn promised(&self, promised: promised_answer::Reader<'_>) -> Result<Cap> {
         let ops = read_ops(promised)?;
         let question = promised.get_question_id();
-        let answer = self
-            .tables
-            .borrow()
-            .answers
-            .get(&question)
-            .map(|entry| entry.answer.clone());
+        let answer = self.tables.borrow().answers.get(&question).map(|entry| entry.answer.clone());
         Ok(match answer {
             Some(answer) => answer.cap(&ops, answer.clone()),
-            None => broken(failed(
-                "pipelined on a call without capabilities, or finished",
-            )),
+            None => broken(failed("pipelined on a call without capabilities, or finished")),
         })
     }
 
@@ -228,11 +208,7 @@ impl Conn {
                 self.limits.exports
             )));
         }
-        let id = tables.exports.add(Export {
-            cap,
-            address,
-            references: 1,
-        });
+        let id = tables.exports.add(Export { cap, address, references: 1 });
         tables.export_of.insert(address, id);
         descriptor.set_sender_hosted(id);
         Ok(Some(id))

@@ -146,10 +146,7 @@ impl Conn {
         self.over.replace(Some(error.clone()));
         self.input.take();
         let tables = self.tables.replace(Tables::new());
-        let lost = Error {
-            kind: ErrorKind::Disconnected,
-            extra: error.extra,
-        };
+        let lost = Error { kind: ErrorKind::Disconnected, extra: error.extra };
         for entry in tables.answers.values() {
             entry.answer.close();
         }

@@ -54,19 +54,9 @@ impl Tasks {
         // A power of two, so that the position may wrap around.
         let ring_slots = (calls_max + spawned_max).next_power_of_two();
         let ring = (0..ring_slots).map(|_| AtomicU32::new(EMPTY)).collect();
-        let ready = Arc::new(Ready {
-            ring,
-            tail: AtomicUsize::new(0),
-            driver,
-        });
-        let calls = Quota {
-            count: 0,
-            max: calls_max,
-        };
-        let spawned = Quota {
-            count: 0,
-            max: spawned_max,
-        };
+        let ready = Arc::new(Ready { ring, tail: AtomicUsize::new(0), driver });
+        let calls = Quota { count: 0, max: calls_max };
+        let spawned = Quota { count: 0, max: spawned_max };
         Tasks {
             slots: Vec::new(),
             free: Vec::new(),
@@ -91,13 +81,7 @@ impl Tasks {
         self.quota(kind).count += 1;
         let slot = self.slots.get_mut(position(index))?;
         slot.live = Some(kind);
-        Some((
-            TaskId {
-                index,
-                generation: slot.generation,
-            },
-            slot.waker.clone(),
-        ))
+        Some((TaskId { index, generation: slot.generation }, slot.waker.clone()))
     }
 
     /// Puts a task in its slot, or gives it back if the slot was released meanwhile.
@@ -135,10 +119,7 @@ impl Tasks {
         let ids: Vec<TaskId> = (0u32..)
             .zip(&self.slots)
             .filter(|(_, slot)| slot.live == Some(kind))
-            .map(|(index, slot)| TaskId {
-                index,
-                generation: slot.generation,
-            })
+            .map(|(index, slot)| TaskId { index, generation: slot.generation })
             .collect();
         ids.into_iter().filter_map(|id| self.release(id)).collect()
     }
@@ -154,15 +135,8 @@ impl Tasks {
             let slot = self.slots.get_mut(position(index))?;
             slot.wake.queued.store(false, Ordering::Release);
             if let Some(task) = slot.task.take() {
-                let id = TaskId {
-                    index,
-                    generation: slot.generation,
-                };
-                return Some(Turn {
-                    id,
-                    waker: slot.waker.clone(),
-                    task,
-                });
+                let id = TaskId { index, generation: slot.generation };
+                return Some(Turn { id, waker: slot.waker.clone(), task });
             }
         }
     }
@@ -188,19 +162,9 @@ impl Tasks {
     fn grow(&mut self) -> Option<u32> {
         let index = u32::try_from(self.slots.len()).ok()?;
         let ready = self.ready.clone();
-        let wake = Arc::new(SlotWake {
-            index,
-            queued: AtomicBool::new(false),
-            ready,
-        });
+        let wake = Arc::new(SlotWake { index, queued: AtomicBool::new(false), ready });
         let waker = wake.clone().into();
-        self.slots.push(Slot {
-            wake,
-            waker,
-            task: None,
-            live: None,
-            generation: 0,
-        });
+        self.slots.push(Slot { wake, waker, task: None, live: None, generation: 0 });
         Some(index)
     }
 
@@ -243,9 +207,7 @@ struct Ready {
 impl Ready {
     fn slot(&self, position: usize) -> &AtomicU32 {
         let index = position & (self.ring.len() - 1);
-        self.ring
-            .get(index)
-            .expect("the mask of a power of two stays below it")
+        self.ring.get(index).expect("the mask of a power of two stays below it")
     }
 }
 
@@ -265,9 +227,7 @@ impl Wake for SlotWake {
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.queued.swap(true, Ordering::AcqRel) {
             let position = self.ready.tail.fetch_add(1, Ordering::AcqRel);
-            self.ready
-                .slot(position)
-                .store(self.index, Ordering::Release);
+            self.ready.slot(position).store(self.index, Ordering::Release);
             if let Some(driver) = &self.ready.driver {
                 driver.wake_by_ref();
             }
@@ -336,19 +296,9 @@ mod tests {
         assert!(tasks.put(id, Box::pin(yield_now())).is_none());
         waker.wake_by_ref();
         let mut turn = tasks.next_ready().unwrap();
-        assert!(
-            turn.task
-                .as_mut()
-                .poll(&mut Context::from_waker(&turn.waker))
-                .is_pending()
-        );
+        assert!(turn.task.as_mut().poll(&mut Context::from_waker(&turn.waker)).is_pending());
         assert!(tasks.put(id, turn.task).is_none());
         let mut turn = tasks.next_ready().unwrap();
-        assert!(
-            turn.task
-                .as_mut()
-                .poll(&mut Context::from_waker(&turn.waker))
-                .is_ready()
-        );
+        assert!(turn.task.as_mut().poll(&mut Context::from_waker(&turn.waker)).is_ready());
     }
 }

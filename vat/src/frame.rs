@@ -92,9 +92,7 @@ impl FrameBuffer {
         let length = self.bytes.len() + added;
         if length > self.bytes.capacity() {
             let capacity = (2 * length).max(GROWTH_BYTES_MIN).min(wanted).max(length);
-            self.bytes
-                .try_reserve_exact(capacity - self.bytes.len())
-                .map_err(no_memory)?;
+            self.bytes.try_reserve_exact(capacity - self.bytes.len()).map_err(no_memory)?;
         }
         Ok(())
     }
@@ -103,9 +101,7 @@ impl FrameBuffer {
 /// Appends a message, framed, to `output`.
 pub(crate) fn append(output: &mut Vec<u8>, segments: &[&[u8]]) {
     let word = |number: usize| {
-        u32::try_from(number)
-            .expect("a frame within limits has 32-bit lengths")
-            .to_le_bytes()
+        u32::try_from(number).expect("a frame within limits has 32-bit lengths").to_le_bytes()
     };
     output.extend_from_slice(&word(segments.len() - 1));
     for segment in segments {
@@ -169,9 +165,7 @@ fn cut(frame: &[u8], table: usize, limits: &Limits) -> Result<Incoming, Error> {
     words.try_reserve_exact(body.len() / 8).map_err(no_memory)?;
     words.resize(body.len() / 8, capnp::word(0, 0, 0, 0, 0, 0, 0, 0));
     Word::words_to_bytes_mut(&mut words).copy_from_slice(body);
-    let count = frame
-        .first_chunk::<4>()
-        .map_or(1, |first| u32::from_le_bytes(*first) as usize + 1);
+    let count = frame.first_chunk::<4>().map_or(1, |first| u32::from_le_bytes(*first) as usize + 1);
     let mut ends = Vec::new();
     if count > 1 {
         let mut end = 0;
@@ -181,19 +175,14 @@ fn cut(frame: &[u8], table: usize, limits: &Limits) -> Result<Incoming, Error> {
         }));
     }
     let mut options = ReaderOptions::new();
-    options
-        .traversal_limit_in_words(Some(limits.traversal_words))
-        .nesting_limit(limits.nesting);
+    options.traversal_limit_in_words(Some(limits.traversal_words)).nesting_limit(limits.nesting);
     Ok(Reader::new(Segments { words, ends }, options))
 }
 
 /// The segments' lengths in words, from a complete table.
 fn lengths(frame: &[u8], count: usize) -> impl Iterator<Item = u32> {
     let (table, _) = frame.get(4..).unwrap_or_default().as_chunks::<4>();
-    table
-        .iter()
-        .take(count)
-        .map(|length| u32::from_le_bytes(*length))
+    table.iter().take(count).map(|length| u32::from_le_bytes(*length))
 }
 
 fn table_bytes(count: usize) -> usize {
@@ -210,18 +199,13 @@ const GROWTH_BYTES_MIN: usize = 512;
 const KEPT_BYTES_MAX: usize = 16 * 1024;
 
 #[cfg(test)]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the tests' numbers are small"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "the tests' numbers are small")]
 mod tests {
     use super::*;
 
     fn declared(lengths: &[u32]) -> Vec<u8> {
         let mut frame = (lengths.len() as u32 - 1).to_le_bytes().to_vec();
-        lengths
-            .iter()
-            .for_each(|length| frame.extend_from_slice(&length.to_le_bytes()));
+        lengths.iter().for_each(|length| frame.extend_from_slice(&length.to_le_bytes()));
         frame.resize(table_bytes(lengths.len()), 0);
         frame
     }
@@ -236,13 +220,7 @@ mod tests {
     #[test]
     fn any_chunking_yields_the_same_messages() {
         let limits = Limits::default();
-        let stream = [
-            whole(&[3]),
-            whole(&[0, 2]),
-            whole(&[5, 1, 700]),
-            whole(&[1]),
-        ]
-        .concat();
+        let stream = [whole(&[3]), whole(&[0, 2]), whole(&[5, 1, 700]), whole(&[1])].concat();
         for chunk in [1, 2, 7, 8, 9, 64, 4096, stream.len()] {
             let mut buffer = FrameBuffer::default();
             let mut seen = Vec::<Vec<usize>>::new();
@@ -250,11 +228,7 @@ mod tests {
                 while let Some(message) = buffer.next(&mut data, &limits).unwrap() {
                     let segments = message.into_segments();
                     let count = segments.len() as u32;
-                    seen.push(
-                        (0..count)
-                            .map(|i| segments.get_segment(i).unwrap().len())
-                            .collect(),
-                    );
+                    seen.push((0..count).map(|i| segments.get_segment(i).unwrap().len()).collect());
                     assert_eq!(segments.get_segment(count), None);
                 }
                 assert!(data.is_empty());
@@ -282,11 +256,7 @@ mod tests {
         let mut buffer = FrameBuffer::default();
         let mut data = &declared(&[words])[..];
         assert!(buffer.next(&mut data, &limits).unwrap().is_none());
-        assert!(
-            buffer.capacity() <= GROWTH_BYTES_MIN,
-            "{}",
-            buffer.capacity()
-        );
+        assert!(buffer.capacity() <= GROWTH_BYTES_MIN, "{}", buffer.capacity());
         for _ in 0..100 {
             assert!(buffer.next(&mut &[0u8; 64][..], &limits).unwrap().is_none());
         }
@@ -306,10 +276,7 @@ mod tests {
         assert!(refused(&declared(&[words + 1])));
         assert!(refused(&declared(&[u32::MAX; 16])));
         assert!(!refused(&declared(&[1; 16])));
-        assert!(
-            refused(&16u32.to_le_bytes()),
-            "17 segments, before their table"
-        );
+        assert!(refused(&16u32.to_le_bytes()), "17 segments, before their table");
         assert!(refused(&u32::MAX.to_le_bytes()));
     }
 }

@@ -20,11 +20,7 @@ pub(crate) struct Import {
 
 impl Import {
     pub(crate) fn new(conn: Rc<Conn>, id: u32) -> Rc<Import> {
-        Rc::new(Import {
-            conn,
-            id,
-            references: Cell::new(1),
-        })
+        Rc::new(Import { conn, id, references: Cell::new(1) })
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -45,11 +41,7 @@ impl Drop for Import {
             let mut tables = self.conn.tables.borrow_mut();
             tables.targets.remove(&core::ptr::from_ref(self).addr());
             // A new import may have taken the place of this one.
-            if tables
-                .imports
-                .get(&self.id)
-                .is_some_and(|import| import.strong_count() == 0)
-            {
+            if tables.imports.get(&self.id).is_some_and(|import| import.strong_count() == 0) {
                 tables.imports.remove(&self.id);
             }
         }
@@ -66,9 +58,7 @@ impl ClientHook for ImportHook {
     }
 
     fn new_call(&self, interface: u64, method: u16, _: Option<MessageSize>) -> AnyRequest {
-        self.0
-            .conn
-            .request(Via::Import(self.0.clone()), interface, method)
+        self.0.conn.request(Via::Import(self.0.clone()), interface, method)
     }
 
     fn call(

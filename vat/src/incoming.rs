@@ -57,19 +57,9 @@ impl Conn {
             }
             let target = self.target(call.get_target()?)?;
             let caps = self.read_caps(call.get_params()?)?;
-            (
-                question,
-                call.get_interface_id(),
-                call.get_method_id(),
-                target,
-                caps,
-            )
+            (question, call.get_interface_id(), call.get_method_id(), target, caps)
         };
-        let params = IncomingParams {
-            message,
-            caps,
-            _held: self.meter.hold(bytes),
-        };
+        let params = IncomingParams { message, caps, _held: self.meter.hold(bytes) };
         self.start(question, interface, method, &*target, params);
         Ok(())
     }
@@ -168,10 +158,7 @@ impl Conn {
             return self.refuse(question, &error);
         };
         let answer = self.open_answer(question);
-        answer.guard_with(Some(Box::new(CancelOnDrop {
-            conn: Rc::downgrade(self),
-            task,
-        })));
+        answer.guard_with(Some(Box::new(CancelOnDrop { conn: Rc::downgrade(self), task })));
         let finished = Once::new();
         let results = OutgoingResults::new(question, finished.clone(), Rc::downgrade(&answer));
         let work = target.call(interface, method, Box::new(params), Box::new(results));
@@ -186,11 +173,7 @@ impl Conn {
         // Most calls end at once and never become a task. But while others are ready, one that
         // arrives now takes its place behind them.
         let queued = self.tasks.borrow().has_ready();
-        if !queued
-            && Pin::new(&mut serve)
-                .poll(&mut Context::from_waker(&waker))
-                .is_ready()
-        {
+        if !queued && Pin::new(&mut serve).poll(&mut Context::from_waker(&waker)).is_ready() {
             let none = self.tasks.borrow_mut().release(task);
             drop(none);
             return;
@@ -312,11 +295,8 @@ impl Future for Serve {
         drop(work);
         if let (Some(conn), Some(answer)) = (self.conn.upgrade(), self.answer.upgrade()) {
             let question = self.question;
-            let results = result.map(|()| {
-                self.finished
-                    .take()
-                    .unwrap_or_else(|| ReturnMessage::new(question))
-            });
+            let results = result
+                .map(|()| self.finished.take().unwrap_or_else(|| ReturnMessage::new(question)));
             conn.complete(question, &answer, results);
         }
         Poll::Ready(())

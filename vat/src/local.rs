@@ -24,16 +24,8 @@ pub fn new_client<C: FromServer<S>, S>(server: S) -> C {
 ///
 /// Two capabilities made of one object count as the same to a peer, but order their calls apart.
 pub fn new_client_from_rc<C: FromServer<S>, S>(server: Rc<S>) -> C {
-    let state = State {
-        broken: None,
-        streaming: false,
-        next: 0,
-        waiting: VecDeque::new(),
-    };
-    let object = Object {
-        server: C::from_server(server),
-        state: RefCell::new(state),
-    };
+    let state = State { broken: None, streaming: false, next: 0, waiting: VecDeque::new() };
+    let object = Object { server: C::from_server(server), state: RefCell::new(state) };
     C::new(Box::new(Local(Rc::new(object))))
 }
 
@@ -77,10 +69,7 @@ impl<S: Server + Clone + 'static> Object<S> {
     fn start_next(self: &Rc<Self>, number: u64) -> Start {
         let call = {
             let mut state = self.state.borrow_mut();
-            let due = state
-                .waiting
-                .front()
-                .is_some_and(|call| call.number <= number);
+            let due = state.waiting.front().is_some_and(|call| call.number <= number);
             if state.streaming || !due {
                 return Start::Nothing;
             }
@@ -115,22 +104,14 @@ impl<S: Server + Clone + 'static> Object<S> {
             return Promise::err(error);
         }
         let server = self.server.clone();
-        let call = server.dispatch_call(
-            interface,
-            method,
-            Params::new(params),
-            Results::new(results),
-        );
+        let call =
+            server.dispatch_call(interface, method, Params::new(params), Results::new(results));
         if !call.is_streaming {
             return call.promise;
         }
         self.state.borrow_mut().streaming = true;
         let object = self.clone();
-        Promise::from_future(StreamingCall {
-            object,
-            promise: call.promise,
-            done: false,
-        })
+        Promise::from_future(StreamingCall { object, promise: call.promise, done: false })
     }
 
     fn end_streaming(&self, error: Option<Error>) {
@@ -140,11 +121,7 @@ impl<S: Server + Clone + 'static> Object<S> {
             if error.is_some() {
                 state.broken = error;
             }
-            state
-                .waiting
-                .iter_mut()
-                .filter_map(|call| call.waker.take())
-                .collect()
+            state.waiting.iter_mut().filter_map(|call| call.waker.take()).collect()
         };
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -212,12 +189,7 @@ impl<S: Server + Clone + 'static> ClientHook for Local<S> {
         });
         drop(state);
         let object = self.0.clone();
-        Promise::from_future(LocalCall {
-            object,
-            number,
-            started,
-            running: None,
-        })
+        Promise::from_future(LocalCall { object, number, started, running: None })
     }
 
     fn get_brand(&self) -> usize {
@@ -287,10 +259,7 @@ impl<S: Server + Clone + 'static> Drop for LocalCall<S> {
         }
         let call = {
             let mut state = self.object.state.borrow_mut();
-            let position = state
-                .waiting
-                .iter()
-                .position(|call| call.number == self.number);
+            let position = state.waiting.iter().position(|call| call.number == self.number);
             position.and_then(|position| state.waiting.remove(position))
         };
         drop(call);

@@ -18,12 +18,7 @@ use core::task::{Context, Poll, Waker};
 
 /// A request to a capability that is called directly.
 pub(crate) fn request(target: Cap, interface: u64, method: u16) -> AnyRequest {
-    Request::new(Box::new(LocalRequest {
-        target,
-        interface,
-        method,
-        params: Plain::new(),
-    }))
+    Request::new(Box::new(LocalRequest { target, interface, method, params: Plain::new() }))
 }
 
 /// Sends `request` and makes its results those of the call that `results` belongs to.
@@ -44,9 +39,7 @@ pub(crate) fn forward_call(
     params: Box<dyn ParamsHook>,
     results: Box<dyn ResultsHook>,
 ) -> Promise<(), Error> {
-    let copied = params
-        .get()
-        .and_then(|content| request.hook.get().set_as(content));
+    let copied = params.get().and_then(|content| request.hook.get().set_as(content));
     drop(params);
     match copied {
         Ok(()) => forward_results(results, request.hook),
@@ -63,9 +56,7 @@ struct LocalRequest {
 
 impl RequestHook for LocalRequest {
     fn get(&mut self) -> any_pointer::Builder<'_> {
-        self.params
-            .builder()
-            .expect("a message of our own has a root")
+        self.params.builder().expect("a message of our own has a root")
     }
 
     fn get_brand(&self) -> usize {
@@ -92,10 +83,7 @@ impl RequestHook for LocalRequest {
             outcome: RefCell::new(None),
             waiters: RefCell::new(Vec::new()),
         });
-        let pipeline = AnswerPipeline {
-            answer,
-            source: call.clone(),
-        };
+        let pipeline = AnswerPipeline { answer, source: call.clone() };
         RemotePromise {
             promise: Promise::from_future(LocalPromise(call)),
             pipeline: any_pointer::Pipeline::new(Box::new(pipeline)),
@@ -239,10 +227,7 @@ impl ResultsHook for LocalResults {
         request: Box<dyn RequestHook>,
     ) -> (Promise<(), Error>, Box<dyn PipelineHook>) {
         let answer = self.answer.clone();
-        let pipeline = AnswerPipeline {
-            answer: answer.clone(),
-            source: answer,
-        };
+        let pipeline = AnswerPipeline { answer: answer.clone(), source: answer };
         (forward_results(self, request), Box::new(pipeline))
     }
 }

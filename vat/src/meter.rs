@@ -24,10 +24,7 @@ impl Meter {
 
     pub(crate) fn hold(self: &Rc<Self>, bytes: usize) -> Held {
         self.bytes.set(self.bytes.get() + bytes);
-        Held {
-            meter: self.clone(),
-            bytes,
-        }
+        Held { meter: self.clone(), bytes }
     }
 }
 

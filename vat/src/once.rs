@@ -13,10 +13,7 @@ struct State<T> {
 
 impl<T> Once<T> {
     pub(crate) fn new() -> Rc<Self> {
-        Rc::new(Once(RefCell::new(State {
-            value: None,
-            waiter: None,
-        })))
+        Rc::new(Once(RefCell::new(State { value: None, waiter: None })))
     }
 
     /// Sets the value and wakes the task that waits for it. A value that was not taken is replaced.

@@ -41,12 +41,7 @@ impl Promised {
         ops: Vec<PipelineOp>,
         called: Rc<Cell<bool>>,
     ) -> Rc<Promised> {
-        Rc::new(Promised {
-            question,
-            ops,
-            called,
-            resolved: PromiseCap::new(None),
-        })
+        Rc::new(Promised { question, ops, called, resolved: PromiseCap::new(None) })
     }
 
     pub(crate) fn target(&self) -> Target {
@@ -62,21 +57,14 @@ impl Promised {
     }
 
     pub(crate) fn resolution(&self) -> Option<Cap> {
-        PromiseHook(self.resolved.clone())
-            .get_resolved()
-            .map(settled)
+        PromiseHook(self.resolved.clone()).get_resolved().map(settled)
     }
 }
 
 impl Drop for Promised {
     fn drop(&mut self) {
         let address = core::ptr::from_ref(self).addr();
-        self.question
-            .conn
-            .tables
-            .borrow_mut()
-            .targets
-            .remove(&address);
+        self.question.conn.tables.borrow_mut().targets.remove(&address);
     }
 }
 
@@ -91,11 +79,7 @@ impl ClientHook for Pipe {
     fn new_call(&self, interface: u64, method: u16, hint: Option<MessageSize>) -> AnyRequest {
         match self.0.resolution() {
             Some(cap) => cap.new_call(interface, method, hint),
-            None => self
-                .0
-                .question
-                .conn
-                .request(Via::Promised(self.0.clone()), interface, method),
+            None => self.0.question.conn.request(Via::Promised(self.0.clone()), interface, method),
         }
     }
 

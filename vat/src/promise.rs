@@ -23,10 +23,7 @@ pub(crate) struct PromiseCap {
 }
 
 enum State {
-    Waiting {
-        queue: VecDeque<QueuedCall>,
-        watchers: Vec<Waker>,
-    },
+    Waiting { queue: VecDeque<QueuedCall>, watchers: Vec<Waker> },
     Resolved(Cap),
 }
 
@@ -41,10 +38,7 @@ struct QueuedCall {
 
 impl PromiseCap {
     pub(crate) fn new(source: Option<Rc<dyn Source>>) -> Rc<PromiseCap> {
-        let state = State::Waiting {
-            queue: VecDeque::new(),
-            watchers: Vec::new(),
-        };
+        let state = State::Waiting { queue: VecDeque::new(), watchers: Vec::new() };
         Rc::new(PromiseCap {
             state: RefCell::new(state),
             source: RefCell::new(source),
@@ -66,8 +60,7 @@ impl PromiseCap {
                 State::Resolved(_) => return,
             };
             let Some(call) = call else { break };
-            call.started
-                .set(cap.call(call.interface, call.method, call.params, call.results));
+            call.started.set(cap.call(call.interface, call.method, call.params, call.results));
         }
         let old = self.state.replace(State::Resolved(cap));
         if let State::Waiting { watchers, .. } = old {
@@ -100,9 +93,7 @@ impl PromiseCap {
 
     fn watch(&self, context: &mut Context<'_>) {
         if let State::Waiting { watchers, .. } = &mut *self.state.borrow_mut()
-            && !watchers
-                .iter()
-                .any(|waker| waker.will_wake(context.waker()))
+            && !watchers.iter().any(|waker| waker.will_wake(context.waker()))
         {
             watchers.push(context.waker().clone());
         }
@@ -118,23 +109,12 @@ impl PromiseCap {
         let number = self.calls.get();
         self.calls.set(number + 1);
         let started = Once::new();
-        let call = QueuedCall {
-            number,
-            interface,
-            method,
-            params,
-            results,
-            started: started.clone(),
-        };
+        let call =
+            QueuedCall { number, interface, method, params, results, started: started.clone() };
         if let State::Waiting { queue, .. } = &mut *self.state.borrow_mut() {
             queue.push_back(call);
         }
-        QueuedPromise {
-            of: self.clone(),
-            number,
-            started,
-            running: None,
-        }
+        QueuedPromise { of: self.clone(), number, started, running: None }
     }
 
     fn dequeue(&self, number: u64) {

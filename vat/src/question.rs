@@ -66,25 +66,14 @@ impl Question {
         if let Some(pipe) = known.as_ref().and_then(|path| path.pipe.upgrade()) {
             return Box::new(Pipe(pipe));
         }
-        let called = known
-            .as_ref()
-            .map(|path| path.called.clone())
-            .unwrap_or_default();
+        let called = known.as_ref().map(|path| path.called.clone()).unwrap_or_default();
         let pipe = Promised::new(self.clone(), ops.to_vec(), called.clone());
         let target = Target::Answer(self.id, ops.to_vec());
-        self.conn
-            .tables
-            .borrow_mut()
-            .targets
-            .insert(Rc::as_ptr(&pipe).addr(), target);
+        self.conn.tables.borrow_mut().targets.insert(Rc::as_ptr(&pipe).addr(), target);
         match known {
             Some(path) => path.pipe = Rc::downgrade(&pipe),
             None => {
-                promised.push(Path {
-                    ops: ops.to_vec(),
-                    pipe: Rc::downgrade(&pipe),
-                    called,
-                });
+                promised.push(Path { ops: ops.to_vec(), pipe: Rc::downgrade(&pipe), called });
             }
         }
         Box::new(Pipe(pipe))
@@ -149,10 +138,7 @@ impl Conn {
                 self.limits.questions
             )));
         }
-        let id = tables.questions.add(QuestionEntry {
-            question: Weak::new(),
-            exports: Vec::new(),
-        });
+        let id = tables.questions.add(QuestionEntry { question: Weak::new(), exports: Vec::new() });
         let question = Rc::new(Question {
             conn: self.clone(),
             id,
@@ -189,18 +175,11 @@ impl Conn {
                 _ => return Err(failed("a return of a kind that was not asked for")),
             };
             let finish_needed = !returned.get_no_finish_needed();
-            (
-                id,
-                returned.get_release_param_caps(),
-                finish_needed,
-                results,
-            )
+            (id, returned.get_release_param_caps(), finish_needed, results)
         };
         let outcome = results.map(|caps| {
-            let results: Rc<dyn crate::answer::Content> = Rc::new(IncomingResults {
-                message: incoming,
-                caps,
-            });
+            let results: Rc<dyn crate::answer::Content> =
+                Rc::new(IncomingResults { message: incoming, caps });
             results
         });
         self.close_question(id, release_params, finish_needed, outcome);
@@ -294,10 +273,7 @@ impl Conn {
             promise.resolve(crate::broken::broken(error));
             return promise;
         }
-        let embargo = Embargo {
-            promise: promise.clone(),
-            cap,
-        };
+        let embargo = Embargo { promise: promise.clone(), cap };
         let id = self.tables.borrow_mut().embargoes.add(embargo);
         self.send(|message| {
             let mut disembargo = message.init_disembargo();

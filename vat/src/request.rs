@@ -30,14 +30,7 @@ impl Conn {
         call.init_params();
         let conn = self.clone();
         let caps = Vec::new();
-        Request::new(Box::new(PeerRequest {
-            conn,
-            via,
-            interface,
-            method,
-            message,
-            caps,
-        }))
+        Request::new(Box::new(PeerRequest { conn, via, interface, method, message, caps }))
     }
 }
 
@@ -107,8 +100,7 @@ fn call_of(message: &mut Outgoing) -> Result<call::Builder<'_>> {
 
 impl RequestHook for PeerRequest {
     fn get(&mut self) -> any_pointer::Builder<'_> {
-        self.content()
-            .expect("a message of our own has the call it was made with")
+        self.content().expect("a message of our own has the call it was made with")
     }
 
     fn get_brand(&self) -> usize {

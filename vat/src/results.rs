@@ -48,10 +48,7 @@ impl ReturnMessage {
         // The parameters' capabilities are released one by one, when the handler drops them.
         returned.set_release_param_caps(false);
         returned.init_results();
-        ReturnMessage {
-            message,
-            caps: Vec::new(),
-        }
+        ReturnMessage { message, caps: Vec::new() }
     }
 
     pub(crate) fn writer(&mut self) -> Result<any_pointer::Builder<'_>> {
@@ -127,12 +124,7 @@ impl OutgoingResults {
         finished: Rc<Once<ReturnMessage>>,
         answer: Weak<Answer>,
     ) -> OutgoingResults {
-        OutgoingResults {
-            message: None,
-            answer_id,
-            finished,
-            answer,
-        }
+        OutgoingResults { message: None, answer_id, finished, answer }
     }
 }
 
@@ -147,9 +139,7 @@ impl Drop for OutgoingResults {
 impl ResultsHook for OutgoingResults {
     fn get(&mut self) -> Result<any_pointer::Builder<'_>> {
         let answer_id = self.answer_id;
-        self.message
-            .get_or_insert_with(|| ReturnMessage::new(answer_id))
-            .writer()
+        self.message.get_or_insert_with(|| ReturnMessage::new(answer_id)).writer()
     }
 
     fn set_pipeline(&mut self) -> Result<()> {
@@ -172,10 +162,7 @@ impl ResultsHook for OutgoingResults {
         request: Box<dyn RequestHook>,
     ) -> (Promise<(), Error>, Box<dyn PipelineHook>) {
         let answer = self.answer.upgrade().unwrap_or_else(Answer::new);
-        let pipeline = AnswerPipeline {
-            answer: answer.clone(),
-            source: answer,
-        };
+        let pipeline = AnswerPipeline { answer: answer.clone(), source: answer };
         (forward_results(self, request), Box::new(pipeline))
     }
 }

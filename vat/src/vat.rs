@@ -27,18 +27,14 @@ impl Vat {
     /// Makes the vat of a connection just opened. `bootstrap` is what the peer gets when it asks
     /// for our bootstrap capability; without one it gets an error.
     pub fn new(bootstrap: Option<Client>, limits: Limits) -> Vat {
-        Vat {
-            conn: Conn::new(bootstrap.map(|client| client.hook), limits, None),
-        }
+        Vat { conn: Conn::new(bootstrap.map(|client| client.hook), limits, None) }
     }
 
     /// Makes a vat that calls `driver` when a task of it was woken or when it has output again, for
     /// drivers that sleep: without it, only what happens inside [`Vat::receive`] and
     /// [`Vat::poll`] is known to be followed by a look at the output.
     pub fn with_driver(bootstrap: Option<Client>, limits: Limits, driver: Waker) -> Vat {
-        Vat {
-            conn: Conn::new(bootstrap.map(|client| client.hook), limits, Some(driver)),
-        }
+        Vat { conn: Conn::new(bootstrap.map(|client| client.hook), limits, Some(driver)) }
     }
 
     /// Takes received bytes, cut anywhere, and handles the messages that are complete.
@@ -122,10 +118,7 @@ impl Vat {
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) -> Result<()> {
         let mut tasks = self.conn.tasks.borrow_mut();
         let (id, waker) = tasks.reserve(Kind::Spawned).ok_or_else(|| {
-            Error::overloaded(format!(
-                "OVERLOADED: {} tasks are spawned",
-                self.conn.limits.tasks
-            ))
+            Error::overloaded(format!("OVERLOADED: {} tasks are spawned", self.conn.limits.tasks))
         })?;
         let none = tasks.put(id, Box::pin(future));
         drop(tasks);
@@ -139,8 +132,7 @@ impl Vat {
     pub fn bootstrap<C: FromClientHook>(&self) -> C {
         match self.conn.ask() {
             Ok(question) => {
-                self.conn
-                    .send(|message| message.init_bootstrap().set_question_id(question.id));
+                self.conn.send(|message| message.init_bootstrap().set_question_id(question.id));
                 C::new(question.cap(&[]))
             }
             Err(error) => C::new(crate::broken::broken(error)),
@@ -181,8 +173,7 @@ impl Vat {
 
 impl Drop for Vat {
     fn drop(&mut self) {
-        self.conn
-            .end(Error::disconnected("the vat was dropped".into()), false);
+        self.conn.end(Error::disconnected("the vat was dropped".into()), false);
         let tasks = self.conn.tasks.borrow_mut().release_all(Kind::Spawned);
         drop(tasks);
         self.conn.drop_cancelled();

@@ -62,10 +62,7 @@ pub(crate) fn read_exception(exception: exception::Reader<'_>) -> Error {
         Ok(exception::Type::Unimplemented) => ErrorKind::Unimplemented,
         _ => ErrorKind::Failed,
     };
-    let reason = exception
-        .get_reason()
-        .map(|text| text.as_bytes())
-        .unwrap_or_default();
+    let reason = exception.get_reason().map(|text| text.as_bytes()).unwrap_or_default();
     let end = reason.len().min(REASON_BYTES_MAX);
     let extra = String::from_utf8_lossy(reason.get(..end).unwrap_or_default()).into_owned();
     Error { kind, extra }
@@ -116,9 +113,7 @@ pub(crate) fn same_ops(a: &[PipelineOp], b: &[PipelineOp]) -> bool {
 /// Builds the answer to a message that this vat does not handle: its echo, so that the peer knows
 /// which, or an empty one if the message is large.
 pub(crate) fn write_unimplemented(message: message::Reader<'_>, out: &mut Outgoing) {
-    let small = message
-        .total_size()
-        .is_ok_and(|size| size.word_count <= ECHO_WORDS_MAX);
+    let small = message.total_size().is_ok_and(|size| size.word_count <= ECHO_WORDS_MAX);
     let mut root = out.init_root::<message::Builder<'_>>();
     if !small || root.set_unimplemented(message).is_err() {
         root.init_unimplemented();
@@ -153,10 +148,7 @@ mod tests {
             (ErrorKind::Unimplemented, ErrorKind::Unimplemented),
             (ErrorKind::EmptyBuffer, ErrorKind::Failed),
         ] {
-            let error = through_the_wire(&Error {
-                kind,
-                extra: "CODE: why".into(),
-            });
+            let error = through_the_wire(&Error { kind, extra: "CODE: why".into() });
             assert_eq!((error.kind, &error.extra[..]), (seen, "CODE: why"));
         }
     }
@@ -177,16 +169,9 @@ mod tests {
         let read = read_ops(message.get_root_as_reader().unwrap()).unwrap();
         assert!(same_ops(&read, &path));
         assert!(!same_ops(&read, &path[..1]));
-        assert!(!same_ops(
-            &read,
-            &[PipelineOp::Noop, PipelineOp::GetPointerField(4)]
-        ));
+        assert!(!same_ops(&read, &[PipelineOp::Noop, PipelineOp::GetPointerField(4)]));
         let mut message = builder();
-        write_ops(
-            message.init_root(),
-            7,
-            &[PipelineOp::Noop; TRANSFORM_MAX as usize + 1],
-        );
+        write_ops(message.init_root(), 7, &[PipelineOp::Noop; TRANSFORM_MAX as usize + 1]);
         assert!(read_ops(message.get_root_as_reader().unwrap()).is_err());
     }
 }

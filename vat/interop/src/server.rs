@@ -20,11 +20,9 @@ impl Host {
     /// The host of one runtime.
     pub fn of(runtime: Runtime) -> Host {
         match runtime {
-            Runtime::Vat => Host {
-                counter: vat::new_client,
-                callback: vat::new_client,
-                echo: vat::new_client,
-            },
+            Runtime::Vat => {
+                Host { counter: vat::new_client, callback: vat::new_client, echo: vat::new_client }
+            }
             Runtime::Rpc => Host {
                 counter: capnp_rpc::new_client,
                 callback: capnp_rpc::new_client,
@@ -56,12 +54,7 @@ pub struct EchoServer {
 impl EchoServer {
     /// A server whose capabilities `host` makes.
     pub fn new(host: Host, counts: Rc<Counts>) -> EchoServer {
-        EchoServer {
-            host,
-            counts,
-            total: Cell::new(0),
-            stash: RefCell::new(None),
-        }
+        EchoServer { host, counts, total: Cell::new(0), stash: RefCell::new(None) }
     }
 
     fn counter(&self, value: u64) -> counter::Client {
@@ -80,11 +73,7 @@ impl CounterServer {
     /// A counter that is counted as live while it exists.
     pub fn new(value: u64, host: Host, counts: Rc<Counts>) -> CounterServer {
         counts.live.set(counts.live.get() + 1);
-        CounterServer {
-            value: Cell::new(value),
-            host,
-            counts,
-        }
+        CounterServer { value: Cell::new(value), host, counts }
     }
 }
 
@@ -100,8 +89,7 @@ impl counter::Server for CounterServer {
         params: counter::AddParams,
         mut results: counter::AddResults,
     ) -> Result<(), Error> {
-        self.value
-            .set(self.value.get().wrapping_add(params.get()?.get_n()));
+        self.value.set(self.value.get().wrapping_add(params.get()?.get_n()));
         results.get().set_value(self.value.get());
         Ok(())
     }
@@ -111,11 +99,8 @@ impl counter::Server for CounterServer {
         _: counter::ChildParams,
         mut results: counter::ChildResults,
     ) -> Result<(), Error> {
-        let child = CounterServer::new(
-            self.value.get().wrapping_mul(10),
-            self.host,
-            self.counts.clone(),
-        );
+        let child =
+            CounterServer::new(self.value.get().wrapping_mul(10), self.host, self.counts.clone());
         results.get().set_counter((self.host.counter)(child));
         Ok(())
     }
@@ -174,9 +159,7 @@ impl echo::Server for EchoServer {
         params: echo::MakeCounterParams,
         mut results: echo::MakeCounterResults,
     ) -> Result<(), Error> {
-        results
-            .get()
-            .set_counter(self.counter(params.get()?.get_start()));
+        results.get().set_counter(self.counter(params.get()?.get_start()));
         Ok(())
     }
 
@@ -186,9 +169,7 @@ impl echo::Server for EchoServer {
         mut results: echo::MakeCounterSlowResults,
     ) -> Result<(), Error> {
         ticks(params.get()?.get_ticks()).await;
-        results
-            .get()
-            .set_counter(self.counter(params.get()?.get_start()));
+        results.get().set_counter(self.counter(params.get()?.get_start()));
         Ok(())
     }
 
@@ -242,9 +223,7 @@ impl echo::Server for EchoServer {
         request.get().set_n(1000);
         let value = request.send().promise.await?.get()?.get_value();
         results.get().set_value(value);
-        results
-            .get()
-            .set_mine(counter.client.hook.get_brand() == 0 && before > 0);
+        results.get().set_mine(counter.client.hook.get_brand() == 0 && before > 0);
         Ok(())
     }
 
@@ -258,13 +237,7 @@ impl echo::Server for EchoServer {
         for n in 0..count {
             let mut request = callback.poke_request();
             request.get().set_n(n);
-            sum = request
-                .send()
-                .promise
-                .await?
-                .get()?
-                .get_r()
-                .wrapping_add(sum);
+            sum = request.send().promise.await?.get()?.get_r().wrapping_add(sum);
         }
         results.get().set_sum(sum);
         Ok(())
@@ -329,9 +302,7 @@ impl echo::Server for EchoServer {
     ) -> Result<(), Error> {
         self.counts.started.set(self.counts.started.get() + 1);
         ticks(params.get()?.get_ticks()).await;
-        results
-            .get()
-            .init_data(params.get()?.get_bytes().min(4 << 20));
+        results.get().init_data(params.get()?.get_bytes().min(4 << 20));
         Ok(())
     }
 
@@ -363,9 +334,7 @@ impl echo::Server for EchoServer {
         params: echo::EarlyParams,
         mut results: echo::EarlyResults,
     ) -> Result<(), Error> {
-        results
-            .get()
-            .set_counter(self.counter(params.get()?.get_start()));
+        results.get().set_counter(self.counter(params.get()?.get_start()));
         ticks(3).await;
         results.set_pipeline()?;
         std::future::pending().await

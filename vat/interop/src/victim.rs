@@ -70,13 +70,8 @@ impl Victim {
         let counts = Rc::new(Counts::default());
         let host = Host::of(Runtime::Vat);
         let object = (host.echo)(EchoServer::new(host, counts.clone()));
-        let victim = Victim {
-            vat: Vat::new(Some(object.client), limits),
-            counts,
-        };
-        victim
-            .send(|m| m.init_bootstrap().set_question_id(0))
-            .unwrap();
+        let victim = Victim { vat: Vat::new(Some(object.client), limits), counts };
+        victim.send(|m| m.init_bootstrap().set_question_id(0)).unwrap();
         assert_eq!(victim.replies(), [Reply::Results(0)]);
         victim.finish(0, false).unwrap();
         victim
@@ -179,9 +174,7 @@ pub fn pipelined_blob(m: message::Builder<'_>, question: u32, bytes: u32) {
     promised.set_question_id(1);
     promised.init_transform(1).get(0).set_get_pointer_field(0);
     let content = call.init_params().get_content();
-    content
-        .init_as::<echo::blob_params::Builder<'_>>()
-        .set_bytes(bytes);
+    content.init_as::<echo::blob_params::Builder<'_>>().set_bytes(bytes);
 }
 
 /// A call of `echo` with so many bytes.
@@ -192,9 +185,7 @@ pub fn echo_call(m: message::Builder<'_>, question: u32, bytes: usize) {
     call.set_method_id(ECHO_ECHO);
     call.reborrow().init_target().set_imported_cap(0);
     let content = call.init_params().get_content();
-    content
-        .init_as::<echo::echo_params::Builder<'_>>()
-        .init_data(bytes as u32);
+    content.init_as::<echo::echo_params::Builder<'_>>().init_data(bytes as u32);
 }
 
 /// Whether a call was refused for a limit of its connection.
@@ -214,11 +205,7 @@ pub fn abort_reason(victim: &Victim, write: impl FnOnce(message::Builder<'_>)) -
 
 /// Writes parameters whose first pointer is capability 4 of the caller's, after one number.
 pub fn write_callback(mut params: payload::Builder<'_>, n: u32) {
-    params
-        .reborrow()
-        .init_cap_table(1)
-        .get(0)
-        .set_sender_hosted(4);
+    params.reborrow().init_cap_table(1).get(0).set_sender_hosted(4);
     let mut caps = Vec::new();
     let mut content = params.reborrow().get_content();
     content.imbue_mut(&mut caps);

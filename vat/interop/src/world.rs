@@ -53,11 +53,7 @@ impl World {
         let server = match server {
             Runtime::Vat => {
                 let vat = Vat::new(Some(object.client), Limits::default());
-                End::Vat {
-                    vat,
-                    input: up.clone(),
-                    output: down.clone(),
-                }
+                End::Vat { vat, input: up.clone(), output: down.clone() }
             }
             Runtime::Rpc => {
                 let system = system(up.clone(), down.clone(), Side::Server, Some(object));
@@ -68,14 +64,7 @@ impl World {
         let (bootstrap, end) = match client {
             Runtime::Vat => {
                 let vat = Vat::new(None, Limits::default());
-                (
-                    vat.bootstrap(),
-                    End::Vat {
-                        vat,
-                        input: down,
-                        output: up,
-                    },
-                )
+                (vat.bootstrap(), End::Vat { vat, input: down, output: up })
             }
             Runtime::Rpc => {
                 let mut system = system(down, up, Side::Client, None);
@@ -87,15 +76,7 @@ impl World {
         let bootstrap = Some(bootstrap);
         let client_runtime = client;
         let chunk_bytes = usize::MAX;
-        World {
-            client: end,
-            server,
-            bootstrap,
-            pool,
-            client_runtime,
-            counts,
-            chunk_bytes,
-        }
+        World { client: end, server, bootstrap, pool, client_runtime, counts, chunk_bytes }
     }
 
     /// Runs a test at the client to its end.
@@ -116,11 +97,7 @@ impl World {
         };
         match &self.client {
             End::Vat { vat, .. } => vat.spawn(test).expect("one task"),
-            End::Rpc => self
-                .pool
-                .spawner()
-                .spawn_local(test)
-                .expect("the pool runs"),
+            End::Rpc => self.pool.spawner().spawn_local(test).expect("the pool runs"),
         }
         let mut idle = 0;
         while !done.get() {

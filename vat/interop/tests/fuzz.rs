@@ -27,15 +27,10 @@ async fn script(echo: echo::Client) {
     mine.get().set_counter(child.clone());
     let mine = mine.send().promise;
     let mut bounce = echo.bounce_request();
-    bounce
-        .get()
-        .set_callback((host.callback)(CallbackServer::default()));
+    bounce.get().set_callback((host.callback)(CallbackServer::default()));
     let bounce = bounce.send();
     let callback = bounce.pipeline.get_callback();
-    let poked = [
-        callback.poke_request().send().promise,
-        callback.poke_request().send().promise,
-    ];
+    let poked = [callback.poke_request().send().promise, callback.poke_request().send().promise];
     for promise in added {
         let _ = promise.await;
     }
@@ -46,9 +41,7 @@ async fn script(echo: echo::Client) {
     }
     let mut call_me = echo.call_me_request();
     call_me.get().set_n(2);
-    call_me
-        .get()
-        .set_callback((host.callback)(CallbackServer::default()));
+    call_me.get().set_callback((host.callback)(CallbackServer::default()));
     let _ = call_me.send().promise.await;
     let never = echo.never_request().send();
     let _ = echo.live_request().send().promise.await;
@@ -178,14 +171,8 @@ fn feed(vat: &Vat, bytes: &[u8], random: &mut Random) -> bool {
             vat.take_output();
         }
         let stats = vat.stats();
-        assert!(
-            stats.calls <= limits.calls && stats.answers <= limits.answers,
-            "{stats:?}"
-        );
-        assert!(
-            stats.exports <= limits.exports && stats.imports <= limits.imports,
-            "{stats:?}"
-        );
+        assert!(stats.calls <= limits.calls && stats.answers <= limits.answers, "{stats:?}");
+        assert!(stats.exports <= limits.exports && stats.imports <= limits.imports, "{stats:?}");
         assert!(stats.questions <= limits.questions, "{stats:?}");
         assert!(stats.held_bytes <= limits.in_flight_bytes, "{stats:?}");
         assert!(stats.input_bytes <= limits.frame_bytes, "{stats:?}");

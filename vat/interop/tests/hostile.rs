@@ -17,17 +17,11 @@ fn claims_without_data_hold_no_memory() {
     let victim = Victim::default();
     let before = victim.vat.stats().input_bytes;
     let words = (Limits::default().frame_bytes as u32 - 8) / 8;
-    victim
-        .vat
-        .receive(&[[0; 4], words.to_le_bytes()].concat())
-        .unwrap();
+    victim.vat.receive(&[[0; 4], words.to_le_bytes()].concat()).unwrap();
     assert!(victim.vat.stats().input_bytes <= before + 512);
     for arrived in (1..).map(|n| n * 1000).take(200) {
         victim.vat.receive(&[0; 1000]).unwrap();
-        assert!(
-            victim.vat.stats().input_bytes <= 2 * (arrived + 8),
-            "after {arrived} bytes"
-        );
+        assert!(victim.vat.stats().input_bytes <= 2 * (arrived + 8), "after {arrived} bytes");
     }
 }
 
@@ -40,10 +34,7 @@ fn broken_frames_end_the_connection() {
         ("the greatest length", words(&[0, u32::MAX])),
         ("17 segments", words(&[16])),
         ("the greatest count of segments", words(&[u32::MAX])),
-        (
-            "lengths that overflow",
-            words(&[3, u32::MAX, u32::MAX, u32::MAX, u32::MAX, 0]),
-        ),
+        ("lengths that overflow", words(&[3, u32::MAX, u32::MAX, u32::MAX, u32::MAX, 0])),
         ("an empty message", words(&[0, 0])),
         ("a root that is a list", words(&[0, 1, 1, 2])),
         ("a root outside", words(&[0, 1, 0x7fff_fffc, 0x0001_0001])),
@@ -54,17 +45,10 @@ fn broken_frames_end_the_connection() {
         let victim = Victim::default();
         assert!(victim.vat.receive(&bytes).is_err(), "{name}");
         let replies = victim.replies();
-        assert!(
-            matches!(&replies[..], [Reply::Abort(_)]),
-            "{name}: {replies:?}"
-        );
+        assert!(matches!(&replies[..], [Reply::Abort(_)]), "{name}: {replies:?}");
         assert!(victim.vat.receive(&[]).is_err(), "{name}: it stays over");
         assert!(!victim.vat.wants_input(), "{name}");
-        assert_eq!(
-            victim.vat.stats(),
-            Stats::default(),
-            "{name}: nothing is held"
-        );
+        assert_eq!(victim.vat.stats(), Stats::default(), "{name}: nothing is held");
     }
 }
 
@@ -74,21 +58,14 @@ fn a_question_in_use_ends_the_connection() {
     victim.send(|m| call(m, 1, ECHO_NEVER, 0)).unwrap();
     let reason = abort_reason(&victim, |m| call(m, 1, ECHO_NEVER, 0));
     assert_eq!(reason, "the question is in use");
-    assert_eq!(
-        victim.counts.cancelled.get(),
-        1,
-        "running calls are cancelled"
-    );
+    assert_eq!(victim.counts.cancelled.get(), 1, "running calls are cancelled");
 }
 
 #[test]
 fn unknown_ids_end_the_connection() {
     let to =
         |id: u32| move |m: message::Builder<'_>| m.init_call().init_target().set_imported_cap(id);
-    assert_eq!(
-        abort_reason(&Victim::default(), to(7)),
-        "the target is not a current export"
-    );
+    assert_eq!(abort_reason(&Victim::default(), to(7)), "the target is not a current export");
     assert_eq!(
         abort_reason(&Victim::default(), |m| m.init_return().set_answer_id(3)),
         "a return to no question"
@@ -133,10 +110,7 @@ fn a_peer_that_aborts_is_not_answered() {
         exception.set_type(exception::Type::Overloaded);
     });
     let error = error.unwrap_err();
-    assert_eq!(
-        (error.kind, &error.extra[..]),
-        (ErrorKind::Overloaded, "enough")
-    );
+    assert_eq!((error.kind, &error.extra[..]), (ErrorKind::Overloaded, "enough"));
     assert_eq!(victim.replies(), []);
     assert_eq!(victim.vat.stats(), Stats::default());
 }
@@ -145,9 +119,7 @@ fn a_peer_that_aborts_is_not_answered() {
 fn what_is_not_implemented_is_said_so() {
     let victim = Victim::default();
     victim.send(|m| m.init_resolve().set_promise_id(1)).unwrap();
-    victim
-        .send(|m| m.init_provide().set_question_id(1))
-        .unwrap();
+    victim.send(|m| m.init_provide().set_question_id(1)).unwrap();
     victim.send(|m| m.init_accept().set_question_id(1)).unwrap();
     victim.send(|m| m.init_join().set_question_id(1)).unwrap();
     victim
@@ -160,12 +132,7 @@ fn what_is_not_implemented_is_said_so() {
     assert_eq!(victim.replies(), [const { Reply::Unimplemented }; 5]);
     // Its own answers are not answered.
     victim
-        .send(|m| {
-            m.init_unimplemented()
-                .init_unimplemented()
-                .init_join()
-                .set_question_id(1)
-        })
+        .send(|m| m.init_unimplemented().init_unimplemented().init_join().set_question_id(1))
         .unwrap();
     assert_eq!(victim.replies(), []);
 }
@@ -178,9 +145,7 @@ fn nested(depth: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.extend_from_slice(&0u32.to_le_bytes());
     bytes.extend_from_slice(&(words.len() as u32).to_le_bytes());
-    words
-        .iter()
-        .for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+    words.iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
     bytes
 }
 
@@ -199,9 +164,7 @@ fn deep_nesting_is_not_followed() {
     let victim = Victim::default();
     let _ = victim.vat.receive(&nested(150_000));
     // In what is echoed as unimplemented.
-    victim
-        .send(|m| nest(m.init_join().init_key_part().init_as(), 10_000))
-        .unwrap();
+    victim.send(|m| nest(m.init_join().init_key_part().init_as(), 10_000)).unwrap();
     assert_eq!(victim.replies(), [Reply::Unimplemented]);
     // In what is copied, because the target of the call is the caller's own object.
     victim
@@ -228,16 +191,9 @@ fn deep_nesting_is_not_followed() {
     }
     victim.run();
     let replies = victim.replies();
-    assert_eq!(
-        replies[..2],
-        [Reply::Results(1), Reply::Other],
-        "{replies:?}"
-    );
+    assert_eq!(replies[..2], [Reply::Results(1), Reply::Other], "{replies:?}");
     assert!(
-        matches!(
-            &replies[2..],
-            [Reply::Exception(3, ..), Reply::Exception(4, ..)]
-        ),
+        matches!(&replies[2..], [Reply::Exception(3, ..), Reply::Exception(4, ..)]),
         "{replies:?}"
     );
 }
@@ -305,10 +261,7 @@ fn aliased_data_is_copied_only_up_to_the_traversal_limit() {
     for (question, count) in [(3, 1000), (4, 500)] {
         victim.vat.receive(&aliased(question, count)).unwrap();
         victim.run();
-        assert!(
-            matches!(&victim.replies()[..], [Reply::Exception(..)]),
-            "{count}"
-        );
+        assert!(matches!(&victim.replies()[..], [Reply::Exception(..)]), "{count}");
     }
 }
 
@@ -319,14 +272,7 @@ fn the_end_of_the_transport_fails_our_calls_as_disconnected() {
     let failed = Rc::new(std::cell::Cell::new(None));
     let seen = failed.clone();
     vat.spawn(async move {
-        seen.set(
-            echo.live_request()
-                .send()
-                .promise
-                .await
-                .err()
-                .map(|error| error.kind),
-        );
+        seen.set(echo.live_request().send().promise.await.err().map(|error| error.kind));
         let late = echo.live_request().send().promise.await.err().unwrap();
         assert_eq!(late.kind, ErrorKind::Disconnected);
     })
@@ -336,13 +282,7 @@ fn the_end_of_the_transport_fails_our_calls_as_disconnected() {
     while vat.poll(10) {}
     assert_eq!(failed.take(), Some(ErrorKind::Disconnected));
     assert_eq!(vat.stats().tasks, 0);
-    assert!(
-        vat.bootstrap::<echo::Client>()
-            .live_request()
-            .send()
-            .promise
-            .now_or_never_is_err()
-    );
+    assert!(vat.bootstrap::<echo::Client>().live_request().send().promise.now_or_never_is_err());
 }
 
 trait NowOrNever {

@@ -1,9 +1,5 @@
 //! Each protocol feature, between our vat and itself, and between it and capnp-rpc, both ways.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test stops where it fails"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops where it fails")]
 use capnp::ErrorKind;
 use capnp::capability::Promise;
 use futures::future::join_all;
@@ -129,9 +125,7 @@ fn check<F: Future<Output = ()> + 'static>(
             // capnp-rpc never returns from a call that was cancelled.
             let unanswered = match server {
                 Runtime::Vat => 0,
-                Runtime::Rpc => stats
-                    .questions
-                    .min(2 * world.counts.cancelled.get() as usize),
+                Runtime::Rpc => stats.questions.min(2 * world.counts.cancelled.get() as usize),
             };
             let expected = vat::Stats {
                 questions: unanswered,
@@ -190,14 +184,7 @@ fn slow_counter(echo: &echo::Client, start: u64, ticks: u32) -> counter::Client 
 }
 
 async fn live(echo: &echo::Client) -> u32 {
-    echo.live_request()
-        .send()
-        .promise
-        .await
-        .unwrap()
-        .get()
-        .unwrap()
-        .get_n()
+    echo.live_request().send().promise.await.unwrap().get().unwrap().get_n()
 }
 
 async fn call(echo: echo::Client, _: Host) {
@@ -265,11 +252,7 @@ async fn ordered_on_unresolved(echo: echo::Client, _: Host) {
     let counter = slow_counter(&echo, 1, 200);
     let added: Vec<_> = (0..30).map(|_| add(&counter, 1)).collect();
     drop(counter);
-    let values: Vec<u64> = join_all(added)
-        .await
-        .into_iter()
-        .map(Result::unwrap)
-        .collect();
+    let values: Vec<u64> = join_all(added).await.into_iter().map(Result::unwrap).collect();
     assert_eq!(values, (2..32).collect::<Vec<_>>());
 }
 
@@ -282,16 +265,8 @@ async fn interleaved_with_resolution(echo: echo::Client, _: Host) {
             added.push(add(&counter, 1));
             vat::yield_now().await;
         }
-        let values: Vec<u64> = join_all(added)
-            .await
-            .into_iter()
-            .map(Result::unwrap)
-            .collect();
-        assert_eq!(
-            values,
-            (1..31).collect::<Vec<_>>(),
-            "answered after {ticks} turns"
-        );
+        let values: Vec<u64> = join_all(added).await.into_iter().map(Result::unwrap).collect();
+        assert_eq!(values, (1..31).collect::<Vec<_>>(), "answered after {ticks} turns");
     }
 }
 
@@ -317,11 +292,7 @@ async fn exceptions(echo: echo::Client, _: Host) {
         let error = request.send().promise.await.err().unwrap();
         assert_eq!(error.kind, kind);
         // capnp-rpc adds a prefix of its own on either side; see `a_reason_is_verbatim`.
-        assert!(
-            error.extra.ends_with("ACCESS_DENIED: not yours"),
-            "{}",
-            error.extra
-        );
+        assert!(error.extra.ends_with("ACCESS_DENIED: not yours"), "{}", error.extra);
     }
 }
 
@@ -334,14 +305,7 @@ async fn pipelined_on_exception(echo: echo::Client, _: Host) {
 }
 
 async fn cancelled_count(echo: &echo::Client) -> u32 {
-    echo.cancelled_request()
-        .send()
-        .promise
-        .await
-        .unwrap()
-        .get()
-        .unwrap()
-        .get_n()
+    echo.cancelled_request().send().promise.await.unwrap().get().unwrap().get_n()
 }
 
 async fn cancelled(echo: echo::Client, _: Host) {
@@ -368,9 +332,7 @@ async fn cancelled_but_pipelined(echo: echo::Client, _: Host) {
 async fn callbacks(echo: echo::Client, host: Host) {
     let mut request = echo.call_me_request();
     request.get().set_n(4);
-    request
-        .get()
-        .set_callback((host.callback)(CallbackServer::default()));
+    request.get().set_callback((host.callback)(CallbackServer::default()));
     let response = request.send().promise.await.unwrap();
     assert_eq!(response.get().unwrap().get_sum(), 12);
 }
@@ -378,19 +340,13 @@ async fn callbacks(echo: echo::Client, host: Host) {
 /// Calls reflected by the peer arrive before those made directly after the answer.
 async fn own_capability_returns(echo: echo::Client, host: Host) {
     let mut request = echo.bounce_request();
-    request
-        .get()
-        .set_callback((host.callback)(CallbackServer::default()));
+    request.get().set_callback((host.callback)(CallbackServer::default()));
     let call = request.send();
     let callback = call.pipeline.get_callback();
     let mut poked: Vec<_> = (0..4).map(|n| poke(&callback, n)).collect();
     let response = call.promise.await.unwrap();
     poked.extend((4..8).map(|n| poke(&callback, n)));
-    let values: Vec<u64> = join_all(poked)
-        .await
-        .into_iter()
-        .map(Result::unwrap)
-        .collect();
+    let values: Vec<u64> = join_all(poked).await.into_iter().map(Result::unwrap).collect();
     assert_eq!(values, (0..8).map(|n| n * 2).collect::<Vec<_>>());
     drop(response);
 }
@@ -398,20 +354,12 @@ async fn own_capability_returns(echo: echo::Client, host: Host) {
 /// The same when the capability is dropped, and asked for again only after the answer.
 async fn own_capability_asked_again(echo: echo::Client, host: Host) {
     let mut request = echo.bounce_request();
-    request
-        .get()
-        .set_callback((host.callback)(CallbackServer::default()));
+    request.get().set_callback((host.callback)(CallbackServer::default()));
     let call = request.send();
-    let mut poked: Vec<_> = (0..4)
-        .map(|n| poke(&call.pipeline.get_callback(), n))
-        .collect();
+    let mut poked: Vec<_> = (0..4).map(|n| poke(&call.pipeline.get_callback(), n)).collect();
     call.promise.await.unwrap();
     poked.extend((4..8).map(|n| poke(&call.pipeline.get_callback(), n)));
-    let values: Vec<u64> = join_all(poked)
-        .await
-        .into_iter()
-        .map(Result::unwrap)
-        .collect();
+    let values: Vec<u64> = join_all(poked).await.into_iter().map(Result::unwrap).collect();
     assert_eq!(values, (0..8).map(|n| n * 2).collect::<Vec<_>>());
 }
 
@@ -448,15 +396,9 @@ async fn unimplemented(echo: echo::Client, _: Host) {
 }
 
 async fn concurrent(echo: echo::Client, _: Host) {
-    let counters: Vec<_> = (0..20u32)
-        .map(|n| slow_counter(&echo, n.into(), 20 - n))
-        .collect();
+    let counters: Vec<_> = (0..20u32).map(|n| slow_counter(&echo, n.into(), 20 - n)).collect();
     let added: Vec<_> = counters.iter().map(|counter| add(counter, 100)).collect();
-    let values: Vec<u64> = join_all(added)
-        .await
-        .into_iter()
-        .map(Result::unwrap)
-        .collect();
+    let values: Vec<u64> = join_all(added).await.into_iter().map(Result::unwrap).collect();
     assert_eq!(values, (100..120).collect::<Vec<_>>());
 }
 
@@ -478,25 +420,16 @@ async fn late_request(echo: echo::Client, host: Host) {
 
     // The same through a capability of ours, with another of ours in the parameters.
     let mut bounce = echo.bounce_request();
-    bounce
-        .get()
-        .set_callback((host.callback)(CallbackServer::default()));
+    bounce.get().set_callback((host.callback)(CallbackServer::default()));
     let call = bounce.send();
     let callback = call.pipeline.get_callback();
     let mut late = callback.poke_request();
     late.get().set_n(5);
     let first = poke(&callback, 1);
     call.promise.await.unwrap();
-    assert_eq!(
-        late.send().promise.await.unwrap().get().unwrap().get_r(),
-        10
-    );
+    assert_eq!(late.send().promise.await.unwrap().get().unwrap().get_r(), 10);
     assert_eq!(first.await.unwrap(), 2);
-    assert_eq!(
-        poke(&callback, 4).await.unwrap(),
-        1008,
-        "the late one came before"
-    );
+    assert_eq!(poke(&callback, 4).await.unwrap(), 1008, "the late one came before");
 }
 
 /// Of a chain of calls only the last is waited for.
@@ -525,12 +458,7 @@ async fn early_pipeline(echo: echo::Client, _: Host) {
     request.get().set_start(5);
     let call = request.send();
     let counter = call.pipeline.get_counter();
-    assert_eq!(
-        join_all([add(&counter, 1), add(&counter, 1)]).await[1]
-            .clone()
-            .unwrap(),
-        7
-    );
+    assert_eq!(join_all([add(&counter, 1), add(&counter, 1)]).await[1].clone().unwrap(), 7);
     drop((call, counter));
     round_trips(&echo).await;
     assert_eq!(live(&echo).await, 0);

@@ -20,10 +20,7 @@ fn the_call_after_the_last_is_refused_and_not_started() {
     for question in 100..110 {
         victim.send(|m| echo_call(m, question, 10)).unwrap();
         let replies = victim.replies();
-        assert!(
-            replies.len() == 1 && is_overloaded(&replies[0]),
-            "{replies:?}"
-        );
+        assert!(replies.len() == 1 && is_overloaded(&replies[0]), "{replies:?}");
     }
     assert_eq!(victim.counts.started.get(), 0);
     assert!(victim.vat.wants_input(), "it goes on reading");
@@ -64,10 +61,7 @@ fn a_chain_of_finished_calls_is_bounded() {
         victim.finish(question - 1, true).unwrap();
     }
     let stats = victim.vat.stats();
-    assert!(
-        stats.calls <= Limits::default().calls && stats.answers <= 2,
-        "{stats:?}"
-    );
+    assert!(stats.calls <= Limits::default().calls && stats.answers <= 2, "{stats:?}");
     victim.finish(999, true).unwrap();
     victim.run();
 }
@@ -83,14 +77,9 @@ fn cancelled_pipelined_calls_hold_nothing() {
                 call.set_question_id(question);
                 let mut promised = call.reborrow().init_target().init_promised_answer();
                 promised.set_question_id(1);
-                promised
-                    .init_transform(1)
-                    .get(0)
-                    .set_get_pointer_field(path);
+                promised.init_transform(1).get(0).set_get_pointer_field(path);
                 let content = call.init_params().get_content();
-                content
-                    .init_as::<echo::echo_params::Builder<'_>>()
-                    .init_data(10_000);
+                content.init_as::<echo::echo_params::Builder<'_>>().init_data(10_000);
             })
             .unwrap();
     };
@@ -114,9 +103,7 @@ fn queued_calls_do_not_start_all_at_once() {
     let victim = Victim::default();
     victim.send(|m| call(m, 1, ECHO_AGAIN, 3)).unwrap();
     for question in 2..42 {
-        victim
-            .send(|m| pipelined_blob(m, question, 1 << 20))
-            .unwrap();
+        victim.send(|m| pipelined_blob(m, question, 1 << 20)).unwrap();
     }
     while victim.vat.poll(1) {}
     assert_eq!(victim.counts.started.get(), 1);
@@ -145,11 +132,7 @@ fn hoarded_capabilities_end_the_connection() {
         }
         assert!(victim.vat.stats().exports <= Limits::default().exports);
     }
-    assert_eq!(
-        ended,
-        Some(21),
-        "20 times 50 counters and the bootstrap object fit in 1,024"
-    );
+    assert_eq!(ended, Some(21), "20 times 50 counters and the bootstrap object fit in 1,024");
     assert!(matches!(victim.replies().pop(), Some(Reply::Abort(reason))
         if reason.starts_with("OVERLOADED")));
     assert_eq!(victim.counts.live.get(), 0, "what it held was dropped");
@@ -160,28 +143,17 @@ fn too_many_capabilities_in_one_reply_fail_that_call() {
     let victim = Victim::default();
     victim.send(|m| call(m, 1, ECHO_COUNTERS, 65)).unwrap();
     victim.run();
-    assert!(matches!(
-        &victim.replies()[..],
-        [Reply::Exception(1, exception::Type::Failed, _)]
-    ));
-    assert_eq!(
-        (victim.counts.live.get(), victim.vat.stats().exports),
-        (0, 1)
-    );
+    assert!(matches!(&victim.replies()[..], [Reply::Exception(1, exception::Type::Failed, _)]));
+    assert_eq!((victim.counts.live.get(), victim.vat.stats().exports), (0, 1));
 }
 
 #[test]
 fn imports_are_bounded() {
-    let limits = Limits {
-        imports: 100,
-        ..Limits::default()
-    };
+    let limits = Limits { imports: 100, ..Limits::default() };
     let victim = Victim::with(limits);
     for question in 1..=10 {
         let first = question * 10;
-        victim
-            .send(|m| call_with_caps(m, question, first..first + 10))
-            .unwrap();
+        victim.send(|m| call_with_caps(m, question, first..first + 10)).unwrap();
     }
     // `never` drops its parameters only at its end.
     assert_eq!(victim.vat.stats().imports, 100);
@@ -195,10 +167,7 @@ fn imports_are_bounded() {
 
 #[test]
 fn a_refused_call_gives_its_capabilities_back() {
-    let victim = Victim::with(Limits {
-        calls: 0,
-        ..Limits::default()
-    });
+    let victim = Victim::with(Limits { calls: 0, ..Limits::default() });
     victim.send(|m| call_with_caps(m, 1, 5..7)).unwrap();
     let replies = victim.replies();
     assert_eq!(replies[..2], [Reply::Release(5, 1), Reply::Release(6, 1)]);
@@ -208,29 +177,18 @@ fn a_refused_call_gives_its_capabilities_back() {
 /// Answers kept for pipelining count as held, until the peer has to finish some.
 #[test]
 fn unfinished_answers_are_bounded() {
-    let victim = Victim::with(Limits {
-        answers: 100,
-        ..Limits::default()
-    });
+    let victim = Victim::with(Limits { answers: 100, ..Limits::default() });
     for question in 1..1000 {
-        victim
-            .send(|m| call(m, question, ECHO_MAKE_COUNTER, 0))
-            .unwrap();
+        victim.send(|m| call(m, question, ECHO_MAKE_COUNTER, 0)).unwrap();
     }
     let replies = victim.replies();
-    assert_eq!(
-        replies.iter().filter(|reply| is_overloaded(reply)).count(),
-        899
-    );
+    assert_eq!(replies.iter().filter(|reply| is_overloaded(reply)).count(), 899);
     assert_eq!(victim.vat.stats().answers, 100);
     assert!(victim.vat.stats().held_bytes > 0);
     for question in 1..1000 {
         victim.finish(question, true).unwrap();
     }
-    assert_eq!(
-        (victim.vat.stats().answers, victim.vat.stats().held_bytes),
-        (0, 0)
-    );
+    assert_eq!((victim.vat.stats().answers, victim.vat.stats().held_bytes), (0, 0));
     assert_eq!(victim.counts.live.get(), 0);
 }
 
@@ -246,10 +204,7 @@ fn a_peer_that_never_reads_stops_the_server() {
     assert!(pending >= limits.output_high_water_bytes);
     // The rest is refusals, of which a driver that asks `wants_input` would see few.
     let refused = 5000 * 200;
-    assert!(
-        pending <= limits.in_flight_bytes + 65 * 1024 + refused,
-        "{pending}"
-    );
+    assert!(pending <= limits.in_flight_bytes + 65 * 1024 + refused, "{pending}");
     assert!(!victim.vat.wants_input());
     assert!(u64::from(victim.counts.started.get()) * 64 * 1024 <= limits.in_flight_bytes as u64);
 }
@@ -261,17 +216,12 @@ fn waiting_handlers_do_not_fill_memory_either() {
     let limits = Limits::default();
     let megabyte = 1024 * 1024;
     for question in 1..=50 {
-        victim
-            .send(|m| call(m, question, ECHO_BLOB, megabyte | 2 << 32))
-            .unwrap();
+        victim.send(|m| call(m, question, ECHO_BLOB, megabyte | 2 << 32)).unwrap();
     }
     assert_eq!(victim.vat.pending_output(), 0);
     victim.run();
     let pending = victim.vat.pending_output();
-    assert!(
-        pending <= limits.output_high_water_bytes + megabyte as usize + 1024,
-        "{pending}"
-    );
+    assert!(pending <= limits.output_high_water_bytes + megabyte as usize + 1024, "{pending}");
     assert!(!victim.vat.wants_poll() && !victim.vat.wants_input());
     // Whoever reads gets all of it.
     let mut results = 0;
@@ -289,10 +239,7 @@ fn a_reply_too_large_for_a_frame_is_an_error_of_its_call() {
     let victim = Victim::default();
     let bytes = Limits::default().frame_bytes as u64;
     victim.send(|m| call(m, 1, ECHO_BLOB, bytes)).unwrap();
-    assert!(matches!(
-        &victim.replies()[..],
-        [Reply::Exception(1, exception::Type::Failed, _)]
-    ));
+    assert!(matches!(&victim.replies()[..], [Reply::Exception(1, exception::Type::Failed, _)]));
     victim.send(|m| echo_call(m, 2, 10)).unwrap();
     assert_eq!(victim.replies(), [Reply::Results(2)]);
 }
@@ -300,10 +247,7 @@ fn a_reply_too_large_for_a_frame_is_an_error_of_its_call() {
 /// Questions to a peer that never answers are bounded, and fail at once beyond that.
 #[test]
 fn questions_to_a_silent_peer_are_bounded() {
-    let victim = Victim::with(Limits {
-        questions: 10,
-        ..Limits::default()
-    });
+    let victim = Victim::with(Limits { questions: 10, ..Limits::default() });
     for question in 1..=30_u32 {
         victim
             .send(|m| {
@@ -318,10 +262,6 @@ fn questions_to_a_silent_peer_are_bounded() {
     }
     victim.run();
     assert_eq!(victim.vat.stats().questions, 10);
-    let refused = victim
-        .replies()
-        .iter()
-        .filter(|reply| is_overloaded(reply))
-        .count();
+    let refused = victim.replies().iter().filter(|reply| is_overloaded(reply)).count();
     assert_eq!(refused, 20);
 }

@@ -137,10 +137,7 @@ fn streaming_calls_run_one_by_one() {
         .collect();
     let done = echo.done_request().send().promise;
     let all = Box::pin(async move {
-        futures::future::join_all(writes)
-            .await
-            .into_iter()
-            .for_each(Result::unwrap);
+        futures::future::join_all(writes).await.into_iter().for_each(Result::unwrap);
         done.await.unwrap().get().unwrap().get_total()
     });
     assert_eq!(run(all), 50);
@@ -164,9 +161,7 @@ fn the_driver_is_told_of_wakes_and_output() {
     assert_eq!(wakes.take(), 1, "there is a task");
     assert!(!vat.poll(10));
     // From elsewhere, as a timer or another thread would.
-    std::thread::spawn(move || sender.send(()).unwrap())
-        .join()
-        .unwrap();
+    std::thread::spawn(move || sender.send(()).unwrap()).join().unwrap();
     assert_eq!(wakes.take(), 1);
     assert!(vat.wants_poll());
     assert!(!vat.poll(10));
@@ -175,10 +170,7 @@ fn the_driver_is_told_of_wakes_and_output() {
 
 #[test]
 fn spawning_is_bounded_and_leaves_room_for_calls() {
-    let limits = Limits {
-        tasks: 2,
-        ..Limits::default()
-    };
+    let limits = Limits { tasks: 2, ..Limits::default() };
     let (echo, _) = echo();
     let server = Vat::new(Some(echo.client), limits);
     for _ in 0..2 {
@@ -190,9 +182,7 @@ fn spawning_is_bounded_and_leaves_room_for_calls() {
     let counter = slow_counter(&client.bootstrap(), 3);
     let value = Rc::new(Cell::new(0));
     let seen = value.clone();
-    client
-        .spawn(async move { seen.set(add(&counter, 4).await.unwrap()) })
-        .unwrap();
+    client.spawn(async move { seen.set(add(&counter, 4).await.unwrap()) }).unwrap();
     for _ in 0..10 {
         drive(&client, |bytes| server.receive(&bytes).unwrap());
         drive(&server, |bytes| client.receive(&bytes).unwrap());
