@@ -1,8 +1,8 @@
 //! The whole core as a static program without std and without a C library: it links only as long as
 //! nothing in the core needs either, and runs only as long as the core works there.
 //!
-//! It makes a volume in memory, commits, opens it again and reads; asks a policy; and lets a client
-//! call a server over two vats. Each step prints a line after it was done, and the exit code is 0
+//! It asks a policy; makes a volume in memory, commits, opens it again and reads; and lets a client
+//! call the whole daemon, before and after that is started again. Each step prints a line after it was done, and the exit code is 0
 //! only behind the last.
 #![no_std]
 #![no_main]
@@ -25,6 +25,6 @@ fn run() -> Result<(), &'static str> {
     volume::check()?;
     bare::print("freestanding: volume holds what was committed\n");
     calls::check()?;
-    bare::print("freestanding: calls are answered\n");
+    bare::print("freestanding: daemon answers, and remembers\n");
     Ok(())
 }

@@ -16,9 +16,8 @@ impl Demand for Get {
 
 /// One key is granted, another is not.
 pub(crate) fn check() -> Result<(), &'static str> {
-    let policy = Policy::parse(POLICY).map_err(|_| "the policy does not parse")?;
-    let peer = Peer { channel: "keystored".into(), uid: None };
-    let service = policy.identify(&peer).ok_or("the channel names nobody")?;
+    let policy = policy()?;
+    let service = policy.identify(&peer()).ok_or("the channel names nobody")?;
     let ask = |path| {
         let key = Key::parse(path).map_err(|_| "a key does not parse")?;
         Ok(decide(&policy, &service, None, Get(key)).is_ok())
@@ -27,6 +26,16 @@ pub(crate) fn check() -> Result<(), &'static str> {
         (true, false) => Ok(()),
         _ => Err("the policy decides wrongly"),
     }
+}
+
+/// Yields the policy of this program.
+pub(crate) fn policy() -> Result<Policy, &'static str> {
+    Policy::parse(POLICY).map_err(|_| "the policy does not parse")
+}
+
+/// Yields whom its one service is known by.
+pub(crate) fn peer() -> Peer {
+    Peer { channel: "keystored".into(), uid: None }
 }
 
 const POLICY: &str = r#"

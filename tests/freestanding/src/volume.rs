@@ -19,13 +19,7 @@ const TURNS_MAX: u32 = 100_000;
 
 /// What was committed is there after the volume was opened again, to the digest.
 pub(crate) fn check() -> Result<(), &'static str> {
-    let mut device = MemoryDevice::new(DEVICE_BYTES);
-    let disk = Disk::new(device.geometry());
-    let of = disk.clone();
-    let make: Task<_> = Box::pin(async move {
-        format(&of, &mut Random::from_seed([1; 32]), FormatOptions::default()).await
-    });
-    drive(&disk, &mut device, None, make)?.map_err(|_| "format fails")?;
+    let mut device = formatted()?;
     let before = work(&mut device)?;
 
     let journal = open(&mut device, 3)?;
@@ -39,6 +33,18 @@ pub(crate) fn check() -> Result<(), &'static str> {
     }
     let after = state(&journal, &mut device)?;
     if before == after { Ok(()) } else { Err("the digest is another after opening again") }
+}
+
+/// Makes an empty volume in memory.
+pub(crate) fn formatted() -> Result<MemoryDevice, &'static str> {
+    let mut device = MemoryDevice::new(DEVICE_BYTES);
+    let disk = Disk::new(device.geometry());
+    let of = disk.clone();
+    let make: Task<_> = Box::pin(async move {
+        format(&of, &mut Random::from_seed([1; 32]), FormatOptions::default()).await
+    });
+    drive(&disk, &mut device, None, make)?.map_err(|_| "format fails")?;
+    Ok(device)
 }
 
 /// Puts two keys, deletes one of them, and yields the digest.
