@@ -97,6 +97,17 @@ pub enum Got {
     DataLoss,
 }
 
+/// What a key has, its value unread.
+#[derive(Clone)]
+pub enum Looked {
+    /// A value, to be read with [`Journal::value`].
+    Present(Seen),
+    /// Nothing.
+    Absent,
+    /// It had something that was acknowledged and is lost, or it may have had.
+    DataLoss,
+}
+
 /// What a scan sees of a key.
 #[derive(Clone)]
 pub struct Seen {
@@ -243,31 +254,37 @@ impl Journal {
 
     /// Yields what `key` has: durable or acknowledged as buffered, after the caller's own pending write of it.
     pub async fn get(&self, key: &[u8], origin: Origin) -> Got {
-        loop {
-            let own = self.0.state.borrow().overlay.own(key, origin).map(|own| own.ticket.clone());
-            match own {
-                Some(ticket) => drop(ticket.await),
-                None => break,
-            }
-        }
-        let seen = {
-            let state = self.0.state.borrow();
-            match state.overlay.visible(key) {
-                Some(pending) => self.0.seen_pending(pending),
-                None => match state.index.get(key) {
-                    Some(entry) => Some(self.0.seen_entry(entry)),
-                    None if state.doubtful(key) => return Got::DataLoss,
-                    None => None,
-                },
-            }
-        };
-        match seen {
-            None => Got::Absent,
-            Some(seen) if seen.suspect => Got::DataLoss,
-            Some(seen) => match self.value(key, &seen).await {
+        match self.look(key, origin).await {
+            Looked::Present(seen) => match self.value(key, &seen).await {
                 Some(value) => Got::Value { version: seen.version, value },
                 None => Got::DataLoss,
             },
+            Looked::Absent => Got::Absent,
+            Looked::DataLoss => Got::DataLoss,
+        }
+    }
+
+    /// Yields what `key` has like [`Journal::get`], without reading its value.
+    pub async fn look(&self, key: &[u8], origin: Origin) -> Looked {
+        // Only the writes before this call: later ones would keep it waiting for ever. Tickets
+        // settle in order, so the newest covers the others.
+        let own = self.0.state.borrow().overlay.own(key, origin).map(|own| own.ticket.clone());
+        if let Some(ticket) = own {
+            ticket.await;
+        }
+        let state = self.0.state.borrow();
+        let seen = match state.overlay.visible(key) {
+            Some(pending) => self.0.seen_pending(pending),
+            None => match state.index.get(key) {
+                Some(entry) => Some(self.0.seen_entry(entry)),
+                None if state.doubtful(key) => return Looked::DataLoss,
+                None => None,
+            },
+        };
+        match seen {
+            None => Looked::Absent,
+            Some(seen) if seen.suspect => Looked::DataLoss,
+            Some(seen) => Looked::Present(seen),
         }
     }
 

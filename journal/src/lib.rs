@@ -46,7 +46,7 @@ pub use geometry::{
     GeometryError, KEY_BYTES_MAX, SLOT_BYTES, SUPERBLOCK_COPIES, VALUE_BYTES_MAX, VolumeGeometry,
 };
 pub use group::{Builder, Header, Verifier, group_blocks};
-pub use journal::{Clock, Got, Journal, Options, Seen, Stats};
+pub use journal::{Clock, Got, Journal, Looked, Options, Seen, Stats};
 pub use mount::{OpenError, Report};
 pub use plant::{Plant, Plants};
 pub use record::{Kind, Record, RecordError, record_bytes};

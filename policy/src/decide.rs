@@ -14,7 +14,8 @@ use crate::{Denial, Key, Policy, Prefix, Right, Rights, RuleId, Scope, ServiceId
 /// | write, if the version still is … | `put` | `get` | the key |
 /// | list names | `list` | – | the prefix |
 /// | list names and values | `list` | `get` | the prefix |
-/// | open a directory with rights | its first | the rest | the prefix |
+/// | list what may be seen of names | `list` | – | within the prefix |
+/// | open a directory | any | – | within the prefix |
 /// | a batch | – | – | one demand for each of its operations |
 /// | administration | `admin.…` | – | [`Prefix::root`] |
 pub trait Demand {
@@ -38,6 +39,9 @@ pub enum Target<'a> {
     /// A whole subtree. A grant must cover all of it; parts that a deeper ceiling withholds are
     /// [`Granted::hidden`].
     Prefix(&'a Prefix),
+    /// Whatever of a subtree is allowed, refused only if that is nothing: [`Granted::shown`] less
+    /// [`Granted::hidden`].
+    Within(&'a Prefix),
 }
 
 impl<'a> Target<'a> {
@@ -46,7 +50,7 @@ impl<'a> Target<'a> {
     pub fn as_str(self) -> &'a str {
         match self {
             Self::Key(key) => key.as_str(),
-            Self::Prefix(prefix) => prefix.as_str(),
+            Self::Prefix(prefix) | Self::Within(prefix) => prefix.as_str(),
         }
     }
 }
@@ -59,7 +63,7 @@ impl<'a> Target<'a> {
 /// ```compile_fail,E0451
 /// # fn rule() -> policy::RuleId { unimplemented!() }
 /// # fn service() -> policy::ServiceId { unimplemented!() }
-/// let forged = policy::Granted { request: (), service: service(), rule: rule(), hidden: vec![] };
+/// let forged = policy::Granted { request: (), service: service(), rule: rule(), shown: vec![], hidden: vec![] };
 /// ```
 ///
 /// The same functions without the forgery compile:
@@ -75,6 +79,7 @@ pub struct Granted<R> {
     request: R,
     service: ServiceId,
     rule: RuleId,
+    shown: Vec<Prefix>,
     hidden: Vec<Prefix>,
 }
 
@@ -99,6 +104,12 @@ impl<R> Granted<R> {
         self.rule
     }
 
+    /// The subtrees of the target that grants cover with all the rights needed, sorted, none
+    /// within another: for [`Target::Prefix`] the target itself. Empty for a key.
+    pub fn shown(&self) -> &[Prefix] {
+        &self.shown
+    }
+
     /// The subtrees of the target that a ceiling withholds from at least one of the rights
     /// needed, sorted, none within another. Empty for a key, and nearly always.
     pub fn hidden(&self) -> &[Prefix] {
@@ -118,13 +129,15 @@ impl<R> fmt::Debug for Granted<R> {
 }
 
 impl<R: Demand> Granted<R> {
-    /// True if the answer may speak of `key`: it is in the target and not hidden.
+    /// True if the answer may speak of `key`: it is in the target, shown and not hidden.
     ///
-    /// Cost: one search in [`Granted::hidden`].
+    /// Cost: one search in [`Granted::shown`] and one in [`Granted::hidden`].
     pub fn shows(&self, key: &Key) -> bool {
         let inside = match self.request.target() {
             Target::Key(target) => target == key,
-            Target::Prefix(prefix) => prefix.covers(key),
+            Target::Prefix(_) | Target::Within(_) => {
+                self.shown.iter().any(|prefix| prefix.covers(key))
+            }
         };
         inside && !self.hidden.iter().any(|prefix| prefix.covers(key))
     }
@@ -153,21 +166,29 @@ pub fn decide<R: Demand>(
     );
     let subject = policy.subject(service.shared_name(), Some(service.peer()), capability);
     let path = request.target().as_str();
-    let verdict = subject.and_then(|subject| {
-        let rule = subject.judge(right, needed, path)?;
-        let hidden = match request.target() {
-            Target::Key(_) => Vec::new(),
-            Target::Prefix(prefix) => subject.hidden(needed, prefix),
-        };
-        Ok((rule, hidden))
+    let verdict = subject.and_then(|subject| match request.target() {
+        Target::Key(_) => {
+            let rule = subject.judge(right, needed, path)?;
+            Ok((rule, Vec::new(), Vec::new()))
+        }
+        Target::Prefix(prefix) => {
+            let rule = subject.judge(right, needed, path)?;
+            let hidden = subject.hidden(needed, prefix);
+            Ok((rule, Vec::from([prefix.clone()]), hidden))
+        }
+        Target::Within(prefix) => subject.judge_within(right, needed, prefix),
     });
     match verdict {
-        Ok((rule, hidden)) => Ok(Granted {
-            request,
-            service: service.clone(),
-            rule,
-            hidden,
-        }),
+        Ok((rule, shown, hidden)) => {
+            let service = service.clone();
+            Ok(Granted {
+                request,
+                service,
+                rule,
+                shown,
+                hidden,
+            })
+        }
         Err(refusal) => {
             let service = service.shared_name().clone();
             Err(Denial {
@@ -496,6 +517,66 @@ mod tests {
         let outside = Key::parse("/state/net/ssid").unwrap();
         assert!(!listed("list", "/state/boot").shows(&outside));
     }
+
+    struct Within(Ask);
+
+    impl Demand for Within {
+        fn right(&self) -> Right {
+            self.0.right
+        }
+        fn also(&self) -> Rights {
+            self.0.also
+        }
+        fn target(&self) -> Target<'_> {
+            Target::Within(&self.0.target)
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_subtree_is_granted_where_any_of_it_is() {
+        let policy = policy();
+        let within = |name, scope: Option<&Scope>, rights, path| {
+            let request = Within(ask(rights, path));
+            match decide(&policy, &service(&policy, name), scope, request) {
+                Ok(granted) => {
+                    let shown: Vec<_> = granted.shown().iter().map(Prefix::as_str).collect();
+                    let hidden: Vec<_> = granted.hidden().iter().map(Prefix::as_str).collect();
+                    format!("{} less {}", shown.join(" "), hidden.join(" "))
+                }
+                Err(denial) => denial.to_string(),
+            }
+        };
+        let check = |name, rights, path, expected: &str| {
+            assert_eq!(within(name, None, rights, path), expected);
+        };
+        check("netd", "list", "/state", "/state/net less /state/keystore");
+        check("netd", "list+get", "/state/net/a", "/state/net/a less ");
+        check("operator", "list", "/state", "/state less /state/keystore");
+        let none = "\"updated\" may not list \"/state\": no grant to = \"updated\", \
+             prefix = \"/state\", rights = [\"list\"]";
+        check("updated", "list", "/state", none);
+        let none = "\"operator\" may not get \"/state/keystore/a\": \
+             the ceiling at line 39 keeps [\"get\"] from \"operator\"";
+        check("operator", "get", "/state/keystore/a", none);
+        // All that is granted below lies under a ceiling.
+        let text = APPLIANCE.replace("to = \"netd\"\nprefix = \"/state/net\"", NARROW);
+        let narrow = Policy::parse(&text).expect("a sound policy");
+        let netd = service(&narrow, "netd");
+        assert!(decide(&narrow, &netd, None, Within(ask("put", "/state"))).is_ok());
+        let denial = decide(&narrow, &netd, None, Within(ask("get", "/state"))).unwrap_err();
+        assert!(
+            matches!(denial.refusal(), crate::Refusal::Ceiling { .. }),
+            "{denial}"
+        );
+        let scope = Scope::new(Prefix::parse("/state/net").unwrap(), Rights::ALL);
+        assert_eq!(
+            within("netd", Some(&scope), "get", "/state/net"),
+            "/state/net less /state/net/secrets"
+        );
+        assert!(within("netd", Some(&scope), "get", "/state").contains("its capability"));
+    }
+
+    const NARROW: &str = "to = \"netd\"\nprefix = \"/state/net/secrets\"";
 
     #[test]
     fn identity_is_held_against_the_policy_of_the_moment() {

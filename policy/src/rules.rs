@@ -151,25 +151,56 @@ impl<'a> Subject<'a> {
         }
     }
 
+    /// Finds what of `prefix` is allowed: the grant of `right` there, the subtrees that grants
+    /// cover with all of `needed`, and those that ceilings keep back. Refuses if nothing is left.
+    pub(crate) fn judge_within(
+        &self,
+        right: Right,
+        needed: Rights,
+        prefix: &Prefix,
+    ) -> Result<(RuleId, Vec<Prefix>, Vec<Prefix>), Refusal> {
+        let whole = match self.judge(right, needed, prefix.as_str()) {
+            Ok(rule) => {
+                return Ok((
+                    rule,
+                    Vec::from([prefix.clone()]),
+                    self.hidden(needed, prefix),
+                ));
+            }
+            // Grants below may still reach.
+            Err(refusal @ Refusal::NoGrant { .. }) => refusal,
+            Err(refusal) => return Err(refusal),
+        };
+        let below = self.root.1.grants.iter();
+        let below = below.filter(|grant| prefix.covers_prefix(&grant.prefix));
+        let (mut shown, mut ceiling, mut rule) = (Vec::new(), None, None);
+        for grant in below {
+            match self.judge(right, needed, grant.prefix.as_str()) {
+                Ok(found) => {
+                    rule.get_or_insert(found);
+                    shown.push(grant.prefix.clone());
+                }
+                Err(refusal @ Refusal::Ceiling { .. }) => {
+                    ceiling.get_or_insert(refusal);
+                }
+                Err(_) => {}
+            }
+        }
+        match rule {
+            Some(rule) => Ok((rule, outermost(shown), self.hidden(needed, prefix))),
+            None => Err(ceiling.unwrap_or(whole)),
+        }
+    }
+
     /// The subtrees of `prefix` where a ceiling keeps back some of `needed`: sorted, none
     /// within another.
     pub(crate) fn hidden(&self, needed: Rights, prefix: &Prefix) -> Vec<Prefix> {
         let ceilings = self.policy.ceilings.iter().enumerate();
-        let mut hidden: Vec<Prefix> = ceilings
+        let hidden = ceilings
             .filter(|(_, ceiling)| prefix.covers_prefix(&ceiling.prefix))
             .filter(|(index, ceiling)| self.check_ceiling(*index, ceiling, needed).is_err())
-            .map(|(_, ceiling)| ceiling.prefix.clone())
-            .collect();
-        // Fewest segments first, so that whatever covers another is kept before it is met.
-        hidden.sort_by_key(|prefix| prefix.as_str().len());
-        let mut outermost: Vec<Prefix> = Vec::new();
-        for prefix in hidden {
-            if !outermost.iter().any(|kept| kept.covers_prefix(&prefix)) {
-                outermost.push(prefix);
-            }
-        }
-        outermost.sort();
-        outermost
+            .map(|(_, ceiling)| ceiling.prefix.clone());
+        outermost(hidden.collect())
     }
 
     /// The grants that count and cover `path`, in the order of the file.
@@ -236,6 +267,20 @@ impl<'a> Subject<'a> {
             needed.union(Right::Delegate.into())
         }
     }
+}
+
+/// Sorts `prefixes` and drops those that lie within another.
+fn outermost(mut prefixes: Vec<Prefix>) -> Vec<Prefix> {
+    // Shortest first, so that whatever covers another is kept before it is met.
+    prefixes.sort_by_key(|prefix| prefix.as_str().len());
+    let mut kept: Vec<Prefix> = Vec::new();
+    for prefix in prefixes {
+        if !kept.iter().any(|outer| outer.covers_prefix(&prefix)) {
+            kept.push(prefix);
+        }
+    }
+    kept.sort();
+    kept
 }
 
 /// Names one grant of a policy by its place in the file.

@@ -1,2 +1,37 @@
-//! Placeholder, filled by the first commit of this crate.
+//! The owner of `/state`: sessions, the policy gate, the store's semantics, and the Linux driver.
+//!
+//! The core is one state machine without I/O, clock, threads or randomness of its own. [`Server`]
+//! takes bytes of connections and completions of a block device, and yields bytes and requests; a
+//! driver, which alone knows where it runs, moves both. Here `policy`, `journal` and `vat` meet,
+//! and nowhere else.
+//!
+//! ```text
+//! bytes ─▶ session ─▶ vat ─▶ wire ─▶ gate ─▶ handlers ─▶ store ─▶ journal ─▶ block requests
+//! ```
+#![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(any(test, feature = "linux"))]
+extern crate std;
+
+mod error;
+mod event;
+mod gate;
+mod handlers;
+pub mod limits;
+#[cfg(feature = "linux")]
+pub mod linux;
+mod page;
+mod permits;
+mod request;
+mod server;
+mod session;
+mod store;
+mod wire;
+
+pub use event::{Closed, Denied, Event};
+pub use limits::Limits;
+pub use server::{Full, Gone, Server, Turn};
+pub use session::ConnectionId;
+pub use store::{Health, Mode};

@@ -1,0 +1,165 @@
+//! Why a call ends in an exception, and the one place where that becomes a code of the schema.
+
+use journal::{CommitError, OpenError, ReadOnlyReason};
+use policy::{Denial, KeyError};
+use statefs::ErrorCode;
+
+/// A refusal or a fault. Nothing of the call was applied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Error {
+    /// The policy refuses; the reason is in the daemon's log alone.
+    Denied,
+    /// A key, a prefix or `after` is not well formed.
+    Key(KeyError),
+    /// A parameter cannot be read or has no meaning.
+    Argument(&'static str),
+    /// A parameter is of a newer schema.
+    Unknown(&'static str),
+    /// The value is too long.
+    ValueBytes {
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// The records of one call do not fit into one group.
+    BatchBytes {
+        /// Their length.
+        bytes: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// The volume is full.
+    NoSpace,
+    /// The store takes no writes.
+    ReadOnly(ReadOnlyReason),
+    /// The journal has too much to write.
+    Overloaded,
+    /// The volume could not be opened.
+    Failed(OpenError),
+    /// The volume is not open yet; calls are not let in before it is.
+    Opening,
+}
+
+impl Error {
+    /// Maps a refused commit; `None` for the one end that leaves open whether it was applied,
+    /// which is no exception but a result.
+    pub(crate) fn of_commit(error: CommitError) -> Option<Self> {
+        match error {
+            CommitError::Indeterminate => None,
+            CommitError::NoSpace => Some(Self::NoSpace),
+            CommitError::ReadOnly(reason) => Some(Self::ReadOnly(reason)),
+            CommitError::KeyBytes(bytes) => Some(Self::Key(KeyError::TooLong { bytes })),
+            CommitError::ValueBytes { bytes, most } => Some(Self::ValueBytes { bytes, most }),
+            CommitError::BatchBytes { bytes, most } => Some(Self::BatchBytes { bytes, most }),
+            CommitError::Overloaded => Some(Self::Overloaded),
+        }
+    }
+
+    /// Yields the code that the peer sees.
+    pub(crate) fn code(&self) -> ErrorCode {
+        match self {
+            Self::Denied => ErrorCode::AccessDenied,
+            Self::Key(KeyError::TooLong { .. }) => ErrorCode::KeyTooLong,
+            Self::Key(
+                KeyError::NotUtf8 { .. }
+                | KeyError::OutsideState
+                | KeyError::Empty
+                | KeyError::EmptySegment { .. }
+                | KeyError::DotSegment { .. }
+                | KeyError::ControlCharacter { .. }
+                | KeyError::TrailingSlash,
+            ) => ErrorCode::InvalidKey,
+            Self::Argument(_) => ErrorCode::InvalidArgument,
+            Self::Unknown(_) => ErrorCode::Unimplemented,
+            Self::ValueBytes { .. } => ErrorCode::ValueTooLarge,
+            Self::BatchBytes { .. } => ErrorCode::BatchTooLarge,
+            Self::NoSpace => ErrorCode::NoSpace,
+            Self::ReadOnly(_) => ErrorCode::ReadOnly,
+            Self::Overloaded | Self::Opening => ErrorCode::Overloaded,
+            Self::Failed(_) => ErrorCode::IoError,
+        }
+    }
+}
+
+impl From<KeyError> for Error {
+    fn from(error: KeyError) -> Self {
+        Self::Key(error)
+    }
+}
+
+impl From<Error> for capnp::Error {
+    fn from(error: Error) -> Self {
+        let code = error.code();
+        match error {
+            // Not one byte more: the same for every key (schema, ErrorCode.accessDenied).
+            Error::Denied => Self { kind: code.kind(), extra: Denial::PUBLIC.into() },
+            Error::Key(error) => code.error(error),
+            Error::Argument(what) => code.error(what),
+            Error::Unknown(what) => code.error(format_args!("{what} is of a newer schema")),
+            Error::ValueBytes { bytes, most } | Error::BatchBytes { bytes, most } => {
+                code.error(format_args!("{bytes} bytes, the limit is {most}"))
+            }
+            Error::NoSpace => code.error(CommitError::NoSpace),
+            Error::ReadOnly(reason) => code.error(reason),
+            Error::Overloaded => code.error(CommitError::Overloaded),
+            Error::Failed(error) => code.error(error),
+            Error::Opening => code.error("the volume is being opened"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_start_with_the_code_of_the_error() {
+        let errors = [
+            Error::Denied,
+            Error::Key(KeyError::Empty),
+            Error::Key(KeyError::TooLong { bytes: 300 }),
+            Error::Argument("protocol 0"),
+            Error::Unknown("the durability"),
+            Error::ValueBytes { bytes: 70_000, most: 65_536 },
+            Error::BatchBytes { bytes: 2, most: 1 },
+            Error::NoSpace,
+            Error::ReadOnly(ReadOnlyReason::FlushFailed),
+            Error::Overloaded,
+            Error::Failed(OpenError::Blank),
+            Error::Opening,
+        ];
+        for error in errors {
+            let wire = capnp::Error::from(error);
+            assert_eq!(ErrorCode::of_reason(&wire.extra), Some(error.code()), "{}", wire.extra);
+            assert_eq!(wire.kind, error.code().kind());
+        }
+    }
+
+    #[test]
+    fn a_denial_is_the_bare_code() {
+        assert_eq!(capnp::Error::from(Error::Denied).extra, "ACCESS_DENIED");
+    }
+
+    #[test]
+    fn policy_and_schema_agree_on_the_codes_of_keys() {
+        for error in [
+            KeyError::TooLong { bytes: 1 },
+            KeyError::NotUtf8 { offset: 0 },
+            KeyError::OutsideState,
+            KeyError::Empty,
+            KeyError::EmptySegment { offset: 0 },
+            KeyError::DotSegment { offset: 0 },
+            KeyError::ControlCharacter { offset: 0 },
+            KeyError::TrailingSlash,
+        ] {
+            assert_eq!(Error::Key(error).code().text(), error.code());
+        }
+    }
+
+    #[test]
+    fn an_open_end_is_no_exception() {
+        assert_eq!(Error::of_commit(CommitError::Indeterminate), None);
+        assert_eq!(Error::of_commit(CommitError::NoSpace), Some(Error::NoSpace));
+    }
+}

@@ -1,0 +1,89 @@
+//! The gate: nothing reaches a handler that the policy of this moment does not allow.
+
+use alloc::format;
+use alloc::string::{String, ToString as _};
+
+use policy::{Demand, Denial, Granted, Right, Rights, Scope, decide};
+
+use crate::error::Error;
+use crate::event::Denied;
+use crate::request::Open;
+use crate::session::Caller;
+
+/// Rights that a directory can be good for. Those of administration act on no key.
+pub(crate) const DIRECTORY_RIGHTS: [Right; 7] = [
+    Right::Get,
+    Right::List,
+    Right::Put,
+    Right::Delete,
+    Right::Watch,
+    Right::Snapshot,
+    Right::Delegate,
+];
+
+/// Lets a request of `caller` pass that comes through the capability `scope`.
+///
+/// # Errors
+/// [`Error::Denied`]; who, what and why is an event for the daemon's log.
+pub(crate) fn admit<R: Demand>(
+    caller: &Caller,
+    scope: &Scope,
+    request: R,
+) -> Result<Granted<R>, Error> {
+    let Some(service) = &caller.service else {
+        return Err(refuse_stranger(caller, request.right(), request.target().as_str()));
+    };
+    let policy = caller.shared.policy.borrow().clone();
+    decide(&policy, service, Some(scope), request).map_err(|denial| refuse(caller, &denial))
+}
+
+/// Lets a directory be opened by whoever holds some right on some key in it.
+///
+/// # Errors
+/// [`Error::Denied`]; the event names the first right that was asked for, or the first of all.
+pub(crate) fn admit_open(
+    caller: &Caller,
+    prefix: policy::Prefix,
+    rights: Rights,
+) -> Result<Granted<Open>, Error> {
+    let asked = rights.iter().next().unwrap_or(Right::Get);
+    let Some(service) = &caller.service else {
+        return Err(refuse_stranger(caller, asked, prefix.as_str()));
+    };
+    let policy = caller.shared.policy.borrow().clone();
+    let attempt = |by| {
+        let request = Open { prefix: prefix.clone(), rights, by };
+        decide(&policy, service, None, request)
+    };
+    let denial = match attempt(asked) {
+        Ok(granted) => return Ok(granted),
+        Err(denial) => denial,
+    };
+    let others = DIRECTORY_RIGHTS.into_iter().filter(|right| *right != asked);
+    let mut others = others.map(attempt);
+    others.find_map(Result::ok).ok_or_else(|| refuse(caller, &denial))
+}
+
+fn refuse(caller: &Caller, denial: &Denial) -> Error {
+    caller.shared.events.borrow_mut().deny(Denied {
+        connection: caller.connection,
+        service: Some(denial.service().into()),
+        right: denial.right(),
+        path: denial.path().into(),
+        reason: denial.to_string(),
+    });
+    Error::Denied
+}
+
+fn refuse_stranger(caller: &Caller, right: Right, path: &str) -> Error {
+    let peer = &caller.peer;
+    let uid = peer.uid.map_or_else(String::new, |uid| format!(" with uid {uid}"));
+    caller.shared.events.borrow_mut().deny(Denied {
+        connection: caller.connection,
+        service: None,
+        right,
+        path: path.into(),
+        reason: format!("the policy names no service on channel {:?}{uid}", peer.channel),
+    });
+    Error::Denied
+}

@@ -1,0 +1,75 @@
+//! Every bound of a server, and where its number comes from.
+
+/// Connections over all clients: each of the few dozen services of a machine, several times.
+pub const CONNECTIONS_MAX: usize = 128;
+
+/// Bytes held for all connections together: half of them in the middle of their largest frame.
+pub const MEMORY_BYTES_MAX: usize = 64 << 20;
+
+/// Milliseconds that a connection with more than its share of the memory may stand still while
+/// the memory is used up: long for a process that runs, short for those that wait.
+pub const STALL_MS: u64 = 2000;
+
+/// Bytes that one call of `Server::receive` takes at most: one read of a socket.
+pub const READ_BYTES_MAX: usize = 64 << 10;
+
+/// Largest result message, `Limits.replyBytes` of the schema.
+pub const REPLY_BYTES_MAX: usize = 1 << 20;
+
+/// Most entries in one page of a list, `Limits.listEntries` of the schema.
+pub const LIST_ENTRIES_MAX: usize = 1024;
+
+/// Events kept until the driver takes them; more are counted.
+pub const EVENTS_MAX: usize = 256;
+
+/// Denials told one by one in each window of [`DENIAL_WINDOW_MS`]; more are counted, so that nobody
+/// fills the log of a machine by asking.
+pub const DENIALS_MAX: usize = 64;
+
+/// Milliseconds of a window of denials.
+pub const DENIAL_WINDOW_MS: u64 = 1000;
+
+/// Damaged keys that health counts one by one.
+pub const DAMAGED_KEYS_MAX: usize = 4096;
+
+/// Bytes of a client's name that are kept, as the schema promises.
+pub const CLIENT_NAME_BYTES_MAX: usize = 64;
+
+/// What a driver may choose. [`Limits::default`] has the constants of this module.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections; see [`CONNECTIONS_MAX`].
+    pub connections: usize,
+    /// Bytes held for all connections; see [`MEMORY_BYTES_MAX`].
+    pub memory_bytes: usize,
+    /// Milliseconds of standing still under pressure; see [`STALL_MS`].
+    pub stall_ms: u64,
+    /// Entries of a page; see [`LIST_ENTRIES_MAX`].
+    pub list_entries: usize,
+    /// Bytes of a result; see [`REPLY_BYTES_MAX`].
+    pub reply_bytes: usize,
+    /// Events kept; see [`EVENTS_MAX`].
+    pub events: usize,
+    /// Denials told in one window; see [`DENIALS_MAX`].
+    pub denials: usize,
+    /// The bounds of each connection.
+    pub connection: vat::Limits,
+    /// The bounds of the journal.
+    pub journal: journal::Options,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: CONNECTIONS_MAX,
+            memory_bytes: MEMORY_BYTES_MAX,
+            stall_ms: STALL_MS,
+            list_entries: LIST_ENTRIES_MAX,
+            reply_bytes: REPLY_BYTES_MAX,
+            events: EVENTS_MAX,
+            denials: DENIALS_MAX,
+            connection: vat::Limits::default(),
+            journal: journal::Options::default(),
+        }
+    }
+}

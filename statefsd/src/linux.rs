@@ -1,0 +1,76 @@
+//! The Linux driver: an image file or block device below, Unix sockets above, one thread between.
+//!
+//! It owns everything that the core refuses to know: files, sockets, signals, time, entropy and
+//! the log. Device I/O blocks on helper threads of `blockdev`; nothing else does.
+
+mod dev;
+mod driver;
+mod failure;
+mod link;
+mod listen;
+mod log;
+mod options;
+mod policy_file;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::string::ToString as _;
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use driver::Driver;
+use failure::Failure;
+use options::Config;
+
+/// The program `statefsd`, from its arguments, the first of which is its name.
+///
+/// Ends 0 after a clean shutdown, 1 after a failure, 2 if it was called in a wrong way. It takes
+/// over signals and the log of the process, so it is a process' only job.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let options = match options::parse(arguments) {
+        Ok(options) => options,
+        Err(error) => {
+            // Help and version come this way too. A closed terminal is nothing to report to.
+            let _unseen = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    log::start(options.log_level());
+    harden();
+    let done = options.config().and_then(run);
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            log::fail(&failure.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Config) -> Result<(), Failure> {
+    Driver::start(config, seed()?)?.run()
+}
+
+/// Keeps values out of core dumps and of the reach of other processes of the same user. A system
+/// that refuses is one on which this could not be had; the daemon serves there too.
+fn harden() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "core dumps cannot be switched off");
+    }
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "memory cannot be closed to debuggers");
+    }
+}
+
+/// Draws the entropy from which the identities of all that is written grow.
+fn seed() -> Result<[u8; 32], Failure> {
+    let mut seed = [0; 32];
+    let mut filled = 0;
+    while let Some(rest) = seed.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        let got = getrandom(rest, GetRandomFlags::empty());
+        filled += got.map_err(|error| Failure::Entropy(error.into()))?;
+    }
+    Ok(seed)
+}

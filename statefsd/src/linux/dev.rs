@@ -1,0 +1,97 @@
+//! `--dev`: a folder with everything in it, made on first use.
+
+use core::future::Future;
+use core::pin::pin;
+use core::task::{Context, Poll, Waker};
+use std::format;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::vec;
+
+use blockdev::{BlockDevice as _, FileDevice};
+use journal::{Disk, FormatOptions, Random, format as format_volume};
+use policy::Rights;
+
+use super::failure::Failure;
+use super::options::{Config, DEFAULT_CHANNEL, Socket};
+
+/// The folder that is used when none is named.
+pub(crate) const FOLDER: &str = "statefs-dev";
+
+/// Size of a new image.
+const IMAGE_BYTES: u64 = 64 << 20;
+
+/// Makes what `folder` lacks, and says where everything is.
+///
+/// # Errors
+/// A file cannot be made. What is there already is never changed.
+pub(crate) fn prepare(folder: &Path, socket_mode: u32) -> Result<Config, Failure> {
+    let failed = |error| Failure::Dev { path: folder.into(), error };
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+    let (image, policy) = (folder.join("state.img"), folder.join("policy.toml"));
+    write_policy(&policy)?;
+    if !image.try_exists().map_err(failed)? {
+        make_image(folder, &image)?;
+    }
+    let socket = Socket { channel: DEFAULT_CHANNEL.into(), path: folder.join("statefs.sock") };
+    Ok(Config { image, sockets: vec![socket], socket_mode, policy })
+}
+
+/// Writes a policy that grants the invoking user everything, unless there is a policy.
+fn write_policy(path: &Path) -> Result<(), Failure> {
+    let failed = |error| Failure::Dev { path: path.into(), error };
+    let uid = rustix::process::getuid().as_raw();
+    let rights = Rights::ALL;
+    let text = format!(
+        "# Who may do what. `statefs policy check` says whether it is sound; SIGHUP loads it.\n\
+         version = 1\n\n\
+         [service.developer]\nuid = {uid}\n\n\
+         [[grant]]\nto = \"developer\"\nprefix = \"/state\"\nrights = {rights}\n"
+    );
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(mut file) => file.write_all(text.as_bytes()).map_err(failed),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Makes a formatted image under another name first, so that a cut leaves none or a whole one.
+fn make_image(folder: &Path, image: &Path) -> Result<(), Failure> {
+    let new = folder.join("state.img.new");
+    let failed = |error| Failure::Dev { path: new.clone(), error };
+    match fs::remove_file(&new) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let device = FileDevice::create(&new, IMAGE_BYTES, || {});
+    let mut device = device.map_err(|error| Failure::Image { path: new.clone(), error })?;
+    let disk = Disk::new(device.geometry());
+    let mut random = Random::from_seed(super::seed()?);
+    let formatted = format_volume(&disk, &mut random, FormatOptions::default());
+    let formatted = block_on(&disk, &mut device, formatted);
+    formatted.map_err(|error| Failure::Format { path: new.clone(), error })?;
+    drop(device);
+    fs::rename(&new, image).map_err(failed)?;
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    tracing::info!(image = %image.display(), bytes = IMAGE_BYTES, "made a new image");
+    Ok(())
+}
+
+/// Runs a future that waits for nothing but the device.
+fn block_on<T>(disk: &Disk, device: &mut FileDevice, future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(end) = future.as_mut().poll(&mut context) {
+            return end;
+        }
+        while let Some(request) = disk.next_request() {
+            device.submit(request);
+        }
+        let completion = device.completion_blocking();
+        disk.complete(completion.expect("a future that waits has a request in flight"));
+    }
+}

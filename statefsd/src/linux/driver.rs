@@ -1,0 +1,318 @@
+//! The loop: one thread polls sockets, device, signals and the server, and waits in one place.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use std::vec::Vec;
+use std::{mem, vec};
+
+use blockdev::{BlockDevice as _, FileDevice, OpenOptions};
+use mio::net::UnixStream;
+use mio::{Events, Interest, Poll, Token, Waker};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use super::failure::Failure;
+use super::link::{Link, Tended};
+use super::listen::Listener;
+use super::log;
+use super::options::Config;
+use super::policy_file;
+use crate::event::Event;
+use crate::limits::READ_BYTES_MAX;
+use crate::{ConnectionId, Limits, Server};
+
+/// Milliseconds for which nobody is accepted after the system ran out of what that takes.
+const ACCEPT_PAUSE_MS: u64 = 1000;
+
+/// Connections that one socket accepts before the others and the calls have their turn.
+const ACCEPTS_MAX: usize = 64;
+
+/// Milliseconds that a shutdown may take. Init systems kill after 90 seconds; clients that do not
+/// read their answers should not cost that.
+const SHUTDOWN_MS: u64 = 5000;
+
+const WAKE: Token = Token(0);
+const STOP: Token = Token(1);
+const RELOAD: Token = Token(2);
+const LISTENERS: usize = 3;
+/// First token of connections; more listeners than there is room for are not accepted.
+const LINKS: usize = 1 << 16;
+
+/// The running daemon.
+pub(crate) struct Driver {
+    server: Server,
+    device: FileDevice,
+    poll: Poll,
+    stop: UnixStream,
+    reload: UnixStream,
+    image: PathBuf,
+    policy: PathBuf,
+    listeners: Vec<Listener>,
+    links: BTreeMap<ConnectionId, Link>,
+    /// Connections to tend in the next round.
+    due: BTreeSet<ConnectionId>,
+    /// Nobody is accepted before this time.
+    accept_at: u64,
+    /// When a shutdown gives up.
+    stop_at: Option<u64>,
+    started: Instant,
+    buffer: Vec<u8>,
+}
+
+impl Driver {
+    /// Opens the image, makes the sockets and begins to open the volume.
+    ///
+    /// # Errors
+    /// Anything of that cannot be done.
+    pub(crate) fn start(config: Config, seed: [u8; 32]) -> Result<Self, Failure> {
+        let Config { image, sockets, socket_mode, policy } = config;
+        let rules = policy_file::load(&policy)?;
+        let system = |what| move |error| Failure::System { what, error };
+        let poll = Poll::new().map_err(system("waiting for events"))?;
+        let waker = Waker::new(poll.registry(), WAKE).map_err(system("waking the main thread"))?;
+        let stop = signals(&poll, STOP, &[SIGTERM, SIGINT]).map_err(system("taking signals"))?;
+        let reload = signals(&poll, RELOAD, &[SIGHUP]).map_err(system("taking signals"))?;
+        let wake = move || {
+            // A wake-up that fails is followed by that of the next completion, or by a deadline.
+            let _lost = waker.wake();
+        };
+        // Before the sockets: the lock on the image tells two daemons apart.
+        let device = FileDevice::open(&image, OpenOptions::default(), wake)
+            .map_err(|error| Failure::Image { path: image.clone(), error })?;
+        tracing::info!(image = %image.display(), direct = device.direct(), "image open");
+        let mut listeners = Vec::new();
+        for (socket, token) in sockets.into_iter().zip(LISTENERS..LINKS) {
+            let mut listener = Listener::bind(socket, socket_mode)?;
+            let registered =
+                poll.registry().register(&mut listener.socket, Token(token), Interest::READABLE);
+            registered.map_err(system("watching a socket"))?;
+            listeners.push(listener);
+        }
+        Ok(Self {
+            server: Server::new(device.geometry(), rules, seed, Limits::default()),
+            device,
+            poll,
+            stop,
+            reload,
+            image,
+            policy,
+            listeners,
+            links: BTreeMap::new(),
+            due: BTreeSet::new(),
+            accept_at: 0,
+            stop_at: None,
+            started: Instant::now(),
+            buffer: vec![0; READ_BYTES_MAX],
+        })
+    }
+
+    /// Serves until a signal ends it.
+    ///
+    /// # Errors
+    /// The volume cannot be opened, the system fails, or the shutdown stays unfinished.
+    pub(crate) fn run(mut self) -> Result<(), Failure> {
+        let mut events = Events::with_capacity(256);
+        loop {
+            let deadline = self.round()?;
+            if let Some(end) = self.end() {
+                return end;
+            }
+            let wait = deadline.map(|at| Duration::from_millis(at.saturating_sub(self.now())));
+            match self.poll.poll(&mut events, wait) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Failure::System { what: "waiting for events", error }),
+            }
+            for event in &events {
+                self.take(event);
+            }
+        }
+    }
+
+    /// Does what can be done; yields when there is more to do.
+    fn round(&mut self) -> Result<Option<u64>, Failure> {
+        let accepts = self.accept();
+        let mut moved = self.tend();
+        while let Some(completion) = self.device.completion() {
+            self.server.complete(completion);
+        }
+        let turn = self.server.poll(self.now());
+        while let Some(request) = self.server.next_request() {
+            self.device.submit(request);
+        }
+        while let Some(id) = self.server.next_touched() {
+            self.due.insert(id);
+        }
+        // Answers leave in the same round in which they were made.
+        moved |= self.tend();
+        self.log()?;
+        if moved || turn.again || !self.due.is_empty() {
+            return Ok(Some(self.now()));
+        }
+        Ok([accepts, turn.deadline, self.stop_at].into_iter().flatten().min())
+    }
+
+    fn take(&mut self, event: &mio::event::Event) {
+        match event.token() {
+            WAKE => {}
+            STOP => self.shut_down(),
+            RELOAD => self.load_policy(),
+            Token(token) if token < LINKS => {
+                if let Some(listener) = self.listeners.get_mut(token - LISTENERS) {
+                    listener.ready = true;
+                }
+            }
+            Token(token) => {
+                let id = ConnectionId((token - LINKS) as u64);
+                if let Some(link) = self.links.get_mut(&id) {
+                    link.readable |= event.is_readable() || event.is_read_closed();
+                    link.writable |= event.is_writable() || event.is_write_closed();
+                    self.due.insert(id);
+                }
+            }
+        }
+    }
+
+    /// Accepts whoever waits; yields when to try again what the system refused.
+    fn accept(&mut self) -> Option<u64> {
+        let now = self.now();
+        if now < self.accept_at {
+            return self.listeners.iter().any(|listener| listener.ready).then_some(self.accept_at);
+        }
+        let mut listeners = mem::take(&mut self.listeners);
+        for listener in listeners.iter_mut().filter(|listener| listener.ready) {
+            for _ in 0..ACCEPTS_MAX {
+                match listener.accept() {
+                    Ok((stream, peer)) => self.connect(stream, peer),
+                    Err(error) => match error.kind() {
+                        ErrorKind::WouldBlock => {
+                            listener.ready = false;
+                            break;
+                        }
+                        ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
+                        _ => {
+                            // Out of descriptors or memory: who waits stays in the kernel's queue.
+                            self.accept_at = now.saturating_add(ACCEPT_PAUSE_MS);
+                            let socket = listener.path().display();
+                            tracing::warn!(%error, %socket, "nobody can be accepted for now");
+                            break;
+                        }
+                    },
+                }
+            }
+        }
+        self.listeners = listeners;
+        let more = self.listeners.iter().any(|listener| listener.ready);
+        more.then_some(self.accept_at.max(now))
+    }
+
+    fn connect(&mut self, mut stream: UnixStream, peer: policy::Peer) {
+        // Over the limit the stream is dropped, which ends the connection at once.
+        let Ok(id) = self.server.connect(peer) else { return };
+        let Some(token) = usize::try_from(id.0).ok().and_then(|id| id.checked_add(LINKS)) else {
+            return self.server.close(id);
+        };
+        let both = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.poll.registry().register(&mut stream, Token(token), both) {
+            tracing::warn!(%error, "a connection cannot be watched");
+            return self.server.close(id);
+        }
+        self.links.insert(id, Link::new(stream));
+        self.due.insert(id);
+    }
+
+    /// Moves bytes of the connections that are due; tells whether any came in.
+    fn tend(&mut self) -> bool {
+        let mut came_in = false;
+        for id in mem::take(&mut self.due) {
+            let Some(link) = self.links.get_mut(&id) else { continue };
+            match link.tend(id, &mut self.server, &mut self.buffer) {
+                Tended::Waits { moved } => came_in |= moved,
+                Tended::Busy => {
+                    came_in = true;
+                    self.due.insert(id);
+                }
+                Tended::Over => self.close(id),
+            }
+        }
+        came_in
+    }
+
+    fn close(&mut self, id: ConnectionId) {
+        if let Some(mut link) = self.links.remove(&id) {
+            // The kernel forgets the descriptor when it is closed, in any case.
+            let _forgotten = self.poll.registry().deregister(&mut link.stream);
+        }
+        self.server.close(id);
+        self.accept_at = 0;
+    }
+
+    /// Logs what happened.
+    fn log(&mut self) -> Result<(), Failure> {
+        while let Some(event) = self.server.next_event() {
+            if let Event::OpenFailed { error } = event {
+                return Err(Failure::Volume { path: self.image.clone(), error });
+            }
+            log::event(&event);
+            if let Event::Opened { .. } = event {
+                let sockets: Vec<_> = self.listeners.iter().map(Listener::path).collect();
+                tracing::info!(?sockets, "ready");
+            }
+        }
+        Ok(())
+    }
+
+    fn load_policy(&mut self) {
+        drain(&mut self.reload);
+        match policy_file::load(&self.policy) {
+            Ok(policy) => self.server.set_policy(policy),
+            Err(failure) => tracing::error!(%failure, "the policy in force stays"),
+        }
+    }
+
+    fn shut_down(&mut self) {
+        drain(&mut self.stop);
+        if self.stop_at.is_none() {
+            tracing::info!("shutting down");
+            self.stop_at = Some(self.now().saturating_add(SHUTDOWN_MS));
+            self.listeners.clear();
+            self.server.shut_down();
+        }
+    }
+
+    /// Whether the shutdown that began is over, and how.
+    fn end(&self) -> Option<Result<(), Failure>> {
+        let stop_at = self.stop_at?;
+        if self.server.is_drained() {
+            tracing::info!("shut down");
+            return Some(Ok(()));
+        }
+        let synced = self.server.is_synced();
+        (self.now() >= stop_at).then_some(Err(Failure::Unfinished { synced }))
+    }
+
+    /// Milliseconds since the start.
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Makes a stream that becomes readable when one of `signals` comes.
+fn signals(poll: &Poll, token: Token, signals: &[i32]) -> io::Result<UnixStream> {
+    let (ours, theirs) = StdStream::pair()?;
+    for signal in signals {
+        signal_hook::low_level::pipe::register(*signal, theirs.try_clone()?)?;
+    }
+    ours.set_nonblocking(true)?;
+    let mut ours = UnixStream::from_std(ours);
+    poll.registry().register(&mut ours, token, Interest::READABLE)?;
+    Ok(ours)
+}
+
+/// Takes off what signals wrote.
+fn drain(stream: &mut UnixStream) {
+    let mut bytes = [0; 64];
+    while stream.read(&mut bytes).is_ok_and(|bytes| bytes > 0) {}
+}

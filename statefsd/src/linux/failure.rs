@@ -1,0 +1,95 @@
+//! Why the daemon ends, each with what to do about it.
+
+use core::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::string::String;
+use std::vec::Vec;
+
+use journal::{FormatError, OpenError};
+
+/// An end that was not asked for.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The image cannot be opened.
+    Image { path: PathBuf, error: blockdev::OpenError },
+    /// The volume on it cannot be opened.
+    Volume { path: PathBuf, error: OpenError },
+    /// A development image cannot be made.
+    Format { path: PathBuf, error: FormatError },
+    /// A file or folder of a development set-up cannot be made.
+    Dev { path: PathBuf, error: io::Error },
+    /// The policy cannot be read.
+    PolicyFile { path: PathBuf, error: io::Error },
+    /// The policy is not sound; one line for each fault.
+    Policy { faults: Vec<String> },
+    /// Somebody listens on the socket.
+    SocketLive { path: PathBuf },
+    /// Something that is no socket is in its place.
+    NotSocket { path: PathBuf },
+    /// The socket cannot be made.
+    Socket { path: PathBuf, error: io::Error },
+    /// The system refuses what the daemon cannot do without.
+    System { what: &'static str, error: io::Error },
+    /// There is no entropy.
+    Entropy(io::Error),
+    /// The shutdown took too long.
+    Unfinished { synced: bool },
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Image { path, error } => {
+                write!(f, "image {}: {error}", path.display())?;
+                if *error == blockdev::OpenError::Absent {
+                    let path = path.display();
+                    write!(f, "; `statefs image format {path} --size 64M` makes one")?;
+                }
+                Ok(())
+            }
+            Self::Volume { path, error } => write!(f, "image {}: {error}", path.display()),
+            Self::Format { path, error } => write!(f, "making {}: {error}", path.display()),
+            Self::Dev { path, error } => {
+                write!(f, "making {}: {error}; choose another folder: --dev DIR", path.display())
+            }
+            Self::PolicyFile { path, error } => write!(
+                f,
+                "policy {}: {error}; without a policy everything is denied, so name one that can \
+                 be read: --policy PATH",
+                path.display()
+            ),
+            Self::Policy { faults } => {
+                f.write_str("the policy is not sound:")?;
+                faults.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
+            }
+            Self::SocketLive { path } => write!(
+                f,
+                "socket {}: somebody listens there already; stop that first or choose another \
+                 path: --socket PATH",
+                path.display()
+            ),
+            Self::NotSocket { path } => write!(
+                f,
+                "socket {}: something that is no socket is there, and is never deleted; move it \
+                 away or choose another path: --socket PATH",
+                path.display()
+            ),
+            Self::Socket { path, error } => write!(
+                f,
+                "socket {}: {error}; its folder must exist and be writable, and its path have \
+                 less than 108 bytes",
+                path.display()
+            ),
+            Self::System { what, error } => write!(f, "{what}: {error}"),
+            Self::Entropy(error) => write!(f, "the system gives no random bytes: {error}"),
+            Self::Unfinished { synced: true } => f.write_str(
+                "shut down before every client had read its answers; all writes are durable",
+            ),
+            Self::Unfinished { synced: false } => f.write_str(
+                "shut down before the device had taken everything: buffered writes may be lost, \
+                 and nothing that was acknowledged as durable is",
+            ),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! One accepted socket: bytes between the kernel and the server, as far as neither has to wait.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+
+use mio::net::UnixStream;
+
+use crate::{ConnectionId, Server};
+
+/// Reads of one connection before others have their turn.
+const READS_MAX: usize = 4;
+
+/// A connection's socket, and what is known of it since it last said "would block".
+pub(crate) struct Link {
+    pub(crate) stream: UnixStream,
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+}
+
+/// What became of a connection when it was tended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Tended {
+    /// It waits for the peer or for the server; `moved` tells whether bytes came in.
+    Waits { moved: bool },
+    /// It could go on reading.
+    Busy,
+    /// It is over and can be closed.
+    Over,
+}
+
+impl Link {
+    pub(crate) fn new(stream: UnixStream) -> Self {
+        Self { stream, readable: true, writable: true }
+    }
+
+    /// Sends and receives what can be, through `buffer`.
+    pub(crate) fn tend(
+        &mut self,
+        id: ConnectionId,
+        server: &mut Server,
+        buffer: &mut [u8],
+    ) -> Tended {
+        if !self.send(id, server) || server.is_over(id) {
+            return Tended::Over;
+        }
+        let mut moved = false;
+        for _ in 0..READS_MAX {
+            if !self.readable || !server.wants_input(id) {
+                return Tended::Waits { moved };
+            }
+            match self.stream.read(buffer) {
+                Ok(0) => return Tended::Over,
+                Ok(bytes) => {
+                    let read = buffer.get(..bytes).unwrap_or_default();
+                    if server.receive(id, read) != Ok(bytes) {
+                        // It wanted input, so it takes a whole read or has just ended.
+                        return Tended::Over;
+                    }
+                    moved = true;
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => self.readable = false,
+                    ErrorKind::Interrupted => {}
+                    _ => return Tended::Over,
+                },
+            }
+        }
+        Tended::Busy
+    }
+
+    /// Sends until the kernel's buffer is full; false if the peer is gone.
+    fn send(&mut self, id: ConnectionId, server: &mut Server) -> bool {
+        while self.writable {
+            let output = server.output(id);
+            if output.is_empty() {
+                return true;
+            }
+            match self.stream.write(output) {
+                Ok(0) => return false,
+                Ok(bytes) => server.sent(id, bytes),
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => self.writable = false,
+                    ErrorKind::Interrupted => {}
+                    _ => return false,
+                },
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,183 @@
+//! Listening sockets: made without a moment of wrong permissions, and removed at the end.
+
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::string::String;
+
+use mio::net::{UnixListener, UnixStream};
+use policy::Peer;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
+
+use super::failure::Failure;
+use super::options::Socket;
+
+/// A socket that clients connect to. Dropping it removes its file, if it is still its own.
+pub(crate) struct Listener {
+    pub(crate) socket: UnixListener,
+    channel: String,
+    path: PathBuf,
+    /// Device and number of the socket's file.
+    inode: Option<(u64, u64)>,
+    /// There may be somebody to accept.
+    pub(crate) ready: bool,
+}
+
+impl Listener {
+    /// Listens. A file that a dead daemon left behind is replaced.
+    ///
+    /// # Errors
+    /// Somebody listens there, something else is there, or the system refuses.
+    pub(crate) fn bind(socket: Socket, mode: u32) -> Result<Self, Failure> {
+        let Socket { channel, path } = socket;
+        make_way(&path)?;
+        let socket = match listen(&path, mode) {
+            Ok(socket) => UnixListener::from_std(socket.into()),
+            Err(error) => return Err(Failure::Socket { path, error }),
+        };
+        let inode = fs::symlink_metadata(&path).ok().map(|file| (file.dev(), file.ino()));
+        Ok(Self { socket, channel, path, inode, ready: true })
+    }
+
+    /// Takes the next connection, with what the kernel vouches for.
+    ///
+    /// # Errors
+    /// As accept(2), of which `WouldBlock` means that nobody waits.
+    pub(crate) fn accept(&self) -> io::Result<(UnixStream, Peer)> {
+        let (stream, _) = self.socket.accept()?;
+        let credentials = rustix::net::sockopt::socket_peercred(&stream)?;
+        let peer = Peer { channel: self.channel.clone(), uid: Some(credentials.uid.as_raw()) };
+        Ok((stream, peer))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let now = fs::symlink_metadata(&self.path).ok().map(|file| (file.dev(), file.ino()));
+        if now.is_some() && now == self.inode {
+            // Left behind, it is replaced by the next start.
+            let _left = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Makes a socket with its file.
+///
+/// Before it listens nobody can connect, so the mode is in force from the first moment on; to
+/// listen first, or to change the process' mask meanwhile, would leave one without.
+fn listen(path: &Path, mode: u32) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    bind(&socket, &SocketAddrUnix::new(path)?)?;
+    let listens = fs::set_permissions(path, Permissions::from_mode(mode))
+        .and_then(|()| Ok(rustix::net::listen(&socket, BACKLOG)?));
+    if listens.is_err() {
+        // The first failure is the one to tell.
+        let _left = fs::remove_file(path);
+    }
+    listens.map(|()| socket)
+}
+
+/// Connections that wait to be accepted: as many as there may be.
+const BACKLOG: i32 = 128;
+
+/// Removes a socket file that nobody listens on.
+fn make_way(path: &Path) -> Result<(), Failure> {
+    let failed = |error| Failure::Socket { path: path.into(), error };
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+        Ok(file) if !file.file_type().is_socket() => {
+            return Err(Failure::NotSocket { path: path.into() });
+        }
+        Ok(_) => {}
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(failed)
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        // `WouldBlock`: alive, and busy.
+        Ok(_) => Err(Failure::SocketLive { path: path.into() }),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            Err(Failure::SocketLive { path: path.into() })
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{env, format, process};
+
+    /// A folder of this test alone, removed at its end.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = env::temp_dir().join(format!("statefsd-listen-{name}-{}", process::id()));
+            fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+
+        fn socket(&self) -> Socket {
+            Socket { channel: "default".into(), path: self.0.join("s") }
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_socket_has_its_mode_and_goes_with_its_listener() {
+        let folder = Folder::new("mode");
+        for mode in [0o600, 0o666] {
+            let listener = Listener::bind(folder.socket(), mode).unwrap();
+            let found = fs::metadata(listener.path()).unwrap().permissions().mode();
+            assert_eq!(found & 0o777, mode);
+            drop(listener);
+            assert!(!folder.0.join("s").exists());
+        }
+    }
+
+    #[test]
+    fn a_live_socket_stays_and_a_dead_one_is_replaced() {
+        let folder = Folder::new("live");
+        let path = folder.0.join("s");
+        let live = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let refused = Listener::bind(folder.socket(), 0o600).err().unwrap();
+        assert!(matches!(refused, Failure::SocketLive { .. }), "{refused}");
+        drop(live);
+        assert!(path.exists(), "a dead daemon leaves its socket behind");
+        let listener = Listener::bind(folder.socket(), 0o600).unwrap();
+        // Another one took the place meanwhile: it is not ours to remove.
+        fs::remove_file(&path).unwrap();
+        let _other = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        drop(listener);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn what_is_no_socket_is_never_deleted() {
+        let folder = Folder::new("file");
+        let path = folder.0.join("s");
+        fs::write(&path, "precious").unwrap();
+        let refused = Listener::bind(folder.socket(), 0o600).err().unwrap();
+        assert!(matches!(refused, Failure::NotSocket { .. }), "{refused}");
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+        fs::remove_file(&path).unwrap();
+        let nowhere = Socket { channel: "x".into(), path: folder.0.join("no/s") };
+        let refused = Listener::bind(nowhere, 0o600).err().unwrap();
+        assert!(matches!(refused, Failure::Socket { .. }), "{refused}");
+    }
+}

@@ -1,0 +1,90 @@
+//! The log on stderr: events of the core as fields, one line each, never a value.
+
+use std::io::{Write as _, stderr};
+
+use tracing::level_filters::LevelFilter;
+use tracing::{debug, error, info, warn};
+
+use crate::event::{Closed, Denied, Event};
+use crate::store::{Health, Mode};
+
+/// Starts the log of the process. Lines hold no colours: init systems and files get the same.
+pub(crate) fn start(level: LevelFilter) {
+    let log = tracing_subscriber::fmt()
+        .with_writer(stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .with_max_level(level)
+        // It would complain on stderr that stderr is gone, and end the daemon with that.
+        .log_internal_errors(false);
+    // A process that has a log already keeps it.
+    let _kept = log.try_init();
+}
+
+/// Tells why the daemon ends, also when the log is off.
+pub(crate) fn fail(reason: &str) {
+    // Where nobody listens any more, the exit code tells.
+    let _unheard = writeln!(stderr(), "statefsd: {reason}");
+}
+
+/// Logs an event, except those about the volume that the driver tells itself.
+pub(crate) fn event(event: &Event) {
+    match event {
+        Event::Opened { report, health } => {
+            info!(
+                volume = %report.volume,
+                mount = report.mount,
+                groups = report.groups,
+                repaired = report.repaired,
+                torn = report.torn_groups,
+                lost = report.lost.len(),
+                "volume open"
+            );
+            if health.mode != Mode::Healthy {
+                mode(health);
+            }
+        }
+        Event::OpenFailed { error } => error!(%error, "the volume cannot be opened"),
+        Event::ModeChanged { health } => mode(health),
+        Event::Connected { connection, peer, service } => {
+            let service = service.as_ref().map_or("", |service| service.name());
+            let uid = peer.uid;
+            debug!(%connection, service, channel = ?peer.channel, uid, "connected");
+        }
+        Event::Refused { peer } => {
+            let uid = peer.uid;
+            warn!(channel = ?peer.channel, uid, "too many connections, one was refused");
+        }
+        Event::Hello { connection, client } => debug!(%connection, client, "hello"),
+        Event::Closed { connection, why } => closed(*connection, why),
+        Event::Denied(denied) => self::denied(denied),
+        Event::PolicyChanged => info!("another policy is in force"),
+        Event::DenialsSkipped { count } => warn!(count, "further denials"),
+        Event::EventsLost { count } => warn!(count, "events were lost"),
+    }
+}
+
+fn mode(health: &Health) {
+    let Health { mode, reason, losses } = health;
+    match mode {
+        Mode::Healthy | Mode::Opening => info!(?mode, "mode"),
+        Mode::Degraded | Mode::ReadOnly | Mode::Failed => {
+            error!(?mode, reason, losses, "mode");
+        }
+    }
+}
+
+fn denied(denied: &Denied) {
+    let Denied { connection, service, right, path, reason } = denied;
+    let service = service.as_deref().unwrap_or_default();
+    warn!(%connection, service, %right, ?path, reason, "access denied");
+}
+
+fn closed(connection: crate::ConnectionId, why: &Closed) {
+    match why {
+        Closed::Transport => debug!(%connection, "closed"),
+        // The words come from the peer in part.
+        Closed::Protocol(words) => info!(%connection, ?words, "closed: protocol"),
+        Closed::Memory => warn!(%connection, "closed: it stood still while memory was used up"),
+    }
+}

@@ -1,0 +1,195 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::string::{String, ToString as _};
+use std::vec::Vec;
+
+use clap::Parser;
+use tracing::level_filters::LevelFilter;
+
+use super::dev;
+use super::failure::Failure;
+
+/// Where everything is.
+pub(crate) struct Config {
+    pub(crate) image: PathBuf,
+    pub(crate) sockets: Vec<Socket>,
+    pub(crate) socket_mode: u32,
+    pub(crate) policy: PathBuf,
+}
+
+/// One listening socket.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Socket {
+    /// What its connections prove by having come through it.
+    pub(crate) channel: String,
+    pub(crate) path: PathBuf,
+}
+
+/// The owner of /state: serves a StateFS volume over Unix sockets.
+#[derive(Parser)]
+#[command(name = "statefsd", version, override_usage = USAGE, after_help = EXAMPLES)]
+pub(crate) struct Options {
+    /// Image file or block device with the volume
+    #[arg(long, value_name = "PATH", required_unless_present = "dev")]
+    image: Option<PathBuf>,
+
+    /// Socket to listen on, for the policy's channel CHANNEL ("default" if not named); repeatable
+    #[arg(long, value_name = "[CHANNEL=]PATH", required_unless_present = "dev", value_parser = socket)]
+    socket: Vec<Socket>,
+
+    /// Policy file; SIGHUP reads it anew
+    #[arg(long, value_name = "PATH", required_unless_present = "dev")]
+    policy: Option<PathBuf>,
+
+    /// Permissions of the sockets
+    #[arg(long, value_name = "OCTAL", default_value = "0600", value_parser = mode)]
+    socket_mode: u32,
+
+    /// Serve DIR/state.img on DIR/statefs.sock for the invoking user, making what is missing
+    #[arg(
+        long,
+        value_name = "DIR",
+        num_args = 0..=1,
+        default_missing_value = dev::FOLDER,
+        conflicts_with_all = ["image", "socket", "policy"]
+    )]
+    dev: Option<PathBuf>,
+
+    /// Least severe message to log on stderr: error, warn, info, debug, trace or off
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log_level: LevelFilter,
+}
+
+const USAGE: &str = "statefsd --image PATH --socket [CHANNEL=]PATH... --policy PATH [OPTIONS]
+       statefsd --dev [DIR] [OPTIONS]";
+
+const EXAMPLES: &str = "Examples:
+  Try it out in ./statefs-dev, then `statefs put net/ssid home` in another terminal:
+    statefsd --dev
+
+  Serve one socket for all, and one that only the key store may reach:
+    statefsd --image /dev/disk/by-partlabel/state --policy /etc/statefs/policy.toml \\
+        --socket /run/statefs/statefs.sock --socket keystored=/run/keystored/statefs.sock \\
+        --socket-mode 0666
+
+Exit status: 0 after a clean shutdown, 1 after a failure, 2 for wrong arguments.";
+
+/// Reads the command line.
+///
+/// # Errors
+/// What is wrong with it, or the help that was asked for.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Options, clap::Error> {
+    Options::try_parse_from(arguments)
+}
+
+impl Options {
+    pub(crate) fn log_level(&self) -> LevelFilter {
+        self.log_level
+    }
+
+    /// Says where everything is, having made what `--dev` lacks.
+    ///
+    /// # Errors
+    /// Something could not be made.
+    pub(crate) fn config(self) -> Result<Config, Failure> {
+        let Self { image, socket, policy, socket_mode, dev, .. } = self;
+        if let Some(folder) = dev {
+            return dev::prepare(&folder, socket_mode);
+        }
+        Ok(Config {
+            image: image.unwrap_or_default(),
+            sockets: socket,
+            socket_mode,
+            policy: policy.unwrap_or_default(),
+        })
+    }
+}
+
+fn socket(text: &str) -> Result<Socket, String> {
+    let (channel, path) = match text.split_once('=') {
+        // A path may hold the sign too; a channel never holds a slash.
+        Some((channel, path)) if !channel.contains('/') => (channel, path),
+        _ => (DEFAULT_CHANNEL, text),
+    };
+    if channel.is_empty() {
+        return Err("the channel before = has no name".to_string());
+    }
+    if path.is_empty() {
+        return Err("the path is empty".to_string());
+    }
+    Ok(Socket { channel: channel.into(), path: path.into() })
+}
+
+fn mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 => Ok(mode),
+        _ => Err("permissions are three octal digits, such as 0660".to_string()),
+    }
+}
+
+/// The channel of a socket that is given without one.
+pub(crate) const DEFAULT_CHANNEL: &str = "default";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::format;
+
+    #[track_caller]
+    fn check(text: &str, channel: &str, path: &str) {
+        let expected = Socket { channel: channel.into(), path: path.into() };
+        assert_eq!(socket(text), Ok(expected));
+    }
+
+    #[test]
+    fn sockets_have_a_channel_and_a_path() {
+        check("/run/a.sock", "default", "/run/a.sock");
+        check("keystored=/run/a.sock", "keystored", "/run/a.sock");
+        check("keystored=a=b", "keystored", "a=b");
+        check("/run/a=b", "default", "/run/a=b");
+        check("./a=b", "default", "./a=b");
+        for wrong in ["", "=a", "a="] {
+            assert!(socket(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn permissions_are_octal() {
+        assert_eq!((mode("0600"), mode("666"), mode("0")), (Ok(0o600), Ok(0o666), Ok(0)));
+        for wrong in ["", "8", "1000", "rw", "-1"] {
+            assert!(mode(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_whole_or_refused() {
+        let parse = |line: &str| {
+            let words = format!("statefsd {line}");
+            let words: Vec<OsString> = words.split_whitespace().map(OsString::from).collect();
+            parse(words)
+        };
+        let whole = "--image i --socket s --socket k=t --policy p --socket-mode 660";
+        let options = parse(whole).expect("complete");
+        let config = options.config().expect("nothing to make");
+        assert_eq!((config.sockets.len(), config.socket_mode), (2, 0o660));
+        assert_eq!(parse("--dev").expect("alone").dev, Some(dev::FOLDER.into()));
+        assert_eq!(parse("--dev x --log-level off").expect("alone").dev, Some("x".into()));
+        for wrong in [
+            "",
+            "--image i",
+            "--image i --socket s",
+            "--dev --image i",
+            "--dev a b",
+            "--socket-mode 9 --dev",
+            "--log-level loud --dev",
+            "x",
+        ] {
+            let error = parse(wrong).err().expect(wrong);
+            assert_eq!(error.exit_code(), 2, "{wrong}");
+        }
+        assert_eq!(parse("--help").err().expect("help").exit_code(), 0);
+        assert_eq!(parse("--version").err().expect("version").exit_code(), 0);
+    }
+}

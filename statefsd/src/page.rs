@@ -1,0 +1,179 @@
+//! Pages of a list: which keys the caller may see, from where, and how much of them fits.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::future::{Future, poll_fn};
+use core::pin::Pin;
+use core::task::Poll;
+
+use journal::{Journal, Seen};
+use policy::{Granted, Key, Prefix};
+
+use crate::limits::Limits;
+use crate::request::List;
+use crate::store::{Found, Store, metadata};
+
+/// What a reply holds besides its entries: the call's frame, far pointers, `next`.
+const REPLY_OVERHEAD_BYTES: usize = 1024;
+
+/// The words of an entry that do not depend on its key and value: `Entry` and `Value`.
+const ENTRY_BYTES: usize = 24 + 24;
+
+/// Values of one page that are read at the same time.
+const READS_AT_ONCE: usize = 16;
+
+/// One page, with values where they were asked for.
+pub(crate) struct Page {
+    pub(crate) directory: Prefix,
+    pub(crate) entries: Vec<(Key, Found)>,
+    /// There are more keys behind the last one.
+    pub(crate) more: bool,
+    pub(crate) intact: bool,
+}
+
+/// The keys of one page.
+pub(crate) struct Rows {
+    directory: Prefix,
+    rows: Vec<(Key, Seen)>,
+    more: bool,
+}
+
+/// Finds the keys of the page that `granted` asks for, in the order of their bytes.
+///
+/// Cost: a step for each key of the page and one search for each subtree that is skipped, not for
+/// the keys in it.
+pub(crate) fn rows(journal: &Journal, granted: &Granted<List>, limits: &Limits) -> Rows {
+    let request = granted.request();
+    let asked = usize::try_from(request.limit).unwrap_or(usize::MAX);
+    let count_max = if asked == 0 { limits.list_entries } else { asked.min(limits.list_entries) };
+    let bytes_max = limits.reply_bytes.saturating_sub(REPLY_OVERHEAD_BYTES);
+    let mut page = Rows { directory: request.directory.clone(), rows: Vec::new(), more: false };
+    let mut bytes = 0;
+    let mut from = start(request);
+    loop {
+        let mut jump = None;
+        journal.scan(&from, |path, seen| {
+            let key = match step(granted, path) {
+                Step::Show(key) => key,
+                Step::Jump(to) => {
+                    jump = to;
+                    return false;
+                }
+            };
+            let cost = cost(&key, &request.directory, &seen, request.keys_only);
+            let full = page.rows.len() >= count_max || bytes + cost > bytes_max;
+            if full && !page.rows.is_empty() {
+                page.more = true;
+                return false;
+            }
+            bytes += cost;
+            page.rows.push((key, seen));
+            true
+        });
+        match jump {
+            Some(to) => from = to,
+            None => return page,
+        }
+    }
+}
+
+/// Reads the values of a page.
+pub(crate) async fn read(store: &Store, journal: &Journal, rows: Rows, keys_only: bool) -> Page {
+    let Rows { directory, rows, more } = rows;
+    let mut entries = Vec::with_capacity(rows.len());
+    for chunk in rows.chunks(READS_AT_ONCE) {
+        let reads = chunk.iter().map(|(key, seen)| async move {
+            if keys_only || seen.suspect {
+                return metadata(seen);
+            }
+            store.value(journal, key, seen).await
+        });
+        let found = all(reads).await;
+        entries.extend(chunk.iter().map(|(key, _)| key.clone()).zip(found));
+    }
+    let damaged = entries.iter().any(|(_, found)| matches!(found, Found::DataLoss));
+    let intact = !damaged && !journal.has_doubt();
+    Page { directory, entries, more, intact }
+}
+
+/// What to do about a key that a scan shows.
+enum Step {
+    /// It belongs to the page.
+    Show(Key),
+    /// It does not, and neither does anything before this; `None`: nothing else does either.
+    Jump(Option<Vec<u8>>),
+}
+
+fn step(granted: &Granted<List>, path: &[u8]) -> Step {
+    // Nobody can name a key that is none; only another program writes one.
+    let key = core::str::from_utf8(path).ok().and_then(|path| Key::parse(path).ok());
+    let Some(key) = key else {
+        return Step::Jump(Some(after(path, 0)));
+    };
+    let Some(_) = granted.shown().iter().find(|shown| shown.covers(&key)) else {
+        return Step::Jump(next_shown(granted, path));
+    };
+    if let Some(hidden) = granted.hidden().iter().find(|hidden| hidden.covers(&key)) {
+        let hidden = hidden.as_str().as_bytes();
+        // The keys below follow each other; between them and the path itself may lie others.
+        let to = if path == hidden { after(path, 0) } else { after(hidden, b'/' + 1) };
+        return Step::Jump(Some(to));
+    }
+    if granted.request().directory.relative(&key).is_none() {
+        return Step::Jump(Some(after(path, 0)));
+    }
+    Step::Show(key)
+}
+
+/// Finds where the next subtree that is shown begins, or what lies below its own path.
+fn next_shown(granted: &Granted<List>, path: &[u8]) -> Option<Vec<u8>> {
+    let starts = granted.shown().iter().flat_map(|shown| {
+        let shown = shown.as_str().as_bytes();
+        [shown.to_vec(), after(shown, b'/')]
+    });
+    starts.filter(|start| start.as_slice() > path).min()
+}
+
+fn start(request: &List) -> Vec<u8> {
+    let prefix = request.prefix.as_str().as_bytes().to_vec();
+    match &request.after {
+        Some(key) => prefix.max(after(key.as_str().as_bytes(), 0)),
+        None => prefix,
+    }
+}
+
+fn after(path: &[u8], byte: u8) -> Vec<u8> {
+    let mut after = Vec::with_capacity(path.len() + 1);
+    after.extend_from_slice(path);
+    after.push(byte);
+    after
+}
+
+/// What an entry takes in a message.
+fn cost(key: &Key, directory: &Prefix, seen: &Seen, keys_only: bool) -> usize {
+    let name_bytes = directory.relative(key).map_or(0, str::len) + 1;
+    let value_bytes = if keys_only || seen.suspect { 0 } else { seen.value_bytes };
+    let value_bytes = usize::try_from(value_bytes).unwrap_or(usize::MAX);
+    let words = name_bytes.div_ceil(8).saturating_add(value_bytes.div_ceil(8));
+    words.saturating_mul(8).saturating_add(ENTRY_BYTES)
+}
+
+/// Runs a few futures at the same time, to the end of all.
+async fn all<T, F: Future<Output = T>>(futures: impl Iterator<Item = F>) -> Vec<T> {
+    let mut slots: Vec<(Pin<Box<F>>, Option<T>)> =
+        futures.map(|future| (Box::pin(future), None)).collect();
+    poll_fn(|context| {
+        let mut pending = false;
+        for (future, end) in &mut slots {
+            if end.is_none() {
+                match future.as_mut().poll(context) {
+                    Poll::Ready(ended) => *end = Some(ended),
+                    Poll::Pending => pending = true,
+                }
+            }
+        }
+        if pending { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    slots.into_iter().filter_map(|(_, end)| end).collect()
+}

@@ -1,0 +1,124 @@
+//! What calls ask for, parsed: whatever holds one of these holds well-formed keys.
+
+use alloc::rc::Rc;
+
+use journal::{Durability, Precondition};
+use policy::{Demand, Key, Prefix, Right, Rights, Target};
+
+/// Say hello.
+pub(crate) struct Hello<'a> {
+    pub(crate) client: &'a [u8],
+    pub(crate) protocol: u32,
+}
+
+/// Get a capability.
+#[derive(Clone)]
+pub(crate) struct Open {
+    pub(crate) prefix: Prefix,
+    /// The most that the capability shall be good for.
+    pub(crate) rights: Rights,
+    /// The right under which this attempt asks; any one that is granted lets the call pass.
+    pub(crate) by: Right,
+}
+
+/// Read one key.
+pub(crate) struct Get {
+    pub(crate) key: Key,
+    pub(crate) metadata_only: bool,
+}
+
+/// Write one key. Holds a value, so it is not shown.
+pub(crate) struct Put {
+    pub(crate) key: Key,
+    pub(crate) value: Rc<[u8]>,
+    pub(crate) precondition: Precondition,
+    pub(crate) durability: Durability,
+}
+
+/// Remove one key.
+pub(crate) struct Delete {
+    pub(crate) key: Key,
+    pub(crate) precondition: Precondition,
+    pub(crate) durability: Durability,
+}
+
+/// Page through keys.
+pub(crate) struct List {
+    /// What names are relative to; its own path is no key of it.
+    pub(crate) directory: Prefix,
+    pub(crate) prefix: Prefix,
+    pub(crate) after: Option<Key>,
+    /// 0 for as many as there may be.
+    pub(crate) limit: u32,
+    pub(crate) keys_only: bool,
+}
+
+impl Demand for Open {
+    fn right(&self) -> Right {
+        self.by
+    }
+
+    fn target(&self) -> Target<'_> {
+        Target::Within(&self.prefix)
+    }
+}
+
+impl Demand for Get {
+    fn right(&self) -> Right {
+        Right::Get
+    }
+
+    fn target(&self) -> Target<'_> {
+        Target::Key(&self.key)
+    }
+}
+
+impl Demand for Put {
+    fn right(&self) -> Right {
+        Right::Put
+    }
+
+    fn also(&self) -> Rights {
+        answer_tells(self.precondition)
+    }
+
+    fn target(&self) -> Target<'_> {
+        Target::Key(&self.key)
+    }
+}
+
+impl Demand for Delete {
+    fn right(&self) -> Right {
+        Right::Delete
+    }
+
+    fn also(&self) -> Rights {
+        answer_tells(self.precondition)
+    }
+
+    fn target(&self) -> Target<'_> {
+        Target::Key(&self.key)
+    }
+}
+
+impl Demand for List {
+    fn right(&self) -> Right {
+        Right::List
+    }
+
+    fn also(&self) -> Rights {
+        if self.keys_only { Rights::EMPTY } else { Right::Get.into() }
+    }
+
+    fn target(&self) -> Target<'_> {
+        Target::Within(&self.prefix)
+    }
+}
+
+/// A precondition's answer tells of the key, which takes the right to read it.
+fn answer_tells(precondition: Precondition) -> Rights {
+    match precondition {
+        Precondition::Any => Rights::EMPTY,
+        Precondition::Absent | Precondition::Version(_) => Right::Get.into(),
+    }
+}

@@ -1,0 +1,404 @@
+//! The server as its drivers see it: bytes, block requests, time and events, in and out.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::rc::Rc;
+use core::cell::RefCell;
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll, Waker};
+
+use blockdev::{Completion, Geometry, Request};
+use journal::{Clock, Disk, Journal, OpenError, Random};
+use policy::{Peer, Policy};
+
+use crate::event::{Closed, Event, Events};
+use crate::limits::Limits;
+use crate::session::{ConnectionId, Session, Shared};
+use crate::store::{Health, Mode, Store};
+
+/// One daemon: a volume, a policy, connections.
+///
+/// A driver moves what goes in and out, and calls [`Server::poll`] after it did and at the
+/// deadline that the last poll named. Nothing happens anywhere else, and the same inputs yield
+/// the same outputs.
+pub struct Server {
+    shared: Rc<Shared>,
+    disk: Disk,
+    clock: Clock,
+    task: Task,
+    sessions: BTreeMap<ConnectionId, Session>,
+    /// Connections that the transport has to look at.
+    touched: VecDeque<ConnectionId>,
+    last_id: u64,
+    mode: Mode,
+    end: End,
+}
+
+/// When a driver has to poll again though nothing came in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Turn {
+    /// There is more to do right now; other work of the driver may come first.
+    pub again: bool,
+    /// At this time in milliseconds.
+    pub deadline: Option<u64>,
+}
+
+/// There are as many connections as there may be, or the server is shutting down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Full;
+
+/// There is no such connection, or it has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Gone;
+
+/// What is to be done about the volume.
+enum Task {
+    Opening(Pin<Box<dyn Future<Output = Result<Journal, OpenError>>>>),
+    Writing(Pin<Box<dyn Future<Output = ()>>>),
+    /// Opening or writing has failed.
+    Stopped,
+}
+
+/// How far a shutdown has come.
+enum End {
+    Serving,
+    /// No call is let in any more.
+    Finishing,
+    /// No call runs; what was acknowledged as buffered is on its way.
+    Syncing(Pin<Box<dyn Future<Output = ()>>>),
+    Done,
+}
+
+impl Server {
+    /// Makes a server and begins to open the volume on a device of this shape.
+    ///
+    /// `seed` is 256 bits of entropy, for the identities of what is written: two mounts of the
+    /// same volume must never have the same.
+    #[must_use]
+    pub fn new(geometry: Geometry, policy: Policy, seed: [u8; 32], limits: Limits) -> Self {
+        let (disk, clock) = (Disk::new(geometry), Clock::default());
+        let random = Random::from_seed(seed);
+        let opening = Journal::open(disk.clone(), random, clock.clone(), limits.journal);
+        let shared = Shared {
+            limits,
+            policy: RefCell::new(Rc::new(policy)),
+            store: Store::new(),
+            events: RefCell::new(Events::new(&limits)),
+        };
+        Self {
+            shared: Rc::new(shared),
+            disk,
+            clock,
+            task: Task::Opening(Box::pin(opening)),
+            sessions: BTreeMap::new(),
+            touched: VecDeque::new(),
+            last_id: 0,
+            mode: Mode::Opening,
+            end: End::Serving,
+        }
+    }
+
+    /// Takes a new connection from whom the transport vouches for.
+    ///
+    /// A peer that the policy does not name is let in too, and denied everything: `hello` and
+    /// `health` answer it.
+    ///
+    /// # Errors
+    /// [`Full`]: the driver ends the connection at once.
+    pub fn connect(&mut self, peer: Peer) -> Result<ConnectionId, Full> {
+        let full = self.sessions.len() >= self.shared.limits.connections;
+        if full || !matches!(self.end, End::Serving) {
+            self.shared.events.borrow_mut().push(Event::Refused { peer });
+            return Err(Full);
+        }
+        self.last_id += 1;
+        let connection = ConnectionId(self.last_id);
+        let session = Session::new(&self.shared, connection, peer, self.clock.now());
+        let (peer, service) = (session.caller().peer.clone(), session.caller().service.clone());
+        let event = Event::Connected { connection, peer, service };
+        self.shared.events.borrow_mut().push(event);
+        self.sessions.insert(connection, session);
+        Ok(connection)
+    }
+
+    /// Takes bytes that a connection received, cut anywhere, and yields how many: all of them, up
+    /// to [`crate::limits::READ_BYTES_MAX`], while [`Server::wants_input`], else none.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn receive(&mut self, id: ConnectionId, bytes: &[u8]) -> Result<usize, Gone> {
+        if self.is_over(id) {
+            return Err(Gone);
+        }
+        if !self.wants_input(id) {
+            return Ok(0);
+        }
+        let now = self.clock.now();
+        self.sessions.get_mut(&id).map(|session| session.receive(bytes, now)).ok_or(Gone)
+    }
+
+    /// Ends a connection: its transport is gone, or the driver is done with it. Its calls are
+    /// cancelled; a write that was begun goes on and nobody learns how it ended.
+    pub fn close(&mut self, connection: ConnectionId) {
+        if let Some(mut session) = self.sessions.remove(&connection) {
+            session.end(Closed::Transport);
+            let why = session.ended().cloned().unwrap_or(Closed::Transport);
+            self.shared.events.borrow_mut().push(Event::Closed { connection, why });
+        }
+    }
+
+    /// Does all that can be done at this time, in milliseconds of a clock that never goes back.
+    pub fn poll(&mut self, now: u64) -> Turn {
+        self.clock.set(now);
+        self.shared.events.borrow_mut().tick(now);
+        for _ in 0..ROUNDS_MAX {
+            self.drive();
+            let mut ran = false;
+            for session in self.sessions.values_mut() {
+                ran |= session.run();
+            }
+            if !ran {
+                break;
+            }
+        }
+        self.drive();
+        self.notice_mode();
+        let pressed = self.relieve(now);
+        self.finish();
+        self.refresh();
+        let again = self.sessions.values().any(Session::wants_run);
+        let journal = self.shared.store.journal().ok().and_then(|journal| journal.deadline());
+        let events = self.shared.events.borrow().deadline();
+        Turn { again, deadline: [journal, events, pressed].into_iter().flatten().min() }
+    }
+
+    /// Hands out the next request for the device.
+    pub fn next_request(&mut self) -> Option<Request> {
+        self.disk.next_request()
+    }
+
+    /// Takes the end of a request back.
+    pub fn complete(&mut self, completion: Completion) {
+        self.disk.complete(completion);
+    }
+
+    /// Hands out the next connection that the driver has to look at: it has new output, wants
+    /// input that it refused before, or has ended.
+    pub fn next_touched(&mut self) -> Option<ConnectionId> {
+        loop {
+            let id = self.touched.pop_front()?;
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.touched = false;
+                return Some(id);
+            }
+        }
+    }
+
+    /// What waits to be sent, as far as it is ready to be.
+    #[must_use]
+    pub fn output(&self, id: ConnectionId) -> &[u8] {
+        self.sessions.get(&id).map_or(&[], Session::output)
+    }
+
+    /// Notes that the first `bytes` of [`Server::output`] were sent.
+    pub fn sent(&mut self, id: ConnectionId, bytes: usize) {
+        let now = self.clock.now();
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.sent(bytes, now);
+        }
+    }
+
+    /// Whether the driver should read from this connection. After it was told not to, the
+    /// connection is among [`Server::next_touched`] once that has changed.
+    pub fn wants_input(&mut self, id: ConnectionId) -> bool {
+        let pressed = self.is_pressed();
+        let serves = self.serves();
+        let share = self.share();
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return false;
+        };
+        let wants = serves && session.wants_input() && !(pressed && session.held_bytes() > share);
+        if !wants {
+            session.refuse();
+        }
+        wants
+    }
+
+    /// Whether the connection has ended on this side: the driver sends what output there is, as
+    /// far as that goes without waiting, and closes it.
+    #[must_use]
+    pub fn is_over(&self, id: ConnectionId) -> bool {
+        self.sessions.get(&id).is_none_or(|session| session.ended().is_some())
+    }
+
+    /// Hands out the oldest event that was not logged yet.
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.shared.events.borrow_mut().pop()
+    }
+
+    /// What the store can do now.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.shared.store.health()
+    }
+
+    /// Puts another policy in force, at once and for every connection and capability there is.
+    ///
+    /// Connections keep the identity that they were given; a service that the new policy names
+    /// differently is denied from now on.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.shared.policy.replace(Rc::new(policy));
+        self.shared.events.borrow_mut().push(Event::PolicyChanged);
+    }
+
+    /// Begins to end: nobody connects any more and no further call is let in, those that run are
+    /// answered, and what was acknowledged is made durable. Goes on with [`Server::poll`].
+    pub fn shut_down(&mut self) {
+        if matches!(self.end, End::Serving) {
+            self.end = End::Finishing;
+            if let Ok(journal) = self.shared.store.journal() {
+                // Begins at once, even if a call should never end.
+                drop(journal.sync());
+            }
+        }
+    }
+
+    /// Whether a shutdown is complete. A client that does not read its answers can keep it from
+    /// being so, and a driver's patience ends that; writes are safe before ([`Server::is_synced`]).
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.is_synced() && self.sessions.values().all(Session::is_quiet)
+    }
+
+    /// Whether a shutdown has answered every call and made durable what it could.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        matches!(self.end, End::Done)
+    }
+}
+
+impl Server {
+    /// Runs the volume's task as far as it gets.
+    fn drive(&mut self) {
+        let mut context = Context::from_waker(Waker::noop());
+        loop {
+            match &mut self.task {
+                Task::Opening(opening) => match opening.as_mut().poll(&mut context) {
+                    Poll::Ready(opened) => {
+                        self.task = match &opened {
+                            Ok(journal) => Task::Writing(Box::pin(journal.run())),
+                            Err(_) => Task::Stopped,
+                        };
+                        self.opened(opened);
+                    }
+                    Poll::Pending => return,
+                },
+                Task::Writing(writing) => {
+                    if writing.as_mut().poll(&mut context).is_ready() {
+                        self.task = Task::Stopped;
+                    }
+                    return;
+                }
+                Task::Stopped => return,
+            }
+        }
+    }
+
+    fn opened(&mut self, opened: Result<Journal, OpenError>) {
+        let report = opened.as_ref().map(|journal| journal.report().clone());
+        let report = report.map_err(|error| *error);
+        self.shared.store.opened(opened);
+        let health = self.shared.store.health();
+        self.mode = health.mode;
+        let event = match report {
+            Ok(report) => Event::Opened { report, health },
+            Err(error) => Event::OpenFailed { error },
+        };
+        self.shared.events.borrow_mut().push(event);
+    }
+
+    fn notice_mode(&mut self) {
+        let health = self.shared.store.health();
+        if health.mode != self.mode {
+            self.mode = health.mode;
+            self.shared.events.borrow_mut().push(Event::ModeChanged { health });
+        }
+    }
+
+    /// Whether calls are let in at all: not before the volume is open, so that no call is answered
+    /// before, and not during a shutdown.
+    fn serves(&self) -> bool {
+        matches!(self.end, End::Serving) && !self.shared.store.is_opening()
+    }
+
+    /// Whether the connections hold more memory than they may together. Then those that hold more
+    /// than a share of it have to wait.
+    fn is_pressed(&self) -> bool {
+        let held: usize = self.sessions.values().map(Session::held_bytes).sum();
+        held > self.shared.limits.memory_bytes
+    }
+
+    fn share(&self) -> usize {
+        let Limits { memory_bytes, connections, .. } = self.shared.limits;
+        memory_bytes / connections.max(1)
+    }
+
+    /// Ends who stands still with more than a share of a memory that is used up; yields when to
+    /// look again.
+    fn relieve(&mut self, now: u64) -> Option<u64> {
+        if !self.is_pressed() {
+            return None;
+        }
+        let (stall_ms, share) = (self.shared.limits.stall_ms, self.share());
+        let greedy: alloc::vec::Vec<_> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.ended().is_none() && session.held_bytes() > share)
+            .map(|(id, session)| (*id, session.moved().saturating_add(stall_ms)))
+            .collect();
+        for (id, _) in greedy.iter().filter(|(_, due)| *due <= now) {
+            if let Some(session) = self.sessions.get_mut(id) {
+                session.end(Closed::Memory);
+            }
+        }
+        greedy.into_iter().map(|(_, due)| due).filter(|due| *due > now).min()
+    }
+
+    /// Goes on with a shutdown.
+    fn finish(&mut self) {
+        if matches!(self.end, End::Finishing) && self.sessions.values().all(|s| s.calls() == 0) {
+            let Ok(journal) = self.shared.store.journal() else {
+                self.end = End::Done;
+                return;
+            };
+            // A failure was told to those who waited, and is an event.
+            self.end = End::Syncing(Box::pin(async move {
+                let _ended = journal.sync().await;
+            }));
+        }
+        if let End::Syncing(sync) = &mut self.end {
+            let mut context = Context::from_waker(Waker::noop());
+            if sync.as_mut().poll(&mut context).is_ready() {
+                self.end = End::Done;
+            } else {
+                self.drive();
+            }
+        }
+    }
+
+    fn refresh(&mut self) {
+        let (pressed, serves, share) = (self.is_pressed(), self.serves(), self.share());
+        for (id, session) in &mut self.sessions {
+            let admits = serves && !(pressed && session.held_bytes() > share);
+            let news = session.refresh(admits);
+            if news && !session.touched {
+                session.touched = true;
+                self.touched.push_back(*id);
+            }
+        }
+    }
+}
+
+/// Rounds of volume and calls in one poll, so that a driver gets to its sockets and device.
+const ROUNDS_MAX: usize = 16;

@@ -1,0 +1,222 @@
+//! One connection: who is there, its vat, and the bytes between it and the transport.
+
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use core::fmt;
+
+use journal::Origin;
+use policy::{Peer, Policy, ServiceId};
+use vat::Vat;
+
+use crate::event::{Closed, Events};
+use crate::limits::{CLIENT_NAME_BYTES_MAX, Limits, READ_BYTES_MAX};
+use crate::permits::Permits;
+use crate::store::Store;
+use crate::wire;
+
+/// Names a connection; never given out twice.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ConnectionId(pub u64);
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What all connections of a server have in common.
+pub(crate) struct Shared {
+    pub(crate) limits: Limits,
+    pub(crate) policy: RefCell<Rc<Policy>>,
+    pub(crate) store: Store,
+    pub(crate) events: RefCell<Events>,
+}
+
+/// Who calls, and what a connection's calls share.
+pub(crate) struct Caller {
+    pub(crate) shared: Rc<Shared>,
+    pub(crate) connection: ConnectionId,
+    pub(crate) peer: Peer,
+    /// `None` for a peer that the policy did not name when it connected.
+    pub(crate) service: Option<ServiceId>,
+    /// Bytes that reads under way may hold.
+    pub(crate) reads: Permits,
+    /// Writes that were taken as buffered.
+    pub(crate) buffered: Cell<u64>,
+    /// How many of them a sync has covered.
+    pub(crate) synced: Cell<u64>,
+    pub(crate) greeted: Cell<bool>,
+}
+
+impl Caller {
+    /// The number under which the journal orders the writes of this connection.
+    pub(crate) fn origin(&self) -> Origin {
+        Origin(self.connection.0)
+    }
+
+    /// Cuts and escapes what a client calls itself.
+    pub(crate) fn client_name(&self, name: &[u8]) -> String {
+        let name = name.get(..CLIENT_NAME_BYTES_MAX).unwrap_or(name);
+        String::from_utf8_lossy(name).escape_debug().collect()
+    }
+}
+
+/// A connection as the server keeps it.
+pub(crate) struct Session {
+    caller: Rc<Caller>,
+    vat: Vat,
+    /// What the transport is sending; what it sent already comes first.
+    output: Vec<u8>,
+    sent: usize,
+    /// When bytes moved last, in milliseconds.
+    moved: u64,
+    /// Whether the transport has to look at it.
+    pub(crate) touched: bool,
+    /// Whether the transport was last told to read.
+    wanted: bool,
+    ended: Option<Closed>,
+    /// Whether the transport has yet to be told of the end.
+    ending: bool,
+}
+
+impl Session {
+    pub(crate) fn new(shared: &Rc<Shared>, id: ConnectionId, peer: Peer, now: u64) -> Self {
+        let service = shared.policy.borrow().identify(&peer);
+        let caller = Rc::new(Caller {
+            shared: shared.clone(),
+            connection: id,
+            peer,
+            service,
+            reads: Permits::new(shared.limits.reply_bytes),
+            buffered: Cell::new(0),
+            synced: Cell::new(0),
+            greeted: Cell::new(false),
+        });
+        let vat = Vat::new(Some(wire::bootstrap(&caller)), shared.limits.connection);
+        Self {
+            caller,
+            vat,
+            output: Vec::new(),
+            sent: 0,
+            moved: now,
+            touched: false,
+            wanted: true,
+            ended: None,
+            ending: false,
+        }
+    }
+
+    /// Feeds received bytes to the vat, which wants input; yields how many it took.
+    pub(crate) fn receive(&mut self, bytes: &[u8], now: u64) -> usize {
+        let bytes = bytes.get(..READ_BYTES_MAX).unwrap_or(bytes);
+        self.moved = now;
+        if let Err(error) = self.vat.receive(bytes) {
+            self.end(Closed::Protocol(error.extra));
+        }
+        bytes.len()
+    }
+
+    /// Lets calls go on; tells whether any did.
+    pub(crate) fn run(&mut self) -> bool {
+        let runs = !self.is_congested() && self.vat.wants_poll();
+        if runs {
+            self.vat.poll(TURNS_MAX);
+        }
+        runs
+    }
+
+    /// Whether calls could go on now.
+    pub(crate) fn wants_run(&self) -> bool {
+        !self.is_congested() && self.vat.wants_poll()
+    }
+
+    /// Notes that the transport was told not to read.
+    pub(crate) fn refuse(&mut self) {
+        self.wanted = false;
+    }
+
+    /// Moves output of the vat to where the transport takes it; tells whether the transport has
+    /// to look: for new output, for input that is wanted after it was refused (while `admits`), or
+    /// for the end.
+    pub(crate) fn refresh(&mut self, admits: bool) -> bool {
+        let mut news = core::mem::take(&mut self.ending);
+        if self.output().is_empty() && self.vat.pending_output() > 0 {
+            self.vat.swap_output(&mut self.output);
+            self.sent = 0;
+            news = true;
+        }
+        let wants = admits && self.wants_input();
+        news |= wants && !self.wanted;
+        self.wanted |= wants;
+        news
+    }
+
+    /// Ends the connection; what the vat still has to say may be sent.
+    pub(crate) fn end(&mut self, why: Closed) {
+        if self.ended.is_none() {
+            self.vat.disconnect(capnp::Error::disconnected("the connection has ended".into()));
+            self.ended = Some(why);
+            self.ending = true;
+        }
+    }
+
+    /// Notes that the transport has sent the first `bytes` of [`Session::output`].
+    pub(crate) fn sent(&mut self, bytes: usize, now: u64) {
+        self.sent = self.sent.saturating_add(bytes).min(self.output.len());
+        self.moved = now;
+        if self.sent == self.output.len() {
+            self.output.clear();
+            self.sent = 0;
+            // An idle connection keeps no large buffer.
+            self.output.shrink_to(READ_BYTES_MAX);
+        }
+    }
+
+    pub(crate) fn output(&self) -> &[u8] {
+        self.output.get(self.sent..).unwrap_or_default()
+    }
+
+    pub(crate) fn wants_input(&self) -> bool {
+        self.ended.is_none() && !self.is_congested() && self.vat.wants_input()
+    }
+
+    pub(crate) fn ended(&self) -> Option<&Closed> {
+        self.ended.as_ref()
+    }
+
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Calls that are not answered.
+    pub(crate) fn calls(&self) -> usize {
+        self.vat.calls_in_flight()
+    }
+
+    /// Whether nothing waits to be sent.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.output().is_empty() && self.vat.pending_output() == 0
+    }
+
+    /// When bytes moved last.
+    pub(crate) fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    /// Bytes that the connection makes the server hold.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let vat = self.vat.stats();
+        let reads = self.caller.reads.taken();
+        self.output.len() + vat.held_bytes + vat.input_bytes + vat.output_bytes + reads
+    }
+
+    /// Whether so much waits to be sent that nothing more is answered.
+    fn is_congested(&self) -> bool {
+        self.output().len() >= self.caller.shared.limits.connection.output_high_water_bytes
+    }
+}
+
+/// Turns of calls that one connection gets before the next one has its own.
+const TURNS_MAX: usize = 64;

@@ -1,0 +1,219 @@
+//! The store's semantics over the journal: what calls see of an open, failed or opening volume.
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+use core::cell::RefCell;
+
+use journal::{
+    Applied, Batch, Durability, Journal, Looked, OpenError, Operation, Origin, Outcome,
+    Precondition, Version,
+};
+use policy::Key;
+
+use crate::error::Error;
+use crate::limits::DAMAGED_KEYS_MAX;
+
+/// What the store can do, as the schema's `Mode` tells it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// The volume is being opened; no answer leaves before that has ended.
+    Opening,
+    /// Everything.
+    Healthy,
+    /// Everything, but redundancy or data was lost.
+    Degraded,
+    /// Reads only, until the volume is opened anew.
+    ReadOnly,
+    /// Nothing.
+    Failed,
+}
+
+/// The answer to `health`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Health {
+    /// What the store can do.
+    pub mode: Mode,
+    /// Why it is not healthy, for people; empty when it is. Names no key and no service.
+    pub reason: String,
+    /// Losses of acknowledged data that are known.
+    pub losses: u64,
+}
+
+/// What a key has.
+pub(crate) enum Found {
+    DataLoss,
+    Absent,
+    Value {
+        version: Version,
+        bytes: u64,
+        /// `None` where only metadata was asked for.
+        data: Option<Rc<[u8]>>,
+    },
+}
+
+/// How a write ended.
+pub(crate) enum Written {
+    /// It was begun and could not be confirmed.
+    Indeterminate,
+    Applied(Applied),
+    /// The precondition does not hold; what the key has instead.
+    Conflict(Option<Version>),
+    /// Whether the precondition holds cannot be told.
+    DataLoss,
+}
+
+/// One volume, from the attempt to open it.
+pub(crate) struct Store {
+    state: RefCell<State>,
+    /// Keys whose values turned out to be unreadable and were not written since.
+    damaged: RefCell<BTreeSet<Key>>,
+}
+
+enum State {
+    Opening,
+    Open(Journal),
+    Failed(OpenError),
+}
+
+impl Store {
+    pub(crate) fn new() -> Self {
+        Self { state: RefCell::new(State::Opening), damaged: RefCell::default() }
+    }
+
+    /// Notes how opening ended.
+    pub(crate) fn opened(&self, opened: Result<Journal, OpenError>) {
+        let state = match opened {
+            Ok(journal) => State::Open(journal),
+            Err(error) => State::Failed(error),
+        };
+        self.state.replace(state);
+    }
+
+    pub(crate) fn is_opening(&self) -> bool {
+        matches!(*self.state.borrow(), State::Opening)
+    }
+
+    /// Yields the open volume.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] for good, [`Error::Opening`] for now.
+    pub(crate) fn journal(&self) -> Result<Journal, Error> {
+        match &*self.state.borrow() {
+            State::Opening => Err(Error::Opening),
+            State::Open(journal) => Ok(journal.clone()),
+            State::Failed(error) => Err(Error::Failed(*error)),
+        }
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        let journal = match &*self.state.borrow() {
+            State::Opening => {
+                return Health { mode: Mode::Opening, reason: String::new(), losses: 0 };
+            }
+            State::Failed(error) => {
+                return Health { mode: Mode::Failed, reason: error.to_string(), losses: 0 };
+            }
+            State::Open(journal) => journal.clone(),
+        };
+        let lost = journal.report().lost.len();
+        let damaged = self.damaged.borrow().len();
+        let (mode, reason) = match journal.mode() {
+            journal::Mode::Healthy => (Mode::Healthy, String::new()),
+            journal::Mode::Degraded => (Mode::Degraded, degraded(&journal, lost, damaged)),
+            journal::Mode::ReadOnly(reason) => (Mode::ReadOnly, reason.to_string()),
+        };
+        let losses = u64::try_from(lost.saturating_add(damaged)).unwrap_or(u64::MAX);
+        Health { mode, reason, losses }
+    }
+
+    /// Reads one key, after the caller's own earlier write of it.
+    pub(crate) async fn get(
+        &self,
+        key: &Key,
+        origin: Origin,
+        metadata_only: bool,
+    ) -> Result<Found, Error> {
+        let journal = self.journal()?;
+        let seen = match journal.look(key.as_str().as_bytes(), origin).await {
+            Looked::Present(seen) => seen,
+            Looked::Absent => return Ok(Found::Absent),
+            Looked::DataLoss => return Ok(Found::DataLoss),
+        };
+        if metadata_only {
+            return Ok(metadata(&seen));
+        }
+        Ok(self.value(&journal, key, &seen).await)
+    }
+
+    /// Reads what a look or a scan has seen.
+    pub(crate) async fn value(&self, journal: &Journal, key: &Key, seen: &journal::Seen) -> Found {
+        match journal.value(key.as_str().as_bytes(), seen).await {
+            Some(value) => Found::Value {
+                version: seen.version,
+                bytes: seen.value_bytes.into(),
+                data: Some(value),
+            },
+            None => {
+                let mut damaged = self.damaged.borrow_mut();
+                if damaged.len() < DAMAGED_KEYS_MAX {
+                    damaged.insert(key.clone());
+                }
+                Found::DataLoss
+            }
+        }
+    }
+
+    /// Writes or, without a value, removes one key. Its place in the order is fixed at the first
+    /// poll.
+    pub(crate) async fn write(
+        &self,
+        key: Key,
+        value: Option<Rc<[u8]>>,
+        precondition: Precondition,
+        durability: Durability,
+        origin: Origin,
+    ) -> Result<Written, Error> {
+        let operation = Operation { key: key.as_str().as_bytes().into(), value, precondition };
+        let batch = Batch { operations: Vec::from([operation]), durability, origin };
+        match self.journal()?.commit(batch).await {
+            Ok(Outcome::Applied(applied)) => {
+                self.damaged.borrow_mut().remove(&key);
+                let applied = applied.first().copied();
+                Ok(Written::Applied(applied.expect("one operation, one answer")))
+            }
+            Ok(Outcome::Conflict { current, .. }) => Ok(Written::Conflict(current)),
+            Ok(Outcome::DataLoss { .. }) => Ok(Written::DataLoss),
+            Err(error) => Error::of_commit(error).map_or(Ok(Written::Indeterminate), Err),
+        }
+    }
+}
+
+/// Yields what is known of a key without reading its value.
+pub(crate) fn metadata(seen: &journal::Seen) -> Found {
+    if seen.suspect {
+        return Found::DataLoss;
+    }
+    Found::Value { version: seen.version, bytes: seen.value_bytes.into(), data: None }
+}
+
+fn degraded(journal: &Journal, lost: usize, damaged: usize) -> String {
+    if lost > 0 {
+        return format!(
+            "{lost} stretches of the journal with acknowledged writes were lost; \
+             restore from a backup, or write the keys anew"
+        );
+    }
+    if damaged > 0 {
+        return format!(
+            "{damaged} values cannot be read in any copy; check the device, and write them anew"
+        );
+    }
+    let reads = journal.stats().damaged_reads;
+    format!(
+        "{reads} reads found a damaged copy and were answered from the other; \
+         check the device; opening the volume anew repairs copies"
+    )
+}

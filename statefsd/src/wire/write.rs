@@ -1,0 +1,141 @@
+//! Ends of calls become results.
+
+use alloc::format;
+
+use journal::{Applied, Version};
+use statefs::{current, directory, limits, state_fs, value};
+
+use crate::handlers::Removed;
+use crate::page::Page;
+use crate::session::Caller;
+use crate::store::{Found, Health, Mode, Written};
+
+pub(super) fn hello(
+    caller: &Caller,
+    protocol: u32,
+    mut results: state_fs::hello_results::Builder<'_>,
+) {
+    results.set_protocol(protocol);
+    results.set_service_name(caller.service.as_ref().map_or("", |service| service.name()));
+    results.set_software_version(&*format!("statefsd {}", env!("CARGO_PKG_VERSION")));
+    limits(caller, results.init_limits());
+}
+
+fn limits(caller: &Caller, mut results: limits::Builder<'_>) {
+    let limits = &caller.shared.limits;
+    let (connection, number) =
+        (&limits.connection, |bound| u32::try_from(bound).unwrap_or(u32::MAX));
+    let value_bytes = caller
+        .shared
+        .store
+        .journal()
+        .map_or(journal::VALUE_BYTES_MAX, |journal| journal.stats().geometry.value_bytes_max());
+    results.set_key_bytes(number(policy::Key::BYTES_MAX));
+    results.set_value_bytes(number(value_bytes));
+    results.set_reply_bytes(number(limits.reply_bytes));
+    results.set_list_entries(number(limits.list_entries));
+    results.set_frame_bytes(number(connection.frame_bytes));
+    results.set_frame_segments(connection.segments);
+    results.set_nesting(u32::try_from(connection.nesting).unwrap_or_default());
+    results.set_traversal_bytes(number(connection.traversal_words.saturating_mul(8)));
+    results.set_calls(number(connection.calls));
+    results.set_exports(number(connection.exports));
+    results.set_bytes_in_flight(number(connection.in_flight_bytes));
+    results.set_connections(number(limits.connections));
+}
+
+pub(super) fn health(health: &Health, mut results: state_fs::health_results::Builder<'_>) {
+    results.set_mode(match health.mode {
+        // Calls are not let in before the volume is open.
+        Mode::Opening => statefs::Mode::Unknown,
+        Mode::Healthy => statefs::Mode::Healthy,
+        Mode::Degraded => statefs::Mode::Degraded,
+        Mode::ReadOnly => statefs::Mode::ReadOnly,
+        Mode::Failed => statefs::Mode::Failed,
+    });
+    results.set_reason(&*health.reason);
+    results.set_loss_count(health.losses);
+}
+
+pub(super) fn found(found: &Found, mut results: directory::get_results::Builder<'_>) {
+    match found {
+        Found::DataLoss => results.set_data_loss(()),
+        Found::Absent => results.set_absent(()),
+        Found::Value { version, bytes, data } => {
+            value(*version, *bytes, data.as_deref(), results.init_value());
+        }
+    }
+}
+
+pub(super) fn written(written: &Written, mut results: directory::put_results::Builder<'_>) {
+    match written {
+        Written::Applied(Applied::Put(version)) => results.set_version(version.0),
+        // A put is answered with a put; nothing else may read as success.
+        Written::Indeterminate | Written::Applied(Applied::Deleted(_) | Applied::WasAbsent) => {
+            results.set_indeterminate(());
+        }
+        Written::Conflict(now) => current(*now, results.init_conflict()),
+        Written::DataLoss => results.set_data_loss(()),
+    }
+}
+
+pub(super) fn removed(removed: &Removed, mut results: directory::delete_results::Builder<'_>) {
+    match removed {
+        Removed::Indeterminate => results.set_indeterminate(()),
+        Removed::Deleted => results.set_deleted(()),
+        Removed::Absent => results.set_absent(()),
+        Removed::Conflict(now) => current(*now, results.init_conflict()),
+        Removed::DataLoss => results.set_data_loss(()),
+    }
+}
+
+/// Writes a page.
+///
+/// # Errors
+/// More entries than a message can count, which a page's limit excludes.
+pub(super) fn page(
+    page: &Page,
+    mut results: directory::list_results::Builder<'_>,
+) -> Result<(), capnp::Error> {
+    let count = u32::try_from(page.entries.len());
+    let count = count.map_err(|_| capnp::Error::failed("the page is too long".into()))?;
+    results.set_intact(page.intact);
+    if let Some((last, _)) = page.entries.last().filter(|_| page.more) {
+        results.set_next(page.directory.relative(last).unwrap_or_default());
+    }
+    let mut entries = results.init_entries(count);
+    for (index, (key, found)) in (0..count).zip(&page.entries) {
+        let mut entry = entries.reborrow().get(index);
+        entry.set_key(page.directory.relative(key).unwrap_or_default());
+        match found {
+            Found::Value { version, bytes, data } => {
+                value(*version, *bytes, data.as_deref(), entry.init_value());
+            }
+            Found::DataLoss | Found::Absent => entry.set_data_loss(()),
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn synced(durable: bool, mut results: directory::sync_results::Builder<'_>) {
+    if durable {
+        results.set_durable(());
+    } else {
+        results.set_indeterminate(());
+    }
+}
+
+fn value(version: Version, bytes: u64, data: Option<&[u8]>, mut results: value::Builder<'_>) {
+    results.set_version(version.0);
+    results.set_bytes(bytes);
+    if let Some(data) = data {
+        results.set_data(data);
+    }
+}
+
+fn current(version: Option<Version>, mut results: current::Builder<'_>) {
+    match version {
+        Some(version) => results.set_version(version.0),
+        None => results.set_absent(()),
+    }
+}

@@ -1,0 +1,341 @@
+//! The program itself: spawned, spoken to over its sockets, stopped by signals.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops where it fails")]
+
+use std::fs;
+use std::future::Future;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::task::{Context, Poll, Waker};
+
+use rustix::process::{Pid, Signal, kill_process};
+use statefs::{directory, state_fs};
+use vat::Vat;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_statefsd");
+
+/// A folder of one test alone, removed at its end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("statefsd-{name}-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().into()
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        fs::write(self.0.join(name), text).unwrap();
+        self.path(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+/// A running daemon; killed if the test fails first.
+struct Daemon {
+    child: Child,
+    /// `None` once the test hung up on it.
+    log: Option<BufReader<ChildStderr>>,
+}
+
+impl Daemon {
+    /// Starts the program and waits until it says that it is ready.
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let log = child.stderr.take().map(BufReader::new);
+        let mut daemon = Self { child, log };
+        daemon.wait_for(" ready ");
+        daemon
+    }
+
+    fn dev(folder: &Folder) -> Self {
+        Self::start(Command::new(PROGRAM).args(["--log-level", "debug", "--dev"]).arg(&folder.0))
+    }
+
+    fn wait_for(&mut self, words: &str) {
+        let mut seen = String::new();
+        loop {
+            let mut line = String::new();
+            let bytes = self.log.as_mut().unwrap().read_line(&mut line).unwrap();
+            seen.push_str(&line);
+            assert!(bytes > 0, "the daemon ended:\n{seen}");
+            if line.contains(words) {
+                return;
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Ends it, and yields its exit code and the rest of its log.
+    fn stop(mut self, signal: Signal) -> (Option<i32>, String) {
+        self.signal(signal);
+        let mut log = String::new();
+        if let Some(rest) = &mut self.log {
+            rest.read_to_string(&mut log).unwrap();
+        }
+        (self.child.wait().unwrap().code(), log)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ended_before = self.child.kill();
+        let _reaped_before = self.child.wait();
+    }
+}
+
+/// A client that waits for its answers.
+struct Client {
+    stream: UnixStream,
+    vat: Vat,
+}
+
+impl Client {
+    fn connect(socket: impl AsRef<Path>) -> Self {
+        let stream = UnixStream::connect(socket).unwrap();
+        Self { stream, vat: Vat::new(None, vat::Limits::default()) }
+    }
+
+    fn wait<T>(&mut self, future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        let mut context = Context::from_waker(Waker::noop());
+        loop {
+            self.vat.poll(1000);
+            if let Poll::Ready(answer) = future.as_mut().poll(&mut context) {
+                return answer;
+            }
+            let output = self.vat.take_output();
+            // A daemon that has gone is noticed by the read.
+            let _gone = self.stream.write_all(&output);
+            let mut buffer = [0; 4096];
+            let bytes = self.stream.read(&mut buffer).unwrap_or(0);
+            if bytes == 0 {
+                let gone = capnp::Error::disconnected("the daemon has gone".into());
+                self.vat.disconnect(gone);
+            } else {
+                self.vat.receive(&buffer[..bytes]).unwrap();
+            }
+        }
+    }
+
+    fn directory(&self) -> directory::Client {
+        let root: state_fs::Client = self.vat.bootstrap();
+        let mut request = root.open_request();
+        request.get().set_prefix("/state");
+        request.get().init_rights().set_get(true);
+        request.get().get_rights().unwrap().set_put(true);
+        request.send().pipeline.get_directory()
+    }
+
+    fn put(&mut self, key: &str, value: &[u8], buffered: bool) -> Result<u64, String> {
+        let mut request = self.directory().put_request();
+        request.get().set_key(key);
+        request.get().set_value(value);
+        if buffered {
+            request.get().set_durability(statefs::Durability::Buffered);
+        }
+        let answer = self.wait(request.send().promise).map_err(|error| error.extra)?;
+        match answer.get().unwrap().which().unwrap() {
+            directory::put_results::Version(version) => Ok(version),
+            _ => Err("no version".into()),
+        }
+    }
+
+    fn get(&mut self, key: &str) -> Result<Vec<u8>, String> {
+        let mut request = self.directory().get_request();
+        request.get().set_key(key);
+        let answer = self.wait(request.send().promise).map_err(|error| error.extra)?;
+        match answer.get().unwrap().which().unwrap() {
+            directory::get_results::Value(value) => Ok(value.unwrap().get_data().unwrap().into()),
+            directory::get_results::Absent(()) => Err("absent".into()),
+            directory::get_results::DataLoss(()) => Err("data loss".into()),
+        }
+    }
+}
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(PROGRAM).args(arguments).output().unwrap()
+}
+
+/// What a run that has to fail with `code` says.
+#[track_caller]
+fn fails(code: i32, arguments: &[&str]) -> String {
+    let output = run(arguments);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert!(output.stdout.is_empty());
+    said
+}
+
+#[test]
+fn what_was_put_is_there_after_a_restart() {
+    let folder = Folder::new("restart");
+    let daemon = Daemon::dev(&folder);
+    let socket = folder.path("statefs.sock");
+    let mode = fs::metadata(&socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let mut client = Client::connect(&socket);
+    let large = vec![b'v'; 65_536];
+    client.put("net/ssid", b"home", false).unwrap();
+    client.put("large", &large, false).unwrap();
+    client.put("soon", b"buffered", true).unwrap();
+    assert_eq!(client.get("net/ssid").unwrap(), b"home");
+    let (code, log) = daemon.stop(Signal::TERM);
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!Path::new(&socket).exists());
+    assert!(client.get("net/ssid").is_err(), "the daemon has gone");
+
+    let daemon = Daemon::dev(&folder);
+    let mut client = Client::connect(&socket);
+    assert_eq!(client.get("net/ssid").unwrap(), b"home");
+    assert_eq!(client.get("large").unwrap(), large);
+    assert_eq!(client.get("soon").unwrap(), b"buffered");
+    assert_eq!(client.get("gone"), Err("absent".into()));
+    let (code, log) = daemon.stop(Signal::INT);
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!log.contains("home") && !log.contains("vvvv"), "no value is logged: {log}");
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_kill() {
+    let folder = Folder::new("kill");
+    let daemon = Daemon::dev(&folder);
+    let socket = folder.path("statefs.sock");
+    let mut client = Client::connect(&socket);
+    for number in 0..50 {
+        client.put(&format!("k/{number}"), b"value", false).unwrap();
+    }
+    daemon.stop(Signal::KILL);
+    assert!(Path::new(&socket).exists(), "a dead daemon leaves its socket behind");
+    let _daemon = Daemon::dev(&folder);
+    let mut client = Client::connect(&socket);
+    for number in 0..50 {
+        assert_eq!(client.get(&format!("k/{number}")).unwrap(), b"value");
+    }
+}
+
+#[test]
+fn a_second_daemon_is_told_who_holds_the_image() {
+    let folder = Folder::new("second");
+    let daemon = Daemon::dev(&folder);
+    let said = fails(1, &["--dev", &folder.path("")]);
+    assert!(said.contains("it is in use by process"), "{said}");
+    let mut client = Client::connect(folder.path("statefs.sock"));
+    assert_eq!(client.get("k"), Err("absent".into()), "the first one goes on");
+    // Another image, the same socket.
+    let other = Folder::new("second-other");
+    fs::copy(folder.path("policy.toml"), other.path("policy.toml")).unwrap();
+    drop(Daemon::dev(&other));
+    let (image, policy) = (other.path("state.img"), other.path("policy.toml"));
+    let socket = folder.path("statefs.sock");
+    let said = fails(1, &["--image", &image, "--policy", &policy, "--socket", &socket]);
+    assert!(said.contains("somebody listens there already"), "{said}");
+    assert_eq!(daemon.stop(Signal::TERM).0, Some(0));
+}
+
+#[test]
+fn what_cannot_be_served_is_said_and_not_lingered_over() {
+    let folder = Folder::new("faults");
+    let blank = folder.path("blank.img");
+    fs::File::create(&blank).unwrap().set_len(8 << 20).unwrap();
+    let policy = folder.write("policy.toml", "version = 1\n");
+    let broken = folder.write("broken.toml", "version = 2\n[service.a]\nuid = true\n");
+    let (socket, none) = (folder.path("s"), folder.path("none"));
+    let serve = |image: &str, policy: &str, socket: &str| {
+        fails(1, &["--image", image, "--policy", policy, "--socket", socket])
+    };
+    let said = serve(&blank, &policy, &socket);
+    assert!(said.contains("the device is blank; `statefs image format`"), "{said}");
+    assert!(!Path::new(&socket).exists());
+    let said = serve(&none, &policy, &socket);
+    assert!(said.contains("there is no such file") && said.contains("statefs image format"));
+    let said = serve(&blank, &broken, &socket);
+    assert!(said.contains("broken.toml:1:") && said.contains("broken.toml:3:"), "{said}");
+    let said = serve(&blank, &none, &socket);
+    assert!(said.contains("name one that can be read"), "{said}");
+    let said = serve(&blank, &policy, &policy);
+    assert!(said.contains("something that is no socket is there"), "{said}");
+    assert_eq!(fs::read_to_string(&policy).unwrap(), "version = 1\n");
+    let said = fails(2, &["--image", &blank]);
+    assert!(said.contains("--socket"), "{said}");
+    let help = run(&["--help"]);
+    assert_eq!(help.status.code(), Some(0));
+    assert!(String::from_utf8(help.stdout).unwrap().contains("Examples:"));
+}
+
+#[test]
+fn channels_are_identities_and_a_hangup_loads_the_policy() {
+    let folder = Folder::new("channels");
+    drop(Daemon::dev(&folder));
+    let (image, policy) = (folder.path("state.img"), folder.path("policy.toml"));
+    let (first, second) = (folder.path("first"), folder.path("second"));
+    let text = "version = 1\n[service.one]\nchannel = \"one\"\n[[grant]]\nto = \"one\"\n\
+                prefix = \"/state\"\nrights = [\"get\", \"put\"]\n";
+    folder.write("policy.toml", text);
+    let sockets = [format!("one={first}"), format!("two={second}")];
+    let mut command = Command::new(PROGRAM);
+    command.args(["--image", &image, "--policy", &policy, "--socket-mode", "0660"]);
+    command.args(["--socket", &sockets[0], "--socket", &sockets[1]]);
+    let mut daemon = Daemon::start(&mut command);
+    let (mut one, mut two) = (Client::connect(&first), Client::connect(&second));
+    one.put("k", b"1", false).unwrap();
+    assert_eq!(two.get("k"), Err("ACCESS_DENIED".into()));
+    daemon.wait_for("access denied");
+    assert_eq!(fs::metadata(&second).unwrap().permissions().mode() & 0o777, 0o660);
+    folder.write("policy.toml", "version = 1\nnonsense = 1\n");
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("the policy in force stays");
+    assert_eq!(one.get("k").unwrap(), b"1");
+    folder.write("policy.toml", &text.replace("[\"get\", \"put\"]", "[\"put\"]"));
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("another policy is in force");
+    assert_eq!(one.get("k"), Err("ACCESS_DENIED".into()));
+    assert_eq!(daemon.stop(Signal::TERM).0, Some(0));
+}
+
+#[test]
+fn a_log_that_nobody_reads_any_more_ends_nothing() {
+    let folder = Folder::new("log");
+    let mut daemon = Daemon::dev(&folder);
+    daemon.log = None;
+    for _ in 0..3 {
+        // At this level each connection is logged.
+        let mut client = Client::connect(folder.path("statefs.sock"));
+        assert_eq!(client.get("k"), Err("absent".into()));
+    }
+    assert_eq!(daemon.stop(Signal::TERM).0, Some(0));
+}
+
+#[test]
+fn a_lack_of_descriptors_is_survived() {
+    let folder = Folder::new("descriptors");
+    drop(Daemon::dev(&folder));
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 24; exec \"$0\" --dev \"$1\"", PROGRAM, &folder.path("")]);
+    let mut daemon = Daemon::start(&mut command);
+    let socket = folder.path("statefs.sock");
+    let mut idle: Vec<_> = (0..40).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+    daemon.wait_for("nobody can be accepted for now");
+    idle.clear();
+    let mut client = Client::connect(&socket);
+    client.put("k", b"1", false).unwrap();
+    assert_eq!(client.get("k").unwrap(), b"1");
+    assert_eq!(daemon.stop(Signal::TERM).0, Some(0));
+}

@@ -1,0 +1,131 @@
+//! What nobody can make the server hold.
+
+use policy::Peer;
+use statefs::Durability;
+use statefsd::{Closed, Event, Limits};
+
+use crate::rig::{Device, If, Rig, get, open, put, version};
+
+fn peer() -> Peer {
+    Peer { channel: "keeper".into(), uid: None }
+}
+
+#[test]
+fn one_connection_too_many_is_refused_until_another_ends() {
+    let limits = Limits { connections: 3, ..Limits::default() };
+    let mut rig = Rig::new(Device::formatted(), limits);
+    let ids: Vec<_> = (0..3).map(|_| rig.server.connect(peer()).unwrap()).collect();
+    assert!(rig.server.connect(peer()).is_err());
+    rig.settle();
+    assert!(rig.events.iter().any(|event| matches!(event, Event::Refused { .. })));
+    rig.server.close(ids[1]);
+    assert!(rig.server.connect(peer()).is_ok());
+    assert!(rig.server.connect(peer()).is_err());
+}
+
+#[test]
+fn a_flood_of_denials_leaves_a_bounded_trace() {
+    let limits = Limits { denials: 5, events: 20, ..Limits::default() };
+    let mut rig = Rig::new(Device::formatted(), limits);
+    let client = rig.connect("net");
+    let directory = rig.directory(client, "/state/net");
+    for number in 0..200 {
+        let key = format!("secret/{number}");
+        assert_eq!(rig.wait(get(&directory, &key)).unwrap(), "ACCESS_DENIED");
+    }
+    let denied = rig.events.iter().filter(|event| matches!(event, Event::Denied(_)));
+    assert_eq!(denied.count(), 5);
+    rig.now = 60_000;
+    rig.settle();
+    let skipped = rig.events.iter().find_map(|event| match event {
+        Event::DenialsSkipped { count } => Some(*count),
+        _ => None,
+    });
+    assert_eq!(skipped, Some(195));
+}
+
+#[test]
+fn events_that_nobody_takes_are_counted() {
+    let limits = Limits { events: 4, ..Limits::default() };
+    let mut rig = Rig::new(Device::formatted(), limits);
+    for _ in 0..50 {
+        let id = rig.server.connect(peer()).unwrap();
+        rig.server.close(id);
+    }
+    rig.settle();
+    let lost = rig.events.iter().find_map(|event| match event {
+        Event::EventsLost { count } => Some(*count),
+        _ => None,
+    });
+    assert_eq!((rig.events.len(), lost), (6, Some(96)), "the volume opened after the flood");
+}
+
+/// A client that asks for large values and reads nothing is held at its limits, and others are
+/// served.
+#[test]
+fn a_reader_that_does_not_read_is_held_back() {
+    let mut rig = Rig::open();
+    let writer = rig.connect("keeper");
+    let all = rig.directory(writer, "/state");
+    let value = vec![b'v'; 65_536];
+    version(&rig.wait(put(&all, "net/large", &value, If::Any, Durability::Durable)).unwrap());
+    let client = rig.connect("net");
+    let theirs = rig.directory(client, "/state/net");
+    assert_eq!(rig.wait(get(&theirs, "none")).unwrap(), "absent");
+    let id = rig.clients[client].id;
+    let mut largest = 0;
+    let mut taken = 0;
+    let mut pending = Vec::new();
+    for _ in 0..1000 {
+        pending.push(get(&theirs, "large"));
+        let bytes = rig.clients[client].vat.take_output();
+        taken += rig.server.receive(id, &bytes).unwrap();
+        rig.server.poll(0);
+        largest = largest.max(rig.server.output(id).len());
+    }
+    assert!(largest > 65_536, "some were answered");
+    assert!(largest <= 4 << 20, "{largest}");
+    assert!(taken < 64 * 1000, "the server stopped reading after {taken} bytes");
+    assert!(!rig.server.wants_input(id));
+    assert_eq!(rig.wait(get(&all, "net/none")).unwrap(), "absent");
+}
+
+/// Half messages fill the memory; who holds more than a share and stands still is ended.
+#[test]
+fn a_full_memory_ends_who_stands_still_with_most_of_it() {
+    let limits = Limits { memory_bytes: 1 << 20, connections: 16, ..Limits::default() };
+    let mut rig = Rig::new(Device::formatted(), limits);
+    rig.settle();
+    // The table of one segment of 1 MiB, and the first part of it.
+    let mut half = Vec::new();
+    half.extend(0_u32.to_le_bytes());
+    half.extend(131_072_u32.to_le_bytes());
+    half.resize(48 << 10, 0);
+    let ids: Vec<_> = (0..2).map(|_| rig.server.connect(peer()).unwrap()).collect();
+    let small = rig.connect("keeper");
+    let root = rig.root(small);
+    let mut fed = 0;
+    for _ in 0..20 {
+        for id in &ids {
+            fed += rig.server.receive(*id, &half).unwrap();
+        }
+        half[..8].fill(0);
+    }
+    rig.settle();
+    assert!(fed < 20 * 2 * half.len(), "input stopped after {fed} bytes");
+    let directory = open(&root, "/state");
+    assert_eq!(rig.wait(get(&directory, "k")).unwrap(), "absent", "a small one is served");
+    let due = rig.server.poll(0).deadline.expect("the memory is used up");
+    rig.now = due;
+    rig.settle();
+    for id in &ids {
+        assert!(rig.server.is_over(*id));
+        rig.server.close(*id);
+    }
+    rig.settle();
+    let memory = rig
+        .events
+        .iter()
+        .filter(|event| matches!(event, Event::Closed { why: Closed::Memory, .. }));
+    assert_eq!(memory.count(), 2);
+}

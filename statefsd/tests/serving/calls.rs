@@ -1,0 +1,282 @@
+//! What calls answer while all is well.
+
+use statefs::Durability;
+use statefsd::Event;
+
+use crate::rig::{Ask, If, Rig, delete, get, health, list, look, open, put, sync, version};
+
+const DURABLE: Durability = Durability::Durable;
+const BUFFERED: Durability = Durability::Buffered;
+
+#[test]
+fn hello_tells_who_one_is_and_what_the_limits_are() {
+    let mut rig = Rig::open();
+    let client = rig.connect("net");
+    let root = rig.root(client);
+    let mut request = root.hello_request();
+    request.get().set_protocol(7);
+    request.get().set_client_name("shell\u{7} 1.0");
+    let answer = rig.wait(request.send().promise).unwrap().unwrap();
+    let hello = answer.get().unwrap();
+    assert_eq!(hello.get_protocol(), statefs::PROTOCOL);
+    assert_eq!(hello.get_service_name().unwrap(), "net");
+    assert!(hello.get_software_version().unwrap().to_str().unwrap().starts_with("statefsd "));
+    let limits = hello.get_limits().unwrap();
+    assert_eq!((limits.get_key_bytes(), limits.get_value_bytes()), (255, 65_536));
+    assert_eq!((limits.get_reply_bytes(), limits.get_list_entries()), (1 << 20, 1024));
+    assert_eq!((limits.get_calls(), limits.get_connections()), (64, 128));
+    let told = rig
+        .events
+        .iter()
+        .any(|event| matches!(event, Event::Hello { client, .. } if client == "shell\\u{7} 1.0"));
+    assert!(told, "{:?}", rig.events);
+
+    let error = rig.wait(root.hello_request().send().promise).unwrap().err().unwrap();
+    assert_eq!(error.extra, "INVALID_ARGUMENT: there is no protocol 0");
+    assert_eq!(rig.wait(health(&root)).unwrap(), "Healthy 0 ");
+}
+
+#[test]
+fn a_stranger_may_say_hello_and_nothing_else() {
+    let mut rig = Rig::open();
+    let client = rig.connect("elsewhere");
+    let root = rig.root(client);
+    let mut request = root.hello_request();
+    request.get().set_protocol(1);
+    let answer = rig.wait(request.send().promise).unwrap().unwrap();
+    assert_eq!(answer.get().unwrap().get_service_name().unwrap(), "");
+    assert_eq!(rig.wait(health(&root)).unwrap(), "Healthy 0 ");
+    let directory = open(&root, "/state");
+    assert_eq!(rig.wait(get(&directory, "a")).unwrap(), "ACCESS_DENIED");
+    let denied = rig.events.iter().find_map(|event| match event {
+        Event::Denied(denied) => Some(denied),
+        _ => None,
+    });
+    let denied = denied.expect("denials are told");
+    assert_eq!((&denied.service, denied.path.as_str()), (&None, "/state"));
+    assert!(denied.reason.contains("\"elsewhere\" with uid 1000"), "{}", denied.reason);
+}
+
+#[test]
+fn a_whole_conversation_fits_into_one_batch_of_bytes() {
+    let mut rig = Rig::open();
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    let written = put(&directory, "net/ssid", b"home", If::Any, DURABLE);
+    let read = get(&directory, "net/ssid");
+    rig.settle();
+    version(&rig.wait(written).unwrap());
+    assert_eq!(rig.wait(read).unwrap(), "home");
+    assert_eq!(rig.wait(look(&directory, "net/ssid", true)).unwrap(), "4 bytes");
+    assert_eq!(rig.wait(get(&directory, "net")).unwrap(), "absent");
+
+    let mut rig = rig.restart();
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state/net");
+    assert_eq!(rig.wait(get(&directory, "ssid")).unwrap(), "home");
+}
+
+#[test]
+fn preconditions_hold_or_tell_what_is_there() {
+    let mut rig = Rig::open();
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    let mut put = |value: &[u8], precondition| {
+        rig.wait(put(&directory, "k", value, precondition, DURABLE)).unwrap()
+    };
+    assert_eq!(put(b"x", If::Version(5)), "conflict absent");
+    assert_eq!(put(b"x", If::Version(0)), "conflict absent");
+    let first = version(&put(b"1", If::Absent));
+    assert_eq!(put(b"x", If::Absent), format!("conflict {first}"));
+    let second = version(&put(b"2", If::Version(first)));
+    assert_ne!(first, second);
+    assert_eq!(put(b"x", If::Version(first)), format!("conflict {second}"));
+    let mut delete = |precondition| rig.wait(delete(&directory, "k", precondition)).unwrap();
+    assert_eq!(delete(If::Absent), format!("conflict {second}"));
+    assert_eq!(delete(If::Version(first)), format!("conflict {second}"));
+    assert_eq!(delete(If::Version(second)), "deleted");
+    assert_eq!(delete(If::Version(second)), "conflict absent");
+    assert_eq!(delete(If::Any), "absent");
+    assert_eq!(delete(If::Absent), "absent");
+}
+
+#[test]
+fn a_precondition_needs_the_right_to_read() {
+    let text = crate::rig::POLICY.replace(
+        "prefix = \"/state/net\"\nrights = [\"list\"]",
+        "prefix = \"/state/net\"\nrights = [\"put\", \"delete\"]",
+    );
+    let mut rig = Rig::open();
+    rig.server.set_policy(policy::Policy::parse(&text).unwrap());
+    let client = rig.connect("reader");
+    let directory = rig.directory(client, "/state/net");
+    version(&rig.wait(put(&directory, "k", b"1", If::Any, DURABLE)).unwrap());
+    let denied = rig.wait(put(&directory, "k", b"1", If::Absent, DURABLE)).unwrap();
+    assert_eq!(denied, "ACCESS_DENIED");
+    assert_eq!(rig.wait(delete(&directory, "k", If::Version(1))).unwrap(), "ACCESS_DENIED");
+    assert_eq!(rig.wait(delete(&directory, "k", If::Any)).unwrap(), "deleted");
+}
+
+#[test]
+fn keys_and_values_are_refused_by_name() {
+    let mut rig = Rig::open();
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    for (key, code) in [
+        ("", "INVALID_KEY: "),
+        ("/a", "INVALID_KEY: "),
+        ("a//b", "INVALID_KEY: "),
+        ("a/", "INVALID_KEY: "),
+        ("a/../b", "INVALID_KEY: "),
+        ("a\nb", "INVALID_KEY: "),
+        (&"k".repeat(249), "KEY_TOO_LONG: "),
+    ] {
+        let answer = rig.wait(get(&directory, key)).unwrap();
+        assert!(answer.starts_with(code), "{key:?}: {answer}");
+    }
+    let large = vec![0; 65_537];
+    let answer = rig.wait(put(&directory, "k", &large, If::Any, DURABLE)).unwrap();
+    assert_eq!(answer, "VALUE_TOO_LARGE: 65537 bytes, the limit is 65536");
+    version(&rig.wait(put(&directory, "k", &large[1..], If::Any, DURABLE)).unwrap());
+    let longest = "k".repeat(248);
+    version(&rig.wait(put(&directory, &longest, b"", If::Any, DURABLE)).unwrap());
+    assert_eq!(rig.wait(look(&directory, &longest, true)).unwrap(), "0 bytes");
+    let root = rig.root(client);
+    let elsewhere = open(&root, "/etc");
+    assert!(rig.wait(get(&elsewhere, "k")).unwrap().starts_with("INVALID_KEY: "));
+}
+
+#[test]
+fn a_denial_is_the_same_bytes_whatever_the_key_has() {
+    let mut rig = Rig::open();
+    let keeper = rig.connect("keeper");
+    let all = rig.directory(keeper, "/state");
+    version(&rig.wait(put(&all, "net/there", b"secret", If::Any, DURABLE)).unwrap());
+    version(&rig.wait(put(&all, "net/harmed", b"secret", If::Any, DURABLE)).unwrap());
+    let mut rig = rig.restart();
+    let medium = rig.device.memory.bytes_mut();
+    let places = medium.windows(10).enumerate().filter(|(_, bytes)| bytes == b"net/harmed");
+    let places: Vec<usize> = places.map(|(at, _)| at).collect();
+    assert_eq!(places.len(), 2, "two copies");
+    rig.settle();
+    for at in places {
+        rig.device.memory.bytes_mut()[at] ^= 0x20;
+    }
+    let mut replies = Vec::new();
+    for key in ["there", "gone", "harmed"] {
+        let client = rig.connect("reader");
+        let directory = rig.directory(client, "/state/net");
+        assert_eq!(rig.wait(get(&directory, key)).unwrap(), "ACCESS_DENIED");
+        let conditional = put(&directory, key, b"x", If::Absent, DURABLE);
+        assert_eq!(rig.wait(conditional).unwrap(), "ACCESS_DENIED");
+        assert_eq!(rig.wait(delete(&directory, key, If::Any)).unwrap(), "ACCESS_DENIED");
+        replies.push(std::mem::take(&mut rig.clients[client].received));
+    }
+    assert!(!replies[0].is_empty());
+    assert_eq!(replies[0], replies[1]);
+    assert_eq!(replies[0], replies[2]);
+    let keeper = rig.connect("keeper");
+    let all = rig.directory(keeper, "/state");
+    assert_eq!(rig.wait(get(&all, "net/harmed")).unwrap(), "data loss");
+    let root = rig.root(keeper);
+    assert!(rig.wait(health(&root)).unwrap().starts_with("Degraded 1 1 values cannot be read"));
+    let page = rig.wait(list(&all, Ask { prefix: "net", ..Ask::default() })).unwrap();
+    assert_eq!(page, ["net/harmed lost", "net/there=secret", "damaged"]);
+    version(&rig.wait(put(&all, "net/harmed", b"whole", If::Any, DURABLE)).unwrap());
+    assert_eq!(rig.wait(get(&all, "net/harmed")).unwrap(), "whole");
+}
+
+#[test]
+fn opening_takes_some_right_somewhere_below() {
+    let mut rig = Rig::open();
+    for (channel, prefix, opens) in [
+        ("net", "/state", true),
+        ("net", "/state/net/deep/er", true),
+        ("net", "/state/boot", false),
+        ("net", "/state/net/secret", false),
+        ("reader", "/state/a-b", false),
+        ("keeper", "/state/net/secret", true),
+    ] {
+        let client = rig.connect(channel);
+        let root = rig.root(client);
+        let mut request = root.open_request();
+        request.get().set_prefix(prefix);
+        request.get().init_rights().set_delete(true);
+        let answer = rig.wait(request.send().promise).unwrap();
+        match answer {
+            Ok(answer) => assert!(opens && answer.get().unwrap().has_directory(), "{prefix}"),
+            Err(error) => assert!(!opens && error.extra == "ACCESS_DENIED", "{prefix} {error}"),
+        }
+    }
+}
+
+#[test]
+fn another_policy_counts_at_once_for_capabilities_that_are_held() {
+    let mut rig = Rig::open();
+    let client = rig.connect("net");
+    let directory = rig.directory(client, "/state/net");
+    version(&rig.wait(put(&directory, "k", b"1", If::Any, DURABLE)).unwrap());
+    let text = crate::rig::POLICY.replace(r#"["get", "list", "put"]"#, r#"["get", "list"]"#);
+    rig.server.set_policy(policy::Policy::parse(&text).unwrap());
+    let denied = rig.wait(put(&directory, "k", b"2", If::Any, DURABLE)).unwrap();
+    assert_eq!(denied, "ACCESS_DENIED");
+    assert_eq!(rig.wait(get(&directory, "k")).unwrap(), "1");
+    rig.server.set_policy(policy::Policy::deny_all());
+    assert_eq!(rig.wait(get(&directory, "k")).unwrap(), "ACCESS_DENIED");
+}
+
+#[test]
+fn a_read_waits_for_the_own_write_and_nobody_sees_what_may_vanish() {
+    let mut rig = Rig::open();
+    let (writer, other) = (rig.connect("keeper"), rig.connect("net"));
+    let (mine, theirs) = (rig.directory(writer, "/state"), rig.directory(other, "/state"));
+    version(&rig.wait(put(&mine, "net/k", b"old", If::Any, DURABLE)).unwrap());
+    rig.device.holds = true;
+    let written = put(&mine, "net/k", b"new", If::Any, DURABLE);
+    let (read, looked) = (get(&mine, "net/k"), get(&mine, "net/other"));
+    let mut read = std::pin::pin!(read);
+    assert_eq!(rig.wait(read.as_mut()), None, "the write is not decided");
+    assert_eq!(rig.wait(looked).unwrap(), "absent", "another key waits for nothing");
+    assert_eq!(rig.wait(get(&theirs, "net/k")).unwrap(), "old");
+    rig.device.holds = false;
+    assert_eq!(rig.wait(read).unwrap(), "new");
+    version(&rig.wait(written).unwrap());
+    assert_eq!(rig.wait(get(&theirs, "net/k")).unwrap(), "new");
+}
+
+#[test]
+fn buffered_writes_are_seen_at_once_and_sync_is_their_barrier() {
+    let mut rig = Rig::open();
+    let (writer, other) = (rig.connect("keeper"), rig.connect("net"));
+    let (mine, theirs) = (rig.directory(writer, "/state"), rig.directory(other, "/state"));
+    assert_eq!(rig.wait(sync(&mine)).unwrap(), "durable", "nothing to wait for");
+    rig.device.holds = true;
+    version(&rig.wait(put(&mine, "net/k", b"soon", If::Any, BUFFERED)).unwrap());
+    assert_eq!(rig.wait(get(&theirs, "net/k")).unwrap(), "soon");
+    assert_eq!(rig.wait(sync(&theirs)).unwrap(), "durable", "of its own writes: none");
+    let mut synced = std::pin::pin!(sync(&mine));
+    assert_eq!(rig.wait(synced.as_mut()), None);
+    rig.device.holds = false;
+    assert_eq!(rig.wait(synced).unwrap(), "durable");
+    let mut rig = rig.restart();
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    assert_eq!(rig.wait(get(&directory, "net/k")).unwrap(), "soon");
+}
+
+#[test]
+fn buffered_writes_become_durable_by_themselves() {
+    let mut rig = Rig::open();
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    version(&rig.wait(put(&directory, "k", b"soon", If::Any, BUFFERED)).unwrap());
+    let deadline = rig.server.poll(rig.now).deadline.expect("something is due");
+    assert!((1..=1000).contains(&deadline), "{deadline}");
+    rig.now = deadline;
+    rig.settle();
+    assert_eq!(rig.server.poll(rig.now).deadline, None);
+    let mut rig = rig.restart();
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    assert_eq!(rig.wait(get(&directory, "k")).unwrap(), "soon");
+}

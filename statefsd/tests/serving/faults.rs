@@ -1,0 +1,153 @@
+//! Devices that fail, volumes that do not open, and ends.
+
+use statefs::Durability;
+use statefsd::{Closed, Event, Limits, Mode};
+
+use crate::rig::{Device, If, Rig, get, health, open, put, sync, version};
+
+#[test]
+fn nothing_is_answered_before_the_volume_is_open() {
+    let mut device = Device::formatted();
+    device.holds = true;
+    let mut rig = Rig::new(device, Limits::default());
+    let client = rig.connect("keeper");
+    let root = rig.root(client);
+    let directory = open(&root, "/state");
+    let written = put(&directory, "k", b"1", If::Any, Durability::Durable);
+    let mut healthy = std::pin::pin!(health(&root));
+    assert_eq!(rig.wait(healthy.as_mut()), None);
+    assert!(rig.clients[client].received.is_empty());
+    assert_eq!(rig.server.health().mode, Mode::Opening);
+    rig.device.holds = false;
+    assert_eq!(rig.wait(healthy).unwrap(), "Healthy 0 ");
+    version(&rig.wait(written).unwrap());
+    assert!(matches!(rig.events[1], Event::Opened { .. }), "{:?}", rig.events);
+}
+
+#[test]
+fn a_driver_is_told_when_refused_input_is_wanted() {
+    let mut device = Device::formatted();
+    device.holds = true;
+    let mut rig = Rig::new(device, Limits::default());
+    let client = rig.connect("keeper");
+    let id = rig.clients[client].id;
+    rig.settle();
+    assert!(!rig.server.wants_input(id));
+    assert_eq!(rig.server.receive(id, b"x"), Ok(0));
+    assert_eq!(rig.server.next_touched(), None);
+    rig.device.holds = false;
+    rig.settle();
+    assert_eq!(rig.server.next_touched(), Some(id));
+    assert_eq!(rig.server.next_touched(), None);
+    assert!(rig.server.wants_input(id));
+}
+
+#[test]
+fn a_blank_device_is_told_by_health_and_refuses_the_rest() {
+    let mut rig = Rig::new(Device::blank(), Limits::default());
+    let client = rig.connect("keeper");
+    let root = rig.root(client);
+    let told = rig.wait(health(&root)).unwrap();
+    assert!(told.starts_with("Failed 0 the device is blank"), "{told}");
+    let directory = open(&root, "/state");
+    let refused = rig.wait(get(&directory, "k")).unwrap();
+    assert!(refused.starts_with("IO_ERROR: the device is blank"), "{refused}");
+    let opened = rig.events.iter().any(|event| matches!(event, Event::OpenFailed { .. }));
+    assert!(opened, "{:?}", rig.events);
+    // Who may do nothing learns nothing either.
+    let stranger = rig.connect("elsewhere");
+    let root = rig.root(stranger);
+    let directory = open(&root, "/state");
+    assert_eq!(rig.wait(get(&directory, "k")).unwrap(), "ACCESS_DENIED");
+}
+
+#[test]
+fn a_failed_flush_ends_writing_and_is_never_told_as_success() {
+    let mut rig = Rig::open();
+    let (client, other) = (rig.connect("keeper"), rig.connect("net"));
+    let directory = rig.directory(client, "/state");
+    version(&rig.wait(put(&directory, "net/k", b"safe", If::Any, Durability::Durable)).unwrap());
+    let buffered = put(&directory, "net/b", b"maybe", If::Any, Durability::Buffered);
+    version(&rig.wait(buffered).unwrap());
+    rig.device.fails_flush = true;
+    let written = put(&directory, "net/k", b"lost?", If::Any, Durability::Durable);
+    assert_eq!(rig.wait(written).unwrap(), "indeterminate");
+    rig.device.fails_flush = false;
+    for _ in 0..2 {
+        assert_eq!(rig.wait(sync(&directory)).unwrap(), "indeterminate");
+    }
+    let refused = put(&directory, "net/k", b"x", If::Any, Durability::Durable);
+    let reason = "a flush of the device failed; open the store again";
+    assert_eq!(rig.wait(refused).unwrap(), format!("READ_ONLY: {reason}"));
+    assert_eq!(rig.wait(get(&directory, "net/k")).unwrap(), "safe");
+    let root = rig.root(client);
+    assert_eq!(rig.wait(health(&root)).unwrap(), format!("ReadOnly 0 {reason}"));
+    let changes = rig.events.iter().filter(|event| matches!(event, Event::ModeChanged { .. }));
+    assert_eq!(changes.count(), 1);
+    let theirs = rig.directory(other, "/state/net");
+    assert_eq!(rig.wait(sync(&theirs)).unwrap(), "durable", "it had written nothing");
+}
+
+#[test]
+fn bytes_that_are_no_messages_end_their_connection_alone() {
+    let mut rig = Rig::open();
+    let (bad, good) = (rig.connect("net"), rig.connect("keeper"));
+    rig.settle();
+    let id = rig.clients[bad].id;
+    rig.clients[bad].outbox = vec![0xff; 64];
+    rig.settle();
+    assert!(rig.server.is_over(id) && !rig.server.wants_input(id));
+    assert!(rig.clients[bad].over, "the client was told");
+    assert_eq!(rig.server.next_touched(), Some(id));
+    rig.server.close(id);
+    rig.settle();
+    let closed = rig.events.iter().any(|event| {
+        matches!(event, Event::Closed { connection, why: Closed::Protocol(_) } if *connection == id)
+    });
+    assert!(closed, "{:?}", rig.events);
+    let directory = rig.directory(good, "/state");
+    assert_eq!(rig.wait(get(&directory, "k")).unwrap(), "absent");
+}
+
+#[test]
+fn a_shutdown_answers_what_runs_and_makes_durable_what_was_buffered() {
+    let mut rig = Rig::open();
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    let buffered = put(&directory, "b", b"soon", If::Any, Durability::Buffered);
+    version(&rig.wait(buffered).unwrap());
+    rig.device.holds = true;
+    let mut written = std::pin::pin!(put(&directory, "k", b"1", If::Any, Durability::Durable));
+    assert_eq!(rig.wait(written.as_mut()), None);
+    rig.server.shut_down();
+    let mut late = std::pin::pin!(get(&directory, "b"));
+    assert_eq!(rig.wait(late.as_mut()), None, "nothing more is let in");
+    assert!(rig.server.connect(policy::Peer { channel: "net".into(), uid: None }).is_err());
+    assert!(!rig.server.is_drained() && !rig.server.is_synced());
+    rig.device.holds = false;
+    version(&rig.wait(written).unwrap());
+    assert_eq!(rig.wait(late), None);
+    assert!(rig.server.is_drained());
+    let mut rig = rig.restart();
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    assert_eq!(rig.wait(get(&directory, "b")).unwrap(), "soon");
+    assert_eq!(rig.wait(get(&directory, "k")).unwrap(), "1");
+}
+
+#[test]
+fn a_write_outlives_the_connection_that_began_it() {
+    let mut rig = Rig::open();
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    rig.device.holds = true;
+    let mut written = std::pin::pin!(put(&directory, "k", b"1", If::Any, Durability::Durable));
+    assert_eq!(rig.wait(written.as_mut()), None);
+    let id = rig.clients[client].id;
+    rig.server.close(id);
+    rig.device.holds = false;
+    rig.settle();
+    let other = rig.connect("keeper");
+    let directory = rig.directory(other, "/state");
+    assert_eq!(rig.wait(get(&directory, "k")).unwrap(), "1");
+}

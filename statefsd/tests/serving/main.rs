@@ -1,0 +1,10 @@
+//! The server in one thread over a device in memory, driven by clients over their own vats.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops where it fails")]
+
+mod bounds;
+mod calls;
+mod faults;
+mod lists;
+mod rig;
