@@ -43,6 +43,13 @@ pub(crate) enum Verb {
     /// Work on a volume's image or block device, without a daemon
     #[command(subcommand)]
     Image(ImageVerb),
+    /// Tell the whole story in a few seconds, with a real daemon; leaves nothing behind
+    ///
+    /// Makes an image, a policy with two services and a daemon in a temporary directory, then has
+    /// them store, be refused, crash and recover. Every line is checked before it is printed; a
+    /// check that fails ends with 1.
+    #[command(verbatim_doc_comment, after_help = DEMO)]
+    Demo,
 }
 
 #[derive(Subcommand, Debug)]
@@ -230,6 +237,11 @@ const DUMP: &str = "\
 Examples:
   statefs image dump state.img > backup.ndjson
   statefs image dump /dev/mmcblk0p7 | tail -n 1      {\"digest\":...}";
+
+const DEMO: &str = "\
+Examples:
+  statefs demo
+  statefs demo -o json      {\"proves\",\"step\"} each";
 
 #[cfg(test)]
 mod tests {

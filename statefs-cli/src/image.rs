@@ -7,8 +7,8 @@ mod format;
 use std::path::Path;
 
 use blockdev::OpenError as DeviceOpenError;
-pub(crate) use dump::dump;
-pub(crate) use format::format;
+pub(crate) use dump::{dump, walk};
+pub(crate) use format::{format, make};
 
 use crate::failure::{Exit, Failure};
 

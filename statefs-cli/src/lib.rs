@@ -8,6 +8,7 @@
 
 mod args;
 mod base64;
+mod demo;
 mod failure;
 mod image;
 mod online;
@@ -24,6 +25,11 @@ use output::Output;
 
 /// Runs the program with these arguments, the first being its name, and yields its exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if arguments.get(1).is_some_and(|verb| verb == demo::DAEMON_VERB) {
+        // The verb becomes the name of the daemon that it runs.
+        return demo::serve(arguments.into_iter().skip(1));
+    }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -48,6 +54,7 @@ fn run(cli: Cli, output: Output) -> Result<(), Failure> {
     match cli.verb {
         Verb::Image(ImageVerb::Format(arguments)) => image::format(&arguments, output),
         Verb::Image(ImageVerb::Dump { path }) => image::dump(&path, output),
+        Verb::Demo => demo::run(output),
         Verb::Online(verb) => online::run(verb, cli.socket, output),
     }
 }

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod daemon;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
