@@ -5,7 +5,9 @@
 mod common;
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 
 use common::{Folder, redact, statefs};
 
@@ -169,4 +171,45 @@ fn dump_says_what_is_no_volume() {
         assert_eq!(run.text(), "");
     }
     assert!(!folder.path().join("none.img").exists());
+}
+
+#[test]
+fn the_socket_is_the_option_else_the_variable_else_the_default() {
+    let folder = Folder::new();
+    let text = |arguments: &str, variable: &str| {
+        let run = Command::new(env!("CARGO_BIN_EXE_statefs"))
+            .args(arguments.split(' '))
+            .env("STATEFS_SOCKET", variable)
+            .current_dir(folder.path())
+            .output()
+            .expect("the program starts");
+        assert_eq!(run.status.code(), Some(7));
+        String::from_utf8(run.stderr).expect("UTF-8")
+    };
+    assert!(text("sync --socket option.sock", "variable.sock").contains("no socket option.sock;"));
+    assert!(text("sync", "variable.sock").contains("no socket variable.sock;"));
+    assert!(text("sync", "").contains("no socket ./statefs-dev/statefs.sock;"));
+}
+
+#[test]
+fn a_closed_reader_is_no_failure_and_a_full_disk_is() {
+    let folder = Folder::new();
+    statefs(folder.path(), "image format x.img --size 1M").exits(0);
+    let dump = |stdout: Stdio| {
+        Command::new(env!("CARGO_BIN_EXE_statefs"))
+            .args(["image", "dump", "x.img"])
+            .current_dir(folder.path())
+            .stdout(stdout)
+            .stderr(Stdio::piped())
+            .output()
+            .expect("the program starts")
+    };
+    let (reader, writer) = io::pipe().expect("a pipe");
+    drop(reader);
+    let closed = dump(writer.into());
+    assert_eq!((closed.status.code(), closed.stderr.as_slice()), (Some(0), b"".as_slice()));
+    let full = fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+    let full = dump(full.into());
+    assert_eq!(full.status.code(), Some(1));
+    assert!(full.stderr.starts_with(b"statefs: OUTPUT: standard output: "));
 }
