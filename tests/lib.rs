@@ -2,5 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+#[path = "drive/mod.rs"]
+pub mod drive;
 #[path = "sim/mod.rs"]
 pub mod sim;

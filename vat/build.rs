@@ -1,6 +1,7 @@
 //! Generates the protocol's Rust code from the compiled schema image, so that no `capnp` program is
 //! needed. `schema/rpc.image` is what `capnp compile --no-standard-import -o- rpc.capnp`, run in
 //! `schema/`, prints.
+#![forbid(unsafe_code)]
 use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -61,16 +61,16 @@ impl<'a> Target<'a> {
 /// nor a way to put another request into it.
 ///
 /// ```compile_fail,E0451
-/// # fn rule() -> policy::RuleId { unimplemented!() }
-/// # fn service() -> policy::ServiceId { unimplemented!() }
+/// # fn rule() -> policy::RuleId { loop {} }
+/// # fn service() -> policy::ServiceId { loop {} }
 /// let forged = policy::Granted { request: (), service: service(), rule: rule(), shown: vec![], hidden: vec![] };
 /// ```
 ///
 /// The same functions without the forgery compile:
 ///
 /// ```
-/// # fn rule() -> policy::RuleId { unimplemented!() }
-/// # fn service() -> policy::ServiceId { unimplemented!() }
+/// # fn rule() -> policy::RuleId { loop {} }
+/// # fn service() -> policy::ServiceId { loop {} }
 /// fn handle(granted: policy::Granted<()>) {
 ///     granted.into_request()
 /// }

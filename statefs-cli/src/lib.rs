@@ -1,2 +1,60 @@
-//! Placeholder, filled by the first commit of this crate.
+//! The program `statefs`: a store's verbs over the daemon's socket, and tools for its image.
+//!
+//! It owns the command line: what is data and goes to standard output, what is said to people on
+//! standard error, and the exit codes of [`Exit`]. Keys, permission and durability it leaves to the
+//! daemon, the format to the journal.
+
 #![forbid(unsafe_code)]
+
+mod args;
+mod base64;
+mod demo;
+mod failure;
+mod image;
+mod online;
+mod output;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use args::{Cli, Format, ImageVerb, Verb};
+use clap::Parser;
+pub use failure::Exit;
+use failure::Failure;
+use output::Output;
+
+/// Runs the program with these arguments, the first being its name, and yields its exit code.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if arguments.get(1).is_some_and(|verb| verb == demo::DAEMON_VERB) {
+        // The verb becomes the name of the daemon that it runs.
+        return demo::serve(arguments.into_iter().skip(1));
+    }
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version were asked for; the rest is a mistake. Neither can be told elsewhere
+            // when the stream is gone.
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
+            error.print().unwrap_or_default();
+            return exit.into();
+        }
+    };
+    let format = cli.output.unwrap_or(Format::Text);
+    match run(cli, Output::new(format)) {
+        Ok(()) => Exit::Ok.into(),
+        Err(failure) => {
+            failure.report(format);
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(cli: Cli, output: Output) -> Result<(), Failure> {
+    match cli.verb {
+        Verb::Image(ImageVerb::Format(arguments)) => image::format(&arguments, output),
+        Verb::Image(ImageVerb::Dump { path }) => image::dump(&path, output),
+        Verb::Demo => demo::run(output),
+        Verb::Online(verb) => online::run(verb, cli.socket, output),
+    }
+}

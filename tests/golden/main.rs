@@ -1,10 +1,13 @@
-//! Bytes that must never drift: every message of the schema, in canonical form, annotated.
+//! Bytes that must never drift, annotated: every message of the schema, in canonical form, and
+//! every structure of the disk.
 //!
 //! `cargo xtask bless` rewrites the files in `snapshots`; the diff is reviewed.
 
 #![forbid(unsafe_code)]
 
 mod annotate;
+mod disk;
+mod fields;
 mod messages;
 mod schema;
 

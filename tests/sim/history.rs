@@ -131,6 +131,12 @@ struct Waiting {
     buffered: bool,
 }
 
+/// A sync whose answer is awaited, and how many commits were taken when it was called.
+type Syncing = (Task<Result<(), CommitError>>, usize);
+
+/// A get whose answer is awaited, its key, and how many commits its answer must at least show.
+type Getting = (Task<Got>, Rc<[u8]>, usize);
+
 impl History {
     fn new(seed: u64, setup: Setup) -> Self {
         let heavy = seed % 4 == 3;
@@ -202,11 +208,6 @@ impl History {
             self.crash();
             return Ok(());
         };
-        if std::env::var("TRACE").is_ok() {
-            if let Ok(j) = &opened {
-                eprintln!("round {} {:?} uses {:?}", self.round, j.report(), j.uses());
-            }
-        }
         let journal = opened.map_err(|error| format!("the volume does not open: {error}"))?;
         let report = journal.report();
         self.crashes.repaired += report.repaired as u64;
@@ -242,12 +243,7 @@ impl History {
             let (mut map, mut unread) = (Map::new(), false);
             digest(&of, |key, _, value| match value {
                 Some(value) => drop(map.insert(key.into(), value.into())),
-                None => {
-                    if std::env::var("TRACE").is_ok() {
-                        eprintln!("unread {:?}", String::from_utf8_lossy(key));
-                    }
-                    unread = true
-                }
+                None => unread = true,
             })
             .await;
             if unread { Err("a value cannot be read".into()) } else { Ok(map) }
@@ -290,8 +286,8 @@ impl History {
     fn work(&mut self, disk: &journal::Disk, journal: &Journal) -> Result<(), String> {
         let mut run: Task<()> = self.running.take().unwrap_or_else(|| Box::pin(journal.run()));
         let mut waiting: Vec<Waiting> = Vec::new();
-        let mut syncs: Vec<(Task<Result<(), CommitError>>, usize)> = Vec::new();
-        let mut gets: Vec<(Task<Got>, Rc<[u8]>, usize)> = Vec::new();
+        let mut syncs: Vec<Syncing> = Vec::new();
+        let mut gets: Vec<Getting> = Vec::new();
         for _ in 0..self.world.rng.u32(..if self.heavy { 2000 } else { 150 }) {
             match self.world.rng.u8(..16) {
                 0..=4 if waiting.len() < 12 => waiting.extend(self.commit(journal)?),
@@ -388,7 +384,7 @@ impl History {
         format!("/state/{}", self.world.rng.u8(..keys)).as_bytes().into()
     }
 
-    fn get(&mut self, journal: &Journal) -> (Task<Got>, Rc<[u8]>, usize) {
+    fn get(&mut self, journal: &Journal) -> Getting {
         let key = self.key();
         let origin = Origin(self.world.rng.u64(..3));
         let (journal, of) = (journal.clone(), key.clone());
@@ -400,8 +396,8 @@ impl History {
     fn answers(
         &mut self,
         waiting: &mut Vec<Waiting>,
-        syncs: &mut Vec<(Task<Result<(), CommitError>>, usize)>,
-        gets: &mut Vec<(Task<Got>, Rc<[u8]>, usize)>,
+        syncs: &mut Vec<Syncing>,
+        gets: &mut Vec<Getting>,
     ) -> Result<(), String> {
         let mut still = Vec::new();
         for mut one in waiting.drain(..) {

@@ -1,5 +1,7 @@
 //! The simulator's fixed seeds, and the faults that it must find.
 
+#![forbid(unsafe_code)]
+
 use journal::Plant;
 use tests::sim::{Setup, run};
 

@@ -1,19 +1,11 @@
 //! The driver of the simulator: moves requests between a journal and a device, and counts turns.
 
+use crate::drive;
+pub use crate::drive::{Task, poll};
 use blockdev::{BlockDevice, SimConfig, SimDevice};
 use fastrand::Rng;
 use journal::Disk;
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
-
-/// A future that is polled by hand.
-pub type Task<T> = Pin<Box<dyn Future<Output = T>>>;
-
-/// Polls once.
-pub fn poll<T>(task: &mut Task<T>) -> Poll<T> {
-    task.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-}
+use std::task::Poll;
 
 /// The device and the choices of one history.
 pub struct World {
@@ -46,12 +38,7 @@ impl World {
 
     /// Lets requests out and takes at most one completion back.
     pub fn turn(&mut self, disk: &Disk) {
-        while let Some(request) = disk.next_request() {
-            self.device.submit(request);
-        }
-        if let Some(completion) = self.device.completion() {
-            disk.complete(completion);
-        }
+        drive::turn(disk, &mut self.device);
     }
 
     /// Drives `task` to its end, or until `turns` turns are over.

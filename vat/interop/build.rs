@@ -1,5 +1,6 @@
 //! Generates the test interfaces from their compiled image. `schema/echo.image` is what
 //! `capnp compile --no-standard-import -Iinclude -o- echo.capnp`, run in `schema/`, prints.
+#![forbid(unsafe_code)]
 use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -3,8 +3,13 @@
 #![forbid(unsafe_code)]
 
 mod bless;
+mod demo;
 mod projection;
+mod run;
 mod schema;
+mod sim;
+mod suite;
+mod tally;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,6 +20,10 @@ Usage: cargo xtask VERB
 
   schema [--check]  compile the schemas anew; with --check only tell whether an image is stale
                     (exit 0 fresh, 1 stale or failed, 3 the program `capnp` is missing)
+  test              everything that must hold before a change is merged: format, lints, tests,
+                    schemas, link without std, documentation, simulated crashes
+  sim [OPTIONS]     crash the journal: [--crashes N] [--first-seed N] [--seed N] [--plant NAME]
+  demo [OPTIONS]    build `statefs` and show the whole story
   bless             rewrite the golden files from what the code does now; review the diff
   help              this text
 ";
@@ -25,6 +34,9 @@ fn main() -> ExitCode {
     let done = match arguments.as_slice() {
         ["schema"] => schema::renew(root()),
         ["schema", "--check"] => schema::check(root()),
+        ["test"] => suite::run(root()),
+        ["sim", options @ ..] => sim::run(root(), options),
+        ["demo", options @ ..] => demo::run(root(), options),
         ["bless"] => bless::run(root()),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");
@@ -38,7 +50,9 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("xtask: {failure}");
+            if !matches!(failure, Failure::Shown) {
+                eprintln!("xtask: {failure}");
+            }
             ExitCode::from(failure.exit_code())
         }
     }
@@ -57,6 +71,12 @@ enum Failure {
     ToolMissing { program: &'static str, advice: &'static str },
     /// A program ran and failed; what it had to say is on stderr.
     Command { program: &'static str },
+    /// A program of ours ran and ended with this code; what it had to say is on stderr.
+    Exit { command: String, code: u8 },
+    /// A step of the suite failed; `repeat` runs it alone.
+    Step { name: &'static str, repeat: String, why: String },
+    /// The suite failed and has said how; nothing may follow its last line.
+    Shown,
     /// A file could not be read, written or run.
     Io { what: String, error: io::Error },
     /// A compiled schema cannot be read.
@@ -69,7 +89,13 @@ impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
             Self::ToolMissing { .. } => 3,
-            Self::Command { .. } | Self::Io { .. } | Self::Image { .. } | Self::Stale { .. } => 1,
+            Self::Exit { code, .. } => *code,
+            Self::Command { .. }
+            | Self::Step { .. }
+            | Self::Shown
+            | Self::Io { .. }
+            | Self::Image { .. }
+            | Self::Stale { .. } => 1,
         }
     }
 }
@@ -81,6 +107,11 @@ impl fmt::Display for Failure {
                 write!(f, "the program `{program}` is not installed; {advice}")
             }
             Self::Command { program } => write!(f, "`{program}` failed"),
+            Self::Exit { command, code } => write!(f, "`{command}` ended with code {code}"),
+            Self::Step { name, repeat, why } => {
+                write!(f, "step `{name}` failed: {why}\nrepeat it with: {repeat}")
+            }
+            Self::Shown => f.write_str("the suite failed"),
             Self::Io { what, error } => write!(f, "{what}: {error}"),
             Self::Image { path, error } => write!(f, "{path} is no compiled schema: {error}"),
             Self::Stale { images } => {

@@ -4,6 +4,8 @@
 //! instances; `--shortest` searches breadth first, with traces; `--table` prints rows for the README. A line that starts with `!` is a surprise: a
 //! proof that failed, a weakening that did no harm, or a run that met its bound.
 
+#![forbid(unsafe_code)]
+
 use recovery_model::{clean, runs};
 use std::process::ExitCode;
 

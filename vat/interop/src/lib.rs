@@ -1,5 +1,6 @@
 //! What the interoperability tests share: the test interfaces, one implementation of them that
 //! either runtime hosts unchanged, and a world that connects two ends in memory.
+#![forbid(unsafe_code)]
 #[allow(
     missing_docs,
     unreachable_pub,

@@ -1,0 +1,276 @@
+//! The command line: verbs, options, and their help.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use statefs_client::Version;
+
+/// Where the socket is when nothing says otherwise: where `statefsd --dev` puts it.
+pub(crate) const SOCKET_DEFAULT: &str = "./statefs-dev/statefs.sock";
+
+/// Reach a StateFS daemon, or work on a volume's image.
+///
+/// Data goes to standard output, everything else to standard error. No verb waits for ever: an
+/// answer that takes longer than 30 seconds is given up.
+#[derive(Parser, Debug)]
+#[command(name = "statefs", version, verbatim_doc_comment, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    /// The daemon's socket [default: $STATEFS_SOCKET, else ./statefs-dev/statefs.sock]
+    #[arg(long, global = true, value_name = "PATH", display_order = 100)]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// How to write results and errors: `text`, or `json`, one object or one per line
+    #[arg(short, long, global = true, value_name = "FORMAT", display_order = 101)]
+    #[arg(hide_possible_values = true)]
+    pub(crate) output: Option<Format>,
+
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// How results and errors are written.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Verb {
+    #[command(flatten)]
+    Online(OnlineVerb),
+    /// Work on a volume's image or block device, without a daemon
+    #[command(subcommand)]
+    Image(ImageVerb),
+    /// Tell the whole story in a few seconds, with a real daemon; leaves nothing behind
+    ///
+    /// Makes an image, a policy with two services and a daemon in a temporary directory, then has
+    /// them store, be refused, crash and recover. Every line is checked before it is printed; a
+    /// check that fails ends with 1.
+    #[command(verbatim_doc_comment, after_help = DEMO)]
+    Demo,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum OnlineVerb {
+    /// Write a key, and print the version of this write
+    ///
+    /// When this succeeds the value survives a power cut, unless --buffered says otherwise.
+    #[command(verbatim_doc_comment, after_help = PUT)]
+    Put(PutArgs),
+    /// Print a key's value: its bytes and nothing else, also on a terminal
+    #[command(after_help = GET)]
+    Get {
+        /// The whole key, such as /state/net/wifi
+        key: String,
+    },
+    /// Remove a key; what lies beneath it stays
+    #[command(after_help = DELETE)]
+    Delete {
+        /// The whole key
+        key: String,
+    },
+    /// List keys in the order of their bytes, with version and size; with -o json, their values too
+    #[command(after_help = LIST)]
+    List {
+        /// A whole key: list it and what lies beneath it
+        #[arg(default_value = "/state")]
+        prefix: String,
+        /// One whole key per line; needs only the right `list`
+        #[arg(long)]
+        keys_only: bool,
+    },
+    /// Ask for a barrier: what the store took as buffered before becomes durable
+    ///
+    /// The guarantee of `sync` belongs to a connection, and each run of this program is one of its
+    /// own: it shows that the store can make writes durable, and orders nothing for others.
+    #[command(verbatim_doc_comment, after_help = SYNC)]
+    Sync,
+    /// Tell what the store can do; fails unless it is healthy or degraded
+    #[command(after_help = HEALTH)]
+    Health,
+    /// Print the name under which the policy knows the caller
+    #[command(after_help = WHOAMI)]
+    Whoami,
+    /// Tell a key's version and size, or the daemon's version, mode and limits
+    #[command(after_help = STAT)]
+    Stat {
+        /// The whole key
+        key: Option<String>,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PutArgs {
+    /// The whole key, such as /state/net/wifi
+    pub(crate) key: String,
+    /// The value; `-` or nothing reads standard input, `@FILE` a file
+    #[arg(value_name = "VALUE | - | @FILE")]
+    pub(crate) value: Option<OsString>,
+    /// Only if there is no such key
+    #[arg(long, conflicts_with = "if_version")]
+    pub(crate) if_absent: bool,
+    /// Only if the key is in this version
+    #[arg(long, value_name = "V")]
+    pub(crate) if_version: Option<Version>,
+    /// Return when the write is ordered, not yet durable
+    #[arg(long)]
+    pub(crate) buffered: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum ImageVerb {
+    /// Make a volume, in a new file or on a blank file or block device, and print its id
+    #[command(after_help = FORMAT)]
+    Format(FormatArgs),
+    /// Print all that a volume holds as JSON lines, in key order; changes nothing
+    ///
+    /// Each line has `key`, `value` (base64; null if it is lost) and `version` (hex), the last line
+    /// `digest`. It reads what the store uses, never the whole device. Exits with 6 if anything that
+    /// had been acknowledged is lost, after printing the rest.
+    #[command(verbatim_doc_comment, after_help = DUMP)]
+    Dump {
+        /// The image or block device
+        path: PathBuf,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct FormatArgs {
+    /// The file to make, or the existing file or block device to format
+    pub(crate) path: PathBuf,
+    /// Size of a new file in bytes, or with K, M, G or T; an existing one is taken as it is
+    #[arg(long, value_parser = size)]
+    pub(crate) size: Option<u64>,
+    /// Copies of everything; 1 gives up the promises about single faults
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
+    pub(crate) copies: u8,
+    /// Bytes of a block: 4096, or 512 where the device writes that little at once
+    #[arg(long, value_name = "BYTES", default_value_t = 4096)]
+    pub(crate) block_size: u32,
+    /// Destroy what an existing file or device holds
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// Reads a size such as `64M`: powers of 1024.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit = match text.get(digits.len()..).unwrap_or_default() {
+        "" => 1,
+        "K" | "KiB" => 1 << 10,
+        "M" | "MiB" => 1 << 20,
+        "G" | "GiB" => 1 << 30,
+        "T" | "TiB" => 1 << 40,
+        other => return Err(format!("the unit {other:?} is none of K, M, G and T")),
+    };
+    let count: u64 = digits.parse().map_err(|error| format!("{digits:?}: {error}"))?;
+    count.checked_mul(unit).ok_or_else(|| "that many bytes do not exist".into())
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0 ok              3 absent       6 data loss
+  1 failure         4 conflict     7 unavailable (no daemon, read-only, sealed, overloaded)
+  2 usage           5 denied       8 quota or space
+  9 indeterminate: a write was not confirmed, or the connection was lost during one
+
+First steps:
+  statefs image format state.img --size 64M
+  statefs put /state/net/wifi on
+  statefs get /state/net/wifi";
+
+const PUT: &str = "\
+A value that starts with a dash stands behind `--`; one that starts with @ comes through `-`.
+
+Examples:
+  statefs put /state/net/wifi on
+  statefs put /state/boot/slot B --if-version 9f3c0d5e62a1b784
+  head -c 32 /dev/urandom | statefs put /state/keys/device - --if-absent
+  statefs put /state/crash/last @core.dump";
+
+const GET: &str = "\
+Examples:
+  statefs get /state/net/wifi
+  statefs get /state/keys/device > device.key
+  statefs get /state/net/wifi -o json      {\"bytes\",\"key\",\"value\" (base64),\"version\"}";
+
+const DELETE: &str = "\
+Examples:
+  statefs delete /state/net/wifi
+  statefs delete /state/net/wifi || [ $? = 3 ]      gone, or never there";
+
+const LIST: &str = "\
+Examples:
+  statefs list
+  statefs list /state/net --keys-only
+  statefs list -o json > backup.ndjson";
+
+const SYNC: &str = "\
+Examples:
+  statefs sync
+  statefs sync -o json      {\"durable\":true}";
+
+const HEALTH: &str = "\
+Examples:
+  statefs health
+  statefs health -o json      {\"lossCount\",\"mode\",\"reason\"}";
+
+const WHOAMI: &str = "\
+Examples:
+  statefs whoami
+  statefs --socket /run/statefs/keystored.sock whoami";
+
+const STAT: &str = "\
+Examples:
+  statefs stat /state/net/wifi
+  statefs stat -o json";
+
+const FORMAT: &str = "\
+Examples:
+  statefs image format state.img --size 64M
+  statefs image format /dev/mmcblk0p7
+  statefs image format state.img --copies 1 --block-size 512 --force";
+
+const DUMP: &str = "\
+Examples:
+  statefs image dump state.img > backup.ndjson
+  statefs image dump /dev/mmcblk0p7 | tail -n 1      {\"digest\":...}";
+
+const DEMO: &str = "\
+Examples:
+  statefs demo
+  statefs demo -o json      {\"proves\",\"step\"} each";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_has_examples() {
+        fn check(command: &clap::Command) {
+            let leaf = command.get_subcommands().next().is_none();
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(!leaf || help.contains("Examples:"), "{}", command.get_name());
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+
+    #[test]
+    fn sizes_are_read() {
+        for (text, bytes) in [("64M", 64 << 20), ("4096", 4096), ("1GiB", 1 << 30), ("0K", 0)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "M", "64 M", "-1", "64m", "64MB", "17179869184G", "1.5G"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! How the program ends when it did not do what it was asked.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use serde_json::json;
+use statefs_client::{Error, ErrorCode};
+
+use crate::args::Format;
+
+/// The exit codes. They are part of the interface: scripts go by them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Exit {
+    /// Done.
+    Ok = 0,
+    /// Not done, for a reason that has no code of its own.
+    Failure = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// There is no such key.
+    Absent = 3,
+    /// A precondition does not hold.
+    Conflict = 4,
+    /// The policy does not grant it.
+    Denied = 5,
+    /// Something acknowledged cannot be read back.
+    DataLoss = 6,
+    /// The store cannot be reached, or cannot do it now.
+    Unavailable = 7,
+    /// A quota or the volume is used up.
+    Full = 8,
+    /// A write may have happened, or not.
+    Indeterminate = 9,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why the program did not do what it was asked.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+    pub(crate) advice: &'static str,
+    pub(crate) exit: Exit,
+}
+
+impl Failure {
+    pub(crate) fn new(code: &'static str, exit: Exit, message: impl fmt::Display) -> Self {
+        Self { code, message: message.to_string(), advice: advice(code), exit }
+    }
+
+    /// Names what the failure is about, in front of what went wrong.
+    pub(crate) fn about(self, subject: impl fmt::Display) -> Self {
+        let message = format!("{subject}: {}", self.message);
+        Self { message, ..self }
+    }
+
+    /// Standard output failed. Who closed it on purpose, as `head` does, is not told.
+    pub(crate) fn output(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self { code: "", message: String::new(), advice: "", exit: Exit::Ok };
+        }
+        Self::new("OUTPUT", Exit::Failure, format!("standard output: {error}"))
+    }
+
+    /// Tells it on standard error: for people, or as one JSON object.
+    pub(crate) fn report(&self, format: Format) {
+        if self.code.is_empty() {
+            return;
+        }
+        let Self { code, message, advice, exit } = self;
+        let text = match format {
+            Format::Json => {
+                let exit = *exit as u8;
+                let error =
+                    json!({"code": code, "message": message, "advice": advice, "exit": exit});
+                format!("{error}\n")
+            }
+            Format::Text => {
+                let mut text = format!("statefs: {code}: {}\n", printable(message));
+                if !advice.is_empty() {
+                    text.push_str(&format!("  {advice}\n"));
+                }
+                text
+            }
+        };
+        // When even this stream is gone the exit code remains.
+        io::stderr().write_all(text.as_bytes()).unwrap_or_default();
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let exit = match &error {
+            Error::Refused { code, .. } => exit_of(*code),
+            Error::Conflict { .. } => Exit::Conflict,
+            Error::DataLoss => Exit::DataLoss,
+            Error::Indeterminate { .. } => Exit::Indeterminate,
+            Error::Disconnected { .. } | Error::TimedOut { .. } | Error::Connect { .. } => {
+                Exit::Unavailable
+            }
+            _ => Exit::Failure,
+        };
+        Self::new(error.code(), exit, error)
+    }
+}
+
+fn exit_of(code: ErrorCode) -> Exit {
+    match code {
+        ErrorCode::AccessDenied | ErrorCode::Revoked | ErrorCode::Expired => Exit::Denied,
+        ErrorCode::QuotaExceeded | ErrorCode::NoSpace => Exit::Full,
+        ErrorCode::ReadOnly | ErrorCode::Sealed | ErrorCode::IoError | ErrorCode::Overloaded => {
+            Exit::Unavailable
+        }
+        _ => Exit::Failure,
+    }
+}
+
+/// Replaces what could steer a terminal: messages come from a peer.
+pub(crate) fn printable(text: &str) -> String {
+    let replace = |letter: char| if letter.is_control() { '\u{fffd}' } else { letter };
+    text.chars().map(replace).collect()
+}
+
+/// Says what to do about a code; empty where the message does.
+fn advice(code: &str) -> &'static str {
+    match code {
+        "ACCESS_DENIED" => {
+            "`statefs whoami` tells under which name the policy knows you; it must grant that name \
+             this right on this key"
+        }
+        "INVALID_KEY" => {
+            "a key is a path below /state, such as /state/net/wifi, without empty segments, `.`, \
+             `..`, control characters or a slash at the end"
+        }
+        "KEY_TOO_LONG" | "VALUE_TOO_LARGE" => "`statefs stat` tells the limits",
+        "QUOTA_EXCEEDED" => "delete something, which still works, or raise the quota in the policy",
+        "NO_SPACE" => "delete something, which still works; space comes back by itself",
+        "READ_ONLY" => "`statefs health` tells why; a restart of the daemon opens the store anew",
+        "SEALED" => "give the daemon the volume's key",
+        "IO_ERROR" => "`statefs health` tells how the store fares; check the device and its log",
+        "OVERLOADED" => "nothing was applied; try again",
+        "UNIMPLEMENTED" => "the daemon is older or newer than this program; `statefs stat` tells",
+        "CONFLICT" => "somebody else wrote it; read it again, then decide",
+        "DATA_LOSS" => "put the key anew from a backup; `statefs list` names the damaged keys",
+        "INDETERMINATE" => "read the key to learn which, and put it again if it must hold",
+        "DISCONNECTED" => {
+            "the daemon ended, or has as many connections as it takes; its log tells which"
+        }
+        "TIMED_OUT" => "the daemon or its device hangs; its log tells more",
+        "NO_DAEMON" => "name another socket with --socket or $STATEFS_SOCKET",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_of_the_schema_has_its_exit() {
+        let exits = ErrorCode::ALL.map(|code| exit_of(code) as u8);
+        assert_eq!(exits, [5, 1, 1, 1, 1, 8, 8, 7, 7, 7, 5, 5, 7, 1, 1]);
+    }
+
+    #[test]
+    fn a_write_that_lost_its_connection_is_indeterminate_and_a_read_unavailable() {
+        let exit = |error: Error| Failure::from(error).exit;
+        assert_eq!(exit(Error::Indeterminate { cause: String::new() }), Exit::Indeterminate);
+        assert_eq!(exit(Error::Disconnected { cause: String::new() }), Exit::Unavailable);
+        assert_eq!(exit(Error::Conflict { current: None }), Exit::Conflict);
+        assert_eq!(exit(Error::DataLoss), Exit::DataLoss);
+    }
+
+    #[test]
+    fn a_peer_cannot_steer_the_terminal() {
+        assert_eq!(printable("a\x1b[2Jb\r\n"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}");
+    }
+}

@@ -1,0 +1,29 @@
+//! The tools for a volume's image or block device, without a daemon.
+
+mod drive;
+mod dump;
+mod format;
+
+use std::path::Path;
+
+use blockdev::OpenError as DeviceOpenError;
+pub(crate) use dump::{dump, walk};
+pub(crate) use format::{format, make};
+
+use crate::failure::{Exit, Failure};
+
+/// Judges why a device could not be opened or made.
+fn device_failure(path: &Path, error: &DeviceOpenError) -> Failure {
+    let (code, exit) = match error {
+        DeviceOpenError::Absent => ("NO_IMAGE", Exit::Failure),
+        DeviceOpenError::Exists => ("EXISTS", Exit::Failure),
+        DeviceOpenError::Denied => ("DENIED", Exit::Failure),
+        DeviceOpenError::NotStorage => ("NOT_STORAGE", Exit::Failure),
+        DeviceOpenError::Busy { .. } => ("BUSY", Exit::Unavailable),
+        DeviceOpenError::TooSmall { .. }
+        | DeviceOpenError::Size { .. }
+        | DeviceOpenError::Sector { .. } => ("GEOMETRY", Exit::Failure),
+        DeviceOpenError::Io { .. } => ("DEVICE", Exit::Failure),
+    };
+    Failure::new(code, exit, error).about(path.display())
+}

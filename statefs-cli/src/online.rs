@@ -1,0 +1,322 @@
+//! The verbs that reach a daemon.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use serde_json::json;
+use statefs_client::blocking::Directory;
+use statefs_client::{
+    Client, Durability, Entry, Health, Held, Hello, Limits, ListOptions, Precondition, Rights,
+    WriteOptions,
+};
+
+use crate::args::{Format, OnlineVerb, PutArgs, SOCKET_DEFAULT};
+use crate::base64;
+use crate::failure::{Exit, Failure, printable};
+use crate::output::Output;
+
+/// Every key lies below it. Verbs open it whole: the policy decides on each key all the same, and a
+/// caller with any grant may open it.
+const ROOT: &str = "/state";
+
+/// Bytes of a value that are read from a file or a pipe: more than any daemon takes in one call.
+const VALUE_BYTES_READ: u64 = (1 << 20) + 1;
+
+/// What this program calls itself to the daemon.
+const NAME: &str = concat!("statefs ", env!("CARGO_PKG_VERSION"));
+
+/// Runs a verb against the daemon.
+pub(crate) fn run(
+    verb: OnlineVerb,
+    socket: Option<PathBuf>,
+    mut output: Output,
+) -> Result<(), Failure> {
+    let online = Online { socket: socket.unwrap_or_else(socket_default) };
+    let out = &mut output;
+    match verb {
+        OnlineVerb::Put(arguments) => online.put(arguments, out)?,
+        OnlineVerb::Get { key } => online.get(&key, out)?,
+        OnlineVerb::Delete { key } => online.delete(&key, out)?,
+        OnlineVerb::List { prefix, keys_only } => {
+            // What was found is printed, whatever is missing.
+            let listed = online.list(&prefix, keys_only, out);
+            output.finish()?;
+            return listed;
+        }
+        OnlineVerb::Sync => online.sync(out)?,
+        OnlineVerb::Health => {
+            let told = online.health(out);
+            output.finish()?;
+            return told;
+        }
+        OnlineVerb::Whoami => online.whoami(out)?,
+        OnlineVerb::Stat { key: Some(key) } => online.stat_key(&key, out)?,
+        OnlineVerb::Stat { key: None } => online.stat(out)?,
+    }
+    output.finish()
+}
+
+struct Online {
+    socket: PathBuf,
+}
+
+impl Online {
+    fn client(&self) -> Result<Client, Failure> {
+        Ok(Client::connect(&self.socket)?)
+    }
+
+    fn directory(&self, rights: Rights) -> Result<Directory, Failure> {
+        Ok(self.client()?.directory(ROOT, rights))
+    }
+
+    fn put(&self, arguments: PutArgs, output: &mut Output) -> Result<(), Failure> {
+        let PutArgs { key, value, if_absent, if_version, buffered } = arguments;
+        let relative = relative(&key)?;
+        let value = read_value(value)?;
+        let precondition = match if_version {
+            Some(version) => Precondition::Version(version),
+            None if if_absent => Precondition::Absent,
+            None => Precondition::Any,
+        };
+        let durability = if buffered { Durability::Buffered } else { Durability::Durable };
+        let options = WriteOptions { precondition, durability };
+        // Refused beforehand rather than by the policy, so that the right is asked for only if used.
+        let rights = match precondition {
+            Precondition::Any => Rights::PUT,
+            Precondition::Absent | Precondition::Version(_) => Rights::PUT | Rights::GET,
+        };
+        let version = self
+            .directory(rights)?
+            .put_with(relative, &value, options)
+            .map_err(|error| Failure::from(error).about(&key))?;
+        let version = version.to_string();
+        output.either(&json!({"key": key, "version": version}), &version)
+    }
+
+    fn get(&self, key: &str, output: &mut Output) -> Result<(), Failure> {
+        let relative = relative(key)?;
+        let value = self.directory(Rights::GET)?.get(relative);
+        let value = value.map_err(|error| Failure::from(error).about(key))?;
+        let value = value.ok_or_else(|| absent(key))?;
+        match output.format {
+            Format::Text => output.bytes(&value.data),
+            Format::Json => output.json(&json!({
+                "bytes": value.bytes,
+                "key": key,
+                "value": base64::encode(&value.data),
+                "version": value.version.to_string(),
+            })),
+        }
+    }
+
+    fn delete(&self, key: &str, output: &mut Output) -> Result<(), Failure> {
+        let relative = relative(key)?;
+        let deleted = self.directory(Rights::DELETE)?.delete(relative);
+        if !deleted.map_err(|error| Failure::from(error).about(key))? {
+            return Err(absent(key));
+        }
+        match output.format {
+            Format::Json => output.json(&json!({"deleted": true, "key": key})),
+            Format::Text => Ok(()),
+        }
+    }
+
+    fn list(&self, prefix: &str, keys_only: bool, output: &mut Output) -> Result<(), Failure> {
+        let relative = if prefix == ROOT { "" } else { relative(prefix)? };
+        // Text shows no values, so it asks for none.
+        let values = output.format == Format::Json && !keys_only;
+        let rights = if values { Rights::LIST | Rights::GET } else { Rights::LIST };
+        let options = ListOptions {
+            prefix: relative.to_owned(),
+            keys_only: !values,
+            ..ListOptions::default()
+        };
+        let directory = self.directory(rights)?;
+        let mut list = directory.list(options);
+        let mut damaged_count = 0u64;
+        for entry in list.by_ref() {
+            let entry = entry.map_err(|error| Failure::from(error).about(prefix))?;
+            damaged_count += u64::from(entry.held == Held::DataLoss);
+            print_entry(&entry, keys_only, values, output)?;
+        }
+        if list.is_intact() {
+            return Ok(());
+        }
+        let loss = match damaged_count {
+            0 => format!("{prefix}: keys may be missing from this list"),
+            1 => format!("{prefix}: 1 key is damaged, and others may be missing"),
+            count => format!("{prefix}: {count} keys are damaged, and others may be missing"),
+        };
+        Err(Failure::new("DATA_LOSS", Exit::DataLoss, loss))
+    }
+
+    fn sync(&self, output: &mut Output) -> Result<(), Failure> {
+        self.directory(Rights::NONE)?.sync()?;
+        match output.format {
+            Format::Json => output.json(&json!({"durable": true})),
+            Format::Text => Ok(()),
+        }
+    }
+
+    fn health(&self, output: &mut Output) -> Result<(), Failure> {
+        let Health { mode, reason, loss_count } = self.client()?.health()?;
+        let text = match (reason.is_empty(), loss_count) {
+            (true, 0) => mode.text().to_owned(),
+            (false, 0) => format!("{}: {}", mode.text(), printable(&reason)),
+            (_, losses) => {
+                format!("{}: {} (losses: {losses})", mode.text(), printable(&reason))
+            }
+        };
+        let object = json!({"lossCount": loss_count, "mode": mode.text(), "reason": reason});
+        output.either(&object, &text)?;
+        if mode.serves() {
+            return Ok(());
+        }
+        Err(Failure::new("UNAVAILABLE", Exit::Unavailable, format!("the store is {}", mode.text())))
+    }
+
+    fn whoami(&self, output: &mut Output) -> Result<(), Failure> {
+        let service = self.client()?.hello_as(NAME)?.service;
+        match (&service, output.format) {
+            (_, Format::Json) => output.json(&json!({"service": service})),
+            (Some(service), Format::Text) => output.line(&printable(service)),
+            (None, Format::Text) => {
+                eprintln!("statefs: the policy does not name you, which denies you every key");
+                Ok(())
+            }
+        }
+    }
+
+    fn stat_key(&self, key: &str, output: &mut Output) -> Result<(), Failure> {
+        let relative = relative(key)?;
+        let metadata = self.directory(Rights::GET)?.get_metadata(relative);
+        let metadata = metadata.map_err(|error| Failure::from(error).about(key))?;
+        let metadata = metadata.ok_or_else(|| absent(key))?;
+        let version = metadata.version.to_string();
+        let object = json!({"bytes": metadata.bytes, "key": key, "version": version});
+        output.either(&object, &format!("version: {version}\nbytes: {}", metadata.bytes))
+    }
+
+    fn stat(&self, output: &mut Output) -> Result<(), Failure> {
+        let client = self.client()?;
+        let (hello, health) = (client.calls().hello(NAME), client.calls().health());
+        let Hello { protocol, limits, service, software, .. } = client.wait(hello)?;
+        let Health { mode, reason, loss_count } = client.wait(health)?;
+        let limits = limit_rows(&limits);
+        if output.format == Format::Json {
+            let limits: serde_json::Map<_, _> =
+                limits.iter().map(|(name, limit)| ((*name).to_owned(), json!(limit))).collect();
+            return output.json(&json!({
+                "limits": limits,
+                "lossCount": loss_count,
+                "mode": mode.text(),
+                "protocol": protocol,
+                "reason": reason,
+                "service": service,
+                "software": software,
+            }));
+        }
+        output.line(&format!("software: {}", printable(&software)))?;
+        output.line(&format!("protocol: {protocol}"))?;
+        output.line(&format!("service: {}", printable(service.as_deref().unwrap_or_default())))?;
+        output.line(&format!("mode: {}", mode.text()))?;
+        output.line(&format!("reason: {}", printable(&reason)))?;
+        output.line(&format!("lossCount: {loss_count}"))?;
+        for (name, limit) in limits {
+            output.line(&format!("limits.{name}: {limit}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Names each limit as the schema does.
+fn limit_rows(limits: &Limits) -> [(&'static str, u32); 12] {
+    [
+        ("keyBytes", limits.key_bytes),
+        ("valueBytes", limits.value_bytes),
+        ("replyBytes", limits.reply_bytes),
+        ("listEntries", limits.list_entries),
+        ("frameBytes", limits.frame_bytes),
+        ("frameSegments", limits.frame_segments),
+        ("nesting", limits.nesting),
+        ("traversalBytes", limits.traversal_bytes),
+        ("calls", limits.calls),
+        ("exports", limits.exports),
+        ("bytesInFlight", limits.bytes_in_flight),
+        ("connections", limits.connections),
+    ]
+}
+
+fn print_entry(
+    entry: &Entry,
+    keys_only: bool,
+    values: bool,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let key = format!("{ROOT}/{}", entry.key);
+    let (value, json) = (&entry.held, output.format == Format::Json);
+    match value {
+        Held::DataLoss if json => output.json(&json!({"dataLoss": true, "key": key})),
+        Held::Value(value) if json => {
+            let version = value.version.to_string();
+            let mut object = json!({"bytes": value.bytes, "key": key, "version": version});
+            if let (true, Some(fields)) = (values, object.as_object_mut()) {
+                fields.insert("value".into(), base64::encode(&value.data).into());
+            }
+            output.json(&object)
+        }
+        _ if keys_only => output.line(&key),
+        Held::DataLoss => output.line(&format!("{:<16}  {:>8}  {key}", "DATA_LOSS", "-")),
+        Held::Value(value) => output.line(&format!("{}  {:>8}  {key}", value.version, value.bytes)),
+    }
+}
+
+fn socket_default() -> PathBuf {
+    let named = env::var_os("STATEFS_SOCKET").filter(|named| !named.is_empty());
+    named.map_or_else(|| SOCKET_DEFAULT.into(), PathBuf::from)
+}
+
+/// Takes the root off a whole key.
+fn relative(key: &str) -> Result<&str, Failure> {
+    let relative = key.strip_prefix(ROOT).and_then(|rest| rest.strip_prefix('/'));
+    relative.ok_or_else(|| {
+        Failure::new("INVALID_KEY", Exit::Failure, format!("{key}: it does not lie below {ROOT}/"))
+    })
+}
+
+fn absent(key: &str) -> Failure {
+    Failure::new("ABSENT", Exit::Absent, format!("there is no key {key}"))
+}
+
+fn read_value(argument: Option<OsString>) -> Result<Vec<u8>, Failure> {
+    let argument = argument.unwrap_or_else(|| "-".into());
+    let bytes = argument.as_bytes();
+    if bytes == b"-" {
+        let stdin = io::stdin().lock();
+        if stdin.is_terminal() {
+            let message = "no value: name one, or pipe it in";
+            return Err(Failure::new("USAGE", Exit::Usage, message));
+        }
+        return read(stdin).map_err(|error| input_failed("standard input", &error));
+    }
+    if let Some(path) = bytes.strip_prefix(b"@") {
+        let path = PathBuf::from(std::ffi::OsStr::from_bytes(path));
+        let value = File::open(&path).and_then(read);
+        return value.map_err(|error| input_failed(&path.display().to_string(), &error));
+    }
+    Ok(bytes.to_vec())
+}
+
+fn read(source: impl Read) -> io::Result<Vec<u8>> {
+    let mut value = Vec::new();
+    source.take(VALUE_BYTES_READ).read_to_end(&mut value)?;
+    Ok(value)
+}
+
+fn input_failed(name: &str, error: &io::Error) -> Failure {
+    Failure::new("INPUT", Exit::Failure, format!("{name}: {error}"))
+}

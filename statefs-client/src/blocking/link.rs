@@ -1,0 +1,175 @@
+//! One connection: a vat, its socket, and the loop that moves bytes while a call is waited for.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::format;
+use std::future::Future;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+use std::vec::Vec;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use vat::Vat;
+
+use crate::call::Call;
+use crate::error::{Effect, Error, Result};
+
+/// Bytes read from the socket at a time: a few small answers, or a sixteenth of the largest.
+const READ_BYTES: usize = 64 << 10;
+
+/// Turns of the vat between two looks at the socket.
+const TURNS: usize = 256;
+
+pub(super) struct Link {
+    vat: Vat,
+    stream: UnixStream,
+    timeout: Cell<Option<Duration>>,
+    buffers: RefCell<Buffers>,
+}
+
+struct Buffers {
+    output: Vec<u8>,
+    written: usize,
+    input: Vec<u8>,
+}
+
+/// No answer came in time.
+struct Silence;
+
+impl Link {
+    pub(super) fn new(stream: UnixStream, timeout: Duration) -> Self {
+        let vat = Vat::new(None, vat::Limits::default());
+        let input = std::vec![0; READ_BYTES];
+        let buffers = RefCell::new(Buffers { output: Vec::new(), written: 0, input });
+        Self { vat, stream, timeout: Cell::new(Some(timeout)), buffers }
+    }
+
+    pub(super) fn vat(&self) -> &Vat {
+        &self.vat
+    }
+
+    pub(super) fn set_timeout(&self, timeout: Option<Duration>) {
+        self.timeout.set(timeout);
+    }
+
+    /// Makes a call and waits for it.
+    pub(super) fn call<T: 'static>(&self, make: impl FnOnce() -> Call<T>) -> Result<T> {
+        // A write on a connection that is over was not begun, so it is not indeterminate.
+        match self.vat.over() {
+            Some(over) => {
+                Err(Error::of_exception(capnp::Error::disconnected(over.extra), Effect::Reads))
+            }
+            None => self.wait(make()),
+        }
+    }
+
+    /// Waits for a call that was made.
+    pub(super) fn wait<T: 'static>(&self, call: Call<T>) -> Result<T> {
+        let effect = if call.writes() { Effect::Writes } else { Effect::Reads };
+        let timeout = self.timeout.get();
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut call = pin!(call);
+        // Nothing but the vat wakes a call, and this loop asks it after every turn.
+        let mut context = Context::from_waker(Waker::noop());
+        loop {
+            while self.vat.poll(TURNS) {}
+            if let Poll::Ready(result) = call.as_mut().poll(&mut context) {
+                return result;
+            }
+            if let Some(over) = self.vat.over() {
+                let over = capnp::Error::disconnected(over.extra);
+                return Err(Error::of_exception(over, effect));
+            }
+            if let Err(Silence) = self.turn(deadline) {
+                return Err(Error::of_silence(timeout.unwrap_or_default(), effect));
+            }
+        }
+    }
+
+    /// Writes what the socket takes, waits until it is ready, reads what is there.
+    fn turn(&self, deadline: Option<Instant>) -> core::result::Result<(), Silence> {
+        let buffers = &mut *self.buffers.borrow_mut();
+        let pending = self.write(buffers);
+        let mut flags = PollFlags::IN;
+        if pending {
+            flags |= PollFlags::OUT;
+        }
+        if !self.ready(flags, deadline)? {
+            return Ok(());
+        }
+        match (&self.stream).read(&mut buffers.input) {
+            Ok(0) => self.ended("the daemon closed it"),
+            Ok(count) => {
+                let data = buffers.input.get(..count).unwrap_or_default();
+                // What went wrong is kept by the vat, which is over then.
+                self.vat.receive(data).unwrap_or_default();
+            }
+            Err(error) if is_transient(&error) => {}
+            Err(error) => self.ended(&format!("reading failed: {error}")),
+        }
+        Ok(())
+    }
+
+    /// Writes pending output and tells whether some is left.
+    fn write(&self, buffers: &mut Buffers) -> bool {
+        loop {
+            if buffers.written == buffers.output.len() {
+                buffers.written = 0;
+                self.vat.swap_output(&mut buffers.output);
+                if buffers.output.is_empty() {
+                    return false;
+                }
+            }
+            let rest = buffers.output.get(buffers.written..).unwrap_or_default();
+            match (&self.stream).write(rest) {
+                Ok(count) => buffers.written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_transient(&error) => return true,
+                // The peer is gone; what it said last is still to be read.
+                Err(_) => {
+                    buffers.written = 0;
+                    buffers.output.clear();
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Waits for the socket; tells whether there is something to read.
+    fn ready(
+        &self,
+        flags: PollFlags,
+        deadline: Option<Instant>,
+    ) -> core::result::Result<bool, Silence> {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = left.map(|left| Timespec::try_from(left).map_err(|_| Silence)).transpose()?;
+        let mut watched = [PollFd::new(&self.stream, flags)];
+        match poll(&mut watched, left.as_ref()) {
+            Ok(0) => Err(Silence),
+            Ok(_) => Ok(watched.iter().any(|fd| fd.revents() != PollFlags::OUT)),
+            Err(Errno::INTR) => Ok(false),
+            Err(error) => {
+                self.ended(&format!("waiting for it failed: {error}"));
+                Ok(false)
+            }
+        }
+    }
+
+    fn ended(&self, cause: &str) {
+        self.vat.disconnect(capnp::Error::disconnected(cause.into()));
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}

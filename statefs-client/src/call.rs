@@ -1,0 +1,48 @@
+//! A call on its way.
+
+use crate::error::{Effect, Error, Result};
+use alloc::boxed::Box;
+use core::fmt;
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+
+/// The answer to a call that was sent already; a future of its result.
+///
+/// Dropping it asks the server to cancel the call, which may have happened all the same.
+#[must_use = "the call was sent; only its answer tells whether it was done"]
+pub struct Call<T> {
+    effect: Effect,
+    answer: Pin<Box<dyn Future<Output = Result<T>>>>,
+}
+
+impl<T: 'static> Call<T> {
+    pub(crate) fn new(effect: Effect, answer: impl Future<Output = Result<T>> + 'static) -> Self {
+        Self { effect, answer: Box::pin(answer) }
+    }
+
+    /// A call that was not worth sending.
+    pub(crate) fn refused(error: Error) -> Self {
+        Self::new(Effect::Reads, core::future::ready(Err(error)))
+    }
+
+    /// Whether the call may change something.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        self.effect == Effect::Writes
+    }
+}
+
+impl<T> Future for Call<T> {
+    type Output = Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        self.answer.as_mut().poll(context)
+    }
+}
+
+impl<T> fmt::Debug for Call<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("effect", &self.effect).finish_non_exhaustive()
+    }
+}

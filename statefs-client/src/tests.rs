@@ -1,0 +1,6 @@
+//! The client against a small server of its own, over the generated traits.
+
+mod asynchronous;
+#[cfg(feature = "std")]
+mod over_socket;
+mod server;

@@ -1,0 +1,168 @@
+//! The blocking client against a thread that serves a socket, and against ones that do not.
+
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::string::{String, ToString};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use std::vec::Vec;
+use std::{format, fs, process};
+
+use super::server::{PAGE_ENTRIES, serve};
+use crate::{Client, Error, ListOptions, Rights};
+
+/// Serves one connection at a socket of its own with `serve`, and removes the socket.
+struct Peer {
+    path: PathBuf,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Peer {
+    fn start(serve: impl FnOnce(UnixStream) + Send + 'static) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("client-{}-{number}.sock", process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        let thread = thread::spawn(move || serve(listener.accept().unwrap().0));
+        Self { path, thread: Some(thread) }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        fs::remove_file(&self.path).unwrap();
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+fn answer_all(mut stream: UnixStream) {
+    let vat = serve();
+    let mut buffer = [0; 4096];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) | Err(_) => return,
+            Ok(count) => vat.receive(&buffer[..count]).unwrap(),
+        }
+        while vat.poll(64) {}
+        if stream.write_all(&vat.take_output()).is_err() {
+            return;
+        }
+    }
+}
+
+fn swallow(mut stream: UnixStream) {
+    let mut buffer = [0; 4096];
+    while stream.read(&mut buffer).is_ok_and(|count| count > 0) {}
+}
+
+#[test]
+fn the_eight_lines_work() {
+    let peer = Peer::start(answer_all);
+    let client = Client::connect(&peer.path).unwrap();
+    let wifi = client.directory("/state/net/wifi", Rights::GET | Rights::PUT);
+    let version = wifi.put("ssid", b"harbour").unwrap();
+    let value = wifi.get("ssid").unwrap().unwrap();
+    assert_eq!((value.data.as_slice(), value.version), (b"harbour".as_slice(), version));
+    let metadata = wifi.get_metadata("ssid").unwrap().unwrap();
+    assert_eq!((metadata.version, metadata.bytes), (version, 7));
+    assert_eq!(wifi.get("psk"), Ok(None));
+    assert_eq!(client.hello().unwrap().protocol, 1);
+    drop((client, wifi));
+}
+
+#[test]
+fn a_list_walks_all_pages() {
+    let peer = Peer::start(answer_all);
+    let client = Client::connect(&peer.path).unwrap();
+    let directory = client.directory("/state", Rights::ALL);
+    let keys: Vec<String> = (0..2 * PAGE_ENTRIES + 1).map(|at| at.to_string()).collect();
+    let calls: Vec<_> = keys.iter().map(|key| directory.calls().put(key, b"v")).collect();
+    for call in calls {
+        client.wait(call).unwrap();
+    }
+    let mut list = directory.list(ListOptions::default());
+    let seen: Vec<String> = list.by_ref().map(|entry| entry.unwrap().key).collect();
+    assert_eq!(seen, keys);
+    assert!(list.is_intact());
+    drop((client, directory));
+}
+
+#[test]
+fn large_calls_pass_while_their_answers_come_back() {
+    let peer = Peer::start(answer_all);
+    let client = Client::connect(&peer.path).unwrap();
+    let directory = client.directory("/state", Rights::ALL);
+    // More than a socket buffers, in both directions at once.
+    let value = std::vec![7; 300_000];
+    let calls: Vec<_> =
+        (0..4).map(|_| (directory.calls().put("k", &value), directory.calls().get("k"))).collect();
+    for (put, get) in calls {
+        client.wait(put).unwrap();
+        assert_eq!(client.wait(get).unwrap().unwrap().data.len(), value.len());
+    }
+    drop((client, directory));
+}
+
+#[test]
+fn silence_ends_after_the_timeout() {
+    let peer = Peer::start(swallow);
+    let client = Client::connect(&peer.path).unwrap();
+    let timeout = Duration::from_millis(20);
+    client.set_timeout(Some(timeout));
+    let directory = client.directory("/state", Rights::ALL);
+    assert_eq!(directory.get("k"), Err(Error::TimedOut { after: timeout }));
+    assert_eq!(directory.put("k", b"v").unwrap_err().code(), "INDETERMINATE");
+    drop((client, directory));
+}
+
+#[test]
+fn a_connection_cut_during_a_write_is_indeterminate_and_afterwards_is_not() {
+    let peer = Peer::start(|mut stream| {
+        let mut buffer = [0; 64];
+        let read = stream.read(&mut buffer).unwrap();
+        assert!(read > 0);
+    });
+    let client = Client::connect(&peer.path).unwrap();
+    let directory = client.directory("/state", Rights::ALL);
+    let error = directory.put("k", b"v").unwrap_err();
+    assert_eq!(error.code(), "INDETERMINATE", "{error}");
+    // Nothing of this one was sent.
+    assert_eq!(directory.put("k", b"v").unwrap_err().code(), "DISCONNECTED");
+    assert_eq!(client.health().unwrap_err().code(), "DISCONNECTED");
+}
+
+#[test]
+fn a_peer_that_speaks_something_else_is_told_apart() {
+    let peer = Peer::start(|mut stream| {
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        swallow(stream);
+    });
+    let client = Client::connect(&peer.path).unwrap();
+    let error = client.health().unwrap_err();
+    assert_eq!(error.code(), "DISCONNECTED", "{error}");
+    drop(client);
+}
+
+#[test]
+fn nobody_there_says_how_to_start_one() {
+    let missing = std::env::temp_dir().join("client-no-such-daemon.sock");
+    let error = Client::connect(&missing).unwrap_err();
+    assert_eq!(error.code(), "NO_DAEMON");
+    let text = error.to_string();
+    assert!(text.contains("client-no-such-daemon.sock") && text.contains("statefsd --dev"));
+    for path in [String::new(), "x".repeat(200)] {
+        let error = Client::connect(&path).unwrap_err();
+        assert!(error.to_string().contains("is no path of a socket"), "{error}");
+    }
+}
+
+#[test]
+fn a_socket_without_its_daemon_is_refused() {
+    let path = std::env::temp_dir().join(format!("client-{}-stale.sock", process::id()));
+    drop(UnixListener::bind(&path).unwrap());
+    let error = Client::connect(&path).unwrap_err();
+    fs::remove_file(&path).unwrap();
+    assert!(error.to_string().contains("its daemon is gone"), "{error}");
+}

@@ -1,0 +1,211 @@
+//! Between generated types and ours: the only module that reads and writes messages.
+
+use crate::error::{Effect, Error, Result};
+use crate::info::{Health, Hello, Limits, Mode};
+use crate::types::{
+    Durability, Entry, Held, ListOptions, Metadata, Page, Precondition, Rights, Value, WriteOptions,
+};
+use crate::version::Version;
+use alloc::string::String;
+use alloc::vec::Vec;
+use statefs::{current, directory, entry, precondition, rights, state_fs, value};
+
+/// Reads the answer to `hello`.
+pub(crate) fn hello(results: state_fs::hello_results::Reader<'_>) -> Result<Hello> {
+    let service = text(results.get_service_name())?;
+    let limits = results.get_limits().map_err(unreadable)?;
+    Ok(Hello {
+        protocol: results.get_protocol(),
+        features: results.get_features(),
+        limits: Limits {
+            key_bytes: limits.get_key_bytes(),
+            value_bytes: limits.get_value_bytes(),
+            reply_bytes: limits.get_reply_bytes(),
+            list_entries: limits.get_list_entries(),
+            frame_bytes: limits.get_frame_bytes(),
+            frame_segments: limits.get_frame_segments(),
+            nesting: limits.get_nesting(),
+            traversal_bytes: limits.get_traversal_bytes(),
+            calls: limits.get_calls(),
+            exports: limits.get_exports(),
+            bytes_in_flight: limits.get_bytes_in_flight(),
+            connections: limits.get_connections(),
+        },
+        service: (!service.is_empty()).then_some(service),
+        software: text(results.get_software_version())?,
+    })
+}
+
+/// Reads the answer to `health`.
+pub(crate) fn health(results: state_fs::health_results::Reader<'_>) -> Result<Health> {
+    let mode = match results.get_mode() {
+        Ok(statefs::Mode::Healthy) => Mode::Healthy,
+        Ok(statefs::Mode::Degraded) => Mode::Degraded,
+        Ok(statefs::Mode::ReadOnly) => Mode::ReadOnly,
+        Ok(statefs::Mode::Sealed) => Mode::Sealed,
+        Ok(statefs::Mode::Failed) => Mode::Failed,
+        Ok(statefs::Mode::Unknown) | Err(_) => Mode::Unknown,
+    };
+    let reason = text(results.get_reason())?;
+    Ok(Health { mode, reason, loss_count: results.get_loss_count() })
+}
+
+/// Reads the answer to `get`.
+pub(crate) fn get(results: directory::get_results::Reader<'_>) -> Result<Option<Value>> {
+    use directory::get_results::Which;
+    match results.which() {
+        Ok(Which::Value(value)) => read_value(value).map(Some),
+        Ok(Which::Absent(())) => Ok(None),
+        // An unknown member reads as the one that claims least.
+        Ok(Which::DataLoss(())) | Err(_) => Err(Error::DataLoss),
+    }
+}
+
+/// Reads the answer to a `get` of metadata.
+pub(crate) fn metadata(results: directory::get_results::Reader<'_>) -> Result<Option<Metadata>> {
+    let value = get(results)?;
+    Ok(value.map(|Value { version, bytes, .. }| Metadata { version, bytes }))
+}
+
+/// Reads the answer to `put`.
+pub(crate) fn put(results: directory::put_results::Reader<'_>) -> Result<Version> {
+    use directory::put_results::Which;
+    match results.which() {
+        Ok(Which::Version(version)) => read_version(version, Effect::Writes),
+        Ok(Which::Conflict(current)) => Err(read_conflict(current)),
+        Ok(Which::DataLoss(())) => Err(Error::DataLoss),
+        Ok(Which::Indeterminate(())) | Err(_) => Err(unconfirmed()),
+    }
+}
+
+/// Reads the answer to `delete`: whether there was something to delete.
+pub(crate) fn delete(results: directory::delete_results::Reader<'_>) -> Result<bool> {
+    use directory::delete_results::Which;
+    match results.which() {
+        Ok(Which::Deleted(())) => Ok(true),
+        Ok(Which::Absent(())) => Ok(false),
+        Ok(Which::Conflict(current)) => Err(read_conflict(current)),
+        Ok(Which::DataLoss(())) => Err(Error::DataLoss),
+        Ok(Which::Indeterminate(())) | Err(_) => Err(unconfirmed()),
+    }
+}
+
+/// Reads the answer to `sync`.
+pub(crate) fn sync(results: directory::sync_results::Reader<'_>) -> Result<()> {
+    use directory::sync_results::Which;
+    match results.which() {
+        Ok(Which::Durable(())) => Ok(()),
+        Ok(Which::Indeterminate(())) | Err(_) => Err(unconfirmed()),
+    }
+}
+
+/// Reads the answer to `list`.
+pub(crate) fn list(results: directory::list_results::Reader<'_>) -> Result<Page> {
+    let listed = results.get_entries().map_err(unreadable)?;
+    // Not by the count that the list claims: entries of no bytes would make it an amplifier.
+    let mut entries = Vec::new();
+    for entry in listed {
+        entries.push(read_entry(entry)?);
+    }
+    let next = text(results.get_next())?;
+    let next = (!next.is_empty()).then_some(next);
+    Ok(Page { entries, next, intact: results.get_intact() })
+}
+
+/// Writes the rights to ask for.
+pub(crate) fn write_rights(rights: Rights, mut builder: rights::Builder<'_>) {
+    builder.set_get(rights.contains(Rights::GET));
+    builder.set_list(rights.contains(Rights::LIST));
+    builder.set_put(rights.contains(Rights::PUT));
+    builder.set_delete(rights.contains(Rights::DELETE));
+    builder.set_watch(rights.contains(Rights::WATCH));
+    builder.set_snapshot(rights.contains(Rights::SNAPSHOT));
+    builder.set_delegate(rights.contains(Rights::DELEGATE));
+}
+
+/// Writes the parameters of `put` other than the key.
+pub(crate) fn write_put(
+    value: &[u8],
+    options: WriteOptions,
+    mut params: directory::put_params::Builder<'_>,
+) {
+    params.set_value(value);
+    params.set_durability(durability(options.durability));
+    write_precondition(options.precondition, params.init_precondition());
+}
+
+/// Writes the parameters of `delete` other than the key.
+pub(crate) fn write_delete(
+    options: WriteOptions,
+    mut params: directory::delete_params::Builder<'_>,
+) {
+    params.set_durability(durability(options.durability));
+    write_precondition(options.precondition, params.init_precondition());
+}
+
+/// Writes the parameters of `list`.
+pub(crate) fn write_list(options: &ListOptions, mut params: directory::list_params::Builder<'_>) {
+    params.set_prefix(&options.prefix);
+    params.set_after(&options.after);
+    params.set_limit(options.limit);
+    params.set_keys_only(options.keys_only);
+}
+
+fn durability(durability: Durability) -> statefs::Durability {
+    match durability {
+        Durability::Durable => statefs::Durability::Durable,
+        Durability::Buffered => statefs::Durability::Buffered,
+    }
+}
+
+fn write_precondition(precondition: Precondition, mut builder: precondition::Builder<'_>) {
+    match precondition {
+        Precondition::Any => builder.set_any(()),
+        Precondition::Absent => builder.set_absent(()),
+        Precondition::Version(version) => builder.set_version(version.to_wire()),
+    }
+}
+
+fn read_entry(entry: entry::Reader<'_>) -> Result<Entry> {
+    let held = match entry.which() {
+        Ok(entry::Which::Value(value)) => Held::Value(read_value(value)?),
+        Ok(entry::Which::DataLoss(())) | Err(_) => Held::DataLoss,
+    };
+    Ok(Entry { key: text(entry.get_key())?, held })
+}
+
+fn read_value(value: capnp::Result<value::Reader<'_>>) -> Result<Value> {
+    let value = value.map_err(unreadable)?;
+    let version = read_version(value.get_version(), Effect::Reads)?;
+    let data = value.get_data().map_err(unreadable)?.to_vec();
+    Ok(Value { version, data, bytes: value.get_bytes() })
+}
+
+fn read_version(number: u64, effect: Effect) -> Result<Version> {
+    Version::from_wire(number).ok_or_else(|| Error::of_answer("has no version", effect))
+}
+
+/// A conflict whose details cannot be read is one all the same: nothing was written.
+fn read_conflict(current: capnp::Result<current::Reader<'_>>) -> Error {
+    let version = match current.map(|current| current.which()) {
+        Ok(Ok(current::Which::Version(version))) => Version::from_wire(version),
+        _ => None,
+    };
+    Error::Conflict { current: version }
+}
+
+fn unconfirmed() -> Error {
+    Error::Indeterminate {
+        cause: "the store could not confirm it and takes no further writes".into(),
+    }
+}
+
+fn unreadable(_: capnp::Error) -> Error {
+    Error::of_answer("cannot be read", Effect::Reads)
+}
+
+fn text(text: capnp::Result<capnp::text::Reader<'_>>) -> Result<String> {
+    let text = text.map_err(unreadable)?;
+    let text = text.to_str().map_err(|_| Error::of_answer("is not UTF-8", Effect::Reads))?;
+    Ok(text.into())
+}

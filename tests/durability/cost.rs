@@ -1,0 +1,123 @@
+//! What requests cost the device, exactly: no tolerance, so that one write more is seen.
+
+use blockdev::{BlockDevice, Counting, Counts, FileDevice, MemoryDevice};
+use journal::{
+    Batch, Clock, CommitError, Disk, Durability, Journal, Operation, Options, Origin, Outcome,
+    Precondition,
+};
+use std::rc::Rc;
+use tests::drive::{Task, drive};
+
+use crate::TempFile;
+use crate::history::open;
+
+const DEVICE_BYTES: u64 = 4 << 20;
+const BLOCK_BYTES: u64 = 4096;
+
+/// Two copies of one block, one flush, nothing read.
+const ONE_PUT: Counts =
+    Counts { reads: 0, writes: 2, flushes: 1, bytes_read: 0, bytes_written: 2 * BLOCK_BYTES };
+
+#[test]
+fn a_put_of_100_bytes_costs_two_blocks_and_one_flush() {
+    check_single_puts(MemoryDevice::new(usize::try_from(DEVICE_BYTES).unwrap()));
+}
+
+#[test]
+fn a_put_costs_no_more_on_a_file() {
+    let file = TempFile::new("cost");
+    check_single_puts(FileDevice::create(&file.0, DEVICE_BYTES, || {}).unwrap());
+}
+
+/// Commits that wait together share a group, its two writes and its flush.
+#[test]
+fn puts_that_wait_together_cost_as_much_as_one() {
+    let mut store = Store::new(MemoryDevice::new(usize::try_from(DEVICE_BYTES).unwrap()));
+    let commits: Vec<_> =
+        (0..8).map(|client| store.journal.commit(put(client, 100, Durability::Durable))).collect();
+    let task: Task<Vec<_>> = Box::pin(async move {
+        let mut outcomes = Vec::new();
+        for commit in commits {
+            outcomes.push(commit.await);
+        }
+        outcomes
+    });
+    let outcomes = store.drive(task);
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(Outcome::Applied(_)))));
+    assert_eq!(store.take_counts(), ONE_PUT);
+}
+
+/// Buffered puts cost nothing until somebody syncs, and then as much as one.
+#[test]
+fn buffered_puts_cost_nothing_until_the_sync() {
+    let mut store = Store::new(MemoryDevice::new(usize::try_from(DEVICE_BYTES).unwrap()));
+    for client in 0..8 {
+        store.put(put(client, 100, Durability::Buffered)).unwrap();
+    }
+    assert_eq!(store.take_counts(), Counts::default());
+    let sync = Box::pin(store.journal.sync());
+    store.drive(sync).unwrap();
+    assert_eq!(store.take_counts(), ONE_PUT);
+    let sync = Box::pin(store.journal.sync());
+    store.drive(sync).unwrap();
+    assert_eq!(store.take_counts(), Counts::default(), "nothing is left to make durable");
+}
+
+#[test]
+fn a_value_of_64_kib_costs_its_blocks_twice_and_one_flush() {
+    let mut store = Store::new(MemoryDevice::new(usize::try_from(DEVICE_BYTES).unwrap()));
+    store.put(put(0, 65_536, Durability::Durable)).unwrap();
+    let bytes_written = 2 * 17 * BLOCK_BYTES;
+    assert_eq!(store.take_counts(), Counts { bytes_written, ..ONE_PUT });
+}
+
+fn check_single_puts<D: BlockDevice>(device: D) {
+    let mut store = Store::new(device);
+    for client in 0..20 {
+        store.put(put(client, 100, Durability::Durable)).unwrap();
+        assert_eq!(store.take_counts(), ONE_PUT, "put {client}");
+    }
+}
+
+/// An open volume whose device counts since it was opened.
+struct Store<D> {
+    device: Counting<D>,
+    disk: Disk,
+    journal: Journal,
+    run: Task<()>,
+}
+
+impl<D: BlockDevice> Store<D> {
+    fn new(device: D) -> Self {
+        let mut device = Counting::new(device);
+        let (disk, journal) = open(&mut device, Options::default(), Clock::default());
+        let run: Task<()> = Box::pin(journal.run());
+        device.take_counts();
+        Self { device, disk, journal, run }
+    }
+
+    fn put(&mut self, batch: Batch) -> Result<Outcome, CommitError> {
+        let commit = Box::pin(self.journal.commit(batch));
+        self.drive(commit)
+    }
+
+    fn drive<T>(&mut self, task: Task<T>) -> T {
+        drive(&self.disk, &mut self.device, Some(&mut self.run), task)
+    }
+
+    /// Lets everything run that was started, and yields what it all cost.
+    fn take_counts(&mut self) -> Counts {
+        assert!(self.disk.next_request().is_none(), "an answer comes after all that it needs");
+        self.device.take_counts()
+    }
+}
+
+fn put(client: u64, value_bytes: usize, durability: Durability) -> Batch {
+    let key = format!("/state/client/{client}").into_bytes();
+    let operation = Operation {
+        key: Rc::from(key),
+        value: Some(Rc::from(vec![7; value_bytes])),
+        precondition: Precondition::Any,
+    };
+    Batch { operations: vec![operation], durability, origin: Origin(client) }
+}

@@ -1,0 +1,144 @@
+//! The whole suite: what a change must pass, one step after the other.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::tally::{Tally, count};
+use crate::{Failure, run, schema, sim};
+
+/// Simulated crashes of the optimised run. The test suite takes the seeds from 0, this the seeds
+/// from [`SIM_FIRST_SEED`], so the two never repeat each other.
+const SIM_CRASHES: &str = "300000";
+const SIM_FIRST_SEED: &str = "1000000";
+
+/// Runs every step, stops at the first that fails, and ends with the line `N passed, M failed`:
+/// the tests of all runners; a step that fails without a failed test counts as one.
+///
+/// # Errors
+/// [`Failure::Step`] with the name of the step and the command that repeats it.
+pub(crate) fn run(root: &Path) -> Result<(), Failure> {
+    let mut suite = Suite { root, tally: Tally::default(), times: Vec::new() };
+    let mut result = suite.steps();
+    suite.show_times();
+    if let Err(failure) = &mut result {
+        if suite.tally.failed == 0 {
+            suite.tally.failed = 1;
+        }
+        eprintln!("xtask: {failure}");
+    }
+    println!("{} passed, {} failed", suite.tally.passed, suite.tally.failed);
+    result.map_err(|_| Failure::Shown)
+}
+
+struct Suite<'a> {
+    root: &'a Path,
+    tally: Tally,
+    times: Vec<(&'static str, Duration)>,
+}
+
+impl Suite<'_> {
+    fn steps(&mut self) -> Result<(), Failure> {
+        self.command("format", &["fmt", "--all", "--check"])?;
+        let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        self.command("lints", &lints)?;
+        self.tests()?;
+        self.step("schemas", "cargo xtask schema --check".into(), |suite, _| {
+            fetch_capnp();
+            schema::check(suite.root)
+        })?;
+        self.freestanding()?;
+        let mut doc = run::cargo(self.root, &["doc", "--workspace", "--no-deps", "--lib"]);
+        doc.env("RUSTDOCFLAGS", "-D warnings");
+        self.step("documentation", run::shown(&doc), |_, _| run::to_its_end(&mut doc))?;
+        let options = ["--crashes", SIM_CRASHES, "--first-seed", SIM_FIRST_SEED];
+        let mut crashes = sim::command(self.root, &options);
+        self.step("simulator", run::shown(&crashes), |_, _| run::to_its_end(&mut crashes))
+    }
+
+    /// Runs the suites with nextest where it is installed, which leaves the doctests to cargo.
+    fn tests(&mut self) -> Result<(), Failure> {
+        let nextest = run::cargo(self.root, &["nextest", "--version"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        if nextest.is_ok_and(|status| status.success()) {
+            self.counted("tests", &["nextest", "run", "--workspace", "--no-fail-fast"])?;
+            self.counted("doctests", &["test", "--workspace", "--doc", "--no-fail-fast"])
+        } else {
+            self.counted("tests", &["test", "--workspace", "--no-fail-fast"])
+        }
+    }
+
+    /// Links the core without std and libc, and runs what comes out.
+    ///
+    /// It is built alone: with other packages beside it, cargo would unify their features with its own.
+    fn freestanding(&mut self) -> Result<(), Failure> {
+        if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+            eprintln!("\n=== link without std: left out, it is written for x86-64 Linux alone");
+            return Ok(());
+        }
+        let package = ["--package", "freestanding", "--features", "bare", "--release"];
+        let lints = [&["clippy"], &package[..], &["--", "-D", "warnings"]].concat();
+        self.command("lints without std", &lints)?;
+        let run = [&["run"], &package[..]].concat();
+        self.command("link and run without std", &run)
+    }
+
+    fn command(&mut self, name: &'static str, arguments: &[&str]) -> Result<(), Failure> {
+        let mut command = run::cargo(self.root, arguments);
+        self.step(name, run::shown(&command), |_, _| run::to_its_end(&mut command))
+    }
+
+    fn counted(&mut self, name: &'static str, arguments: &[&str]) -> Result<(), Failure> {
+        let mut command = run::cargo(self.root, arguments);
+        self.step(name, run::shown(&command), |_, tally| count(&mut command, tally))
+    }
+
+    fn step(
+        &mut self,
+        name: &'static str,
+        repeat: String,
+        work: impl FnOnce(&Self, &mut Tally) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        eprintln!("\n=== {name}: {repeat}");
+        let (start, mut tally) = (Instant::now(), self.tally);
+        let result = work(self, &mut tally);
+        self.tally = tally;
+        self.times.push((name, start.elapsed()));
+        result.map_err(|why| Failure::Step { name, repeat, why: why.to_string() })
+    }
+
+    fn show_times(&self) {
+        eprintln!("\n=== times");
+        for (name, time) in &self.times {
+            eprintln!("{:7.1} s  {name}", time.as_secs_f64());
+        }
+        let all: Duration = self.times.iter().map(|(_, time)| *time).sum();
+        eprintln!("{:7.1} s  in all", all.as_secs_f64());
+    }
+}
+
+/// Installs the schema compiler where that takes no question: root on a Debian. Elsewhere the
+/// check that follows fails and says how to get it; it is never skipped.
+fn fetch_capnp() {
+    let there = |program: &str, argument: &str| {
+        let mut command = Command::new(program);
+        command.arg(argument).stdin(Stdio::null()).stderr(Stdio::null()).output()
+    };
+    if there("capnp", "--version").is_ok() || there("apt-get", "--version").is_err() {
+        return;
+    }
+    if !there("id", "-u").is_ok_and(|output| output.stdout == b"0\n") {
+        return;
+    }
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+        run::to_its_end(&mut command).is_ok()
+    };
+    let install = ["install", "--yes", "--no-install-recommends", "capnproto"];
+    if !apt(&install) && apt(&["update"]) {
+        apt(&install);
+    }
+}
