@@ -1,6 +1,7 @@
 //! The state digest: one figure for everything that a volume holds.
 
-use crate::journal::{Got, Journal, Seen};
+use crate::journal::Journal;
+use crate::read::{Got, Seen};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 

@@ -26,6 +26,7 @@ mod maintain;
 mod mount;
 mod overlay;
 mod plant;
+mod read;
 mod record;
 mod replay;
 mod room;
@@ -51,9 +52,10 @@ pub use geometry::{
     GeometryError, KEY_BYTES_MAX, SLOT_BYTES, SUPERBLOCK_COPIES, VALUE_BYTES_MAX, VolumeGeometry,
 };
 pub use group::{Builder, Header, Verifier, group_blocks};
-pub use journal::{Clock, Got, Journal, Looked, Options, Seen, Stats};
+pub use journal::{Clock, Journal, Options, Stats};
 pub use mount::{OpenError, Report};
 pub use plant::{Plant, Plants};
+pub use read::{Got, Looked, Seen};
 pub use record::{Kind, Record, RecordError, record_bytes};
 pub use replay::ReplayError;
 pub use superblock::{Superblock, SuperblockError};
