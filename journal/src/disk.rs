@@ -52,6 +52,11 @@ impl Disk {
         self.queue.borrow_mut().outgoing.pop_front()
     }
 
+    /// Yields how many requests have been made.
+    pub(crate) fn issued(&self) -> u64 {
+        self.queue.borrow().next_id
+    }
+
     /// Takes the end of a request back and wakes who waits for it.
     pub fn complete(&self, completion: Completion) {
         let mut queue = self.queue.borrow_mut();

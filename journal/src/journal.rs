@@ -90,7 +90,7 @@ pub(crate) struct Inner {
     /// A checkpoint or a cleaning is under way.
     pub(crate) maintaining: Cell<bool>,
     /// A flush is out; there is never more than one.
-    flushing: Cell<bool>,
+    pub(crate) flushing: Cell<bool>,
     running: Cell<bool>,
     report: Report,
 }

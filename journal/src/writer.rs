@@ -75,11 +75,20 @@ pub(crate) async fn run(inner: &Inner) {
     let stop = {
         let mut writing = pin!(write(inner, &mut written));
         let mut maintaining = pin!(crate::maintain::maintain(inner));
+        // Each may wait for what the other does; nobody else wakes them for that.
         poll_fn(|context| {
-            if let Poll::Ready(stop) = writing.as_mut().poll(context) {
-                return Poll::Ready(stop);
+            loop {
+                let before = inner.progress();
+                if let Poll::Ready(stop) = writing.as_mut().poll(context) {
+                    return Poll::Ready(stop);
+                }
+                if let Poll::Ready(stop) = maintaining.as_mut().poll(context) {
+                    return Poll::Ready(stop);
+                }
+                if inner.progress() == before {
+                    return Poll::Pending;
+                }
             }
-            maintaining.as_mut().poll(context)
         })
         .await
     };
@@ -199,6 +208,15 @@ fn settle(inner: &Inner, written: &mut Vec<Written>) {
 }
 
 impl Inner {
+    /// Yields a figure that changes with all that one of the two tasks may wait for.
+    fn progress(&self) -> (u64, u64, usize, bool, u64) {
+        let state = self.state.borrow();
+        let sequence = self.volume.borrow().superblock.sequence;
+        let flushing = self.flushing.get();
+        let settled = state.durable.lsn.0 + state.cleaned + state.moves_settled;
+        (self.disk.issued(), settled, state.moves.len(), flushing, sequence)
+    }
+
     /// Tells whether a cycle should begin: somebody waits, or buffered data has waited long enough.
     fn has_work(&self) -> bool {
         let state = self.state.borrow();

@@ -174,7 +174,7 @@ fn refusals_of_the_daemon_exit_with_1() {
 fn a_full_volume_exits_with_8_and_still_deletes() {
     let folder = Folder::new();
     let _daemon = Daemon::start(folder.path(), "1M", ALL);
-    let value = vec![7; 16_000];
+    let value = vec![7; 12_000];
     let mut puts = 0;
     let full = loop {
         let run = statefs_with(folder.path(), &format!("put /state/{puts} -"), &value);

@@ -65,7 +65,8 @@ fn buffered_puts_cost_nothing_until_the_sync() {
 
 #[test]
 fn a_value_of_64_kib_costs_its_blocks_twice_and_one_flush() {
-    let mut store = Store::new(MemoryDevice::new(usize::try_from(DEVICE_BYTES).unwrap()));
+    // Large enough for segments that take such a value.
+    let mut store = Store::new(MemoryDevice::new(16 << 20));
     store.put(put(0, 65_536, Durability::Durable)).unwrap();
     let bytes_written = 2 * 17 * BLOCK_BYTES;
     assert_eq!(store.take_counts(), Counts { bytes_written, ..ONE_PUT });

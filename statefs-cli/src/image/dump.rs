@@ -85,9 +85,13 @@ fn line(key: &[u8], version: Version, value: Option<&[u8]>) -> Json {
 
 fn unopened(path: &Path, error: OpenError) -> Failure {
     let code = match error {
+        // What the checkpoint covers cannot be read: acknowledged data is lost.
+        OpenError::Checkpoint(_) => {
+            return Failure::new("DATA_LOSS", Exit::DataLoss, error).about(path.display());
+        }
         OpenError::Blank => "BLANK",
         OpenError::NoSuperblock => "NO_VOLUME",
-        OpenError::Version(_) | OpenError::Checkpoint => "FORMAT_VERSION",
+        OpenError::Version(_) => "FORMAT_VERSION",
         OpenError::Shrunk { .. } | OpenError::Geometry(_) => "GEOMETRY",
         OpenError::MountsUsedUp => "MOUNTS_USED_UP",
         OpenError::Flush(_) | OpenError::Write(_) | OpenError::Replay(_) => "DEVICE",
