@@ -35,6 +35,9 @@ pub struct Operation {
 pub enum Durability {
     /// Once it survives a power cut.
     Durable,
+    /// Once it survives a power cut, and the medium says so in a second place: should both copies be damaged
+    /// later, it is reported as lost and never taken for a torn write. Costs a second flush, shared under load.
+    Strict,
     /// At once; a later sync or durable commit is the barrier.
     Buffered,
 }

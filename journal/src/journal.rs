@@ -54,6 +54,8 @@ pub struct Options {
     pub flush_bytes_max: usize,
     /// Milliseconds that buffered data may wait before it is written.
     pub buffered_ms: u64,
+    /// Milliseconds without commits after which a watermark says what is durable; `None`: never.
+    pub watermark_ms: Option<u64>,
     /// Bound on the log that a mount replays, in bytes per copy; `None`: the larger of 4 MiB and twice the checkpoint.
     pub replay_bytes: Option<u64>,
     /// Rules that a test switched off.
@@ -70,6 +72,7 @@ impl Default for Options {
             group_bytes_max: 256 << 10,
             flush_bytes_max: FLUSH_BYTES_MAX,
             buffered_ms: 50,
+            watermark_ms: Some(50),
             replay_bytes: None,
             plants: Plants::default(),
         }
@@ -249,6 +252,25 @@ impl Journal {
         }
     }
 
+    /// Makes everything accepted so far durable, and leaves a watermark behind it: for a clean shutdown.
+    ///
+    /// # Errors
+    /// [`CommitError::Indeterminate`] when the device failed first.
+    pub async fn seal(&self) -> Result<(), CommitError> {
+        self.sync().await?;
+        if matches!(self.mode(), Mode::ReadOnly(_)) {
+            return Ok(());
+        }
+        let ticket = {
+            let mut state = self.0.state.borrow_mut();
+            if state.is_vouched() && state.queue.is_empty() {
+                return Ok(());
+            }
+            state.seal.get_or_insert_default().clone()
+        };
+        answer(ticket.await)
+    }
+
     /// Tells whether keys may be missing from what scans show, lost with damaged groups.
     pub fn has_doubt(&self) -> bool {
         self.0.state.borrow().doubt.absent
@@ -286,7 +308,13 @@ impl Journal {
     /// Yields when the writer wants to be polled though nothing happens, in the clock's milliseconds.
     pub fn deadline(&self) -> Option<u64> {
         let state = self.0.state.borrow();
-        if state.queue.is_empty() { None } else { self.0.buffered_due(&state) }
+        if !state.queue.is_empty() {
+            return self.0.buffered_due(&state);
+        }
+        match state.mode {
+            Mode::ReadOnly(_) => None,
+            Mode::Healthy | Mode::Degraded => self.0.watermark_due(&state),
+        }
     }
 
     /// Yields the figures of this moment.
@@ -335,6 +363,11 @@ impl State {
             urgent: false,
             buffered_since: None,
             newest: None,
+            vouched: durable.lsn,
+            last_record: Lsn::NONE,
+            idle_since: 0,
+            strict: VecDeque::new(),
+            seal: None,
             moves: VecDeque::new(),
             moves_unsettled: 0,
             buffered_lost: false,

@@ -12,7 +12,7 @@ use crate::mount::update;
 use crate::room::{free_segments, usable, uses_max};
 use crate::state::{Durable, Move};
 use crate::types::{BlockIndex, Epoch, Mode, SegmentIndex, Use};
-use crate::writer::Stop;
+use crate::writer::{Asker, Stop};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use blockdev::DeviceError;
@@ -40,6 +40,8 @@ pub(crate) enum Job {
     Checkpoint,
     /// Move the live values out of a segment.
     Clean(SegmentIndex),
+    /// Let the superblock vouch for what is durable, where the log has no room to.
+    Witness,
     /// Compare both copies of a segment and repair.
     Repair(SegmentIndex),
     /// The same, as the next step of a check.
@@ -56,6 +58,7 @@ pub(crate) async fn maintain(inner: &Inner) -> Stop {
         .await;
         let done = match job {
             Job::Reserve => inner.reserve().await,
+            Job::Witness => inner.witness().await,
             Job::Checkpoint => inner.checkpoint().await,
             Job::Clean(victim) => inner.clean(victim).await,
             Job::Repair(segment) => {
@@ -100,7 +103,13 @@ impl Inner {
         let victim = if pressed { self.victim() } else { self.victim_of_many_uses() };
         let state = self.state.borrow();
         let repair = state.to_repair.first().copied().map(Job::Repair);
-        victim.map(Job::Clean).or(repair).or_else(|| state.check_next().map(Job::Check))
+        let asked = !state.strict.is_empty() || state.seal.is_some();
+        let waits = asked && !state.is_vouched() && state.queue.is_empty();
+        drop(state);
+        let witness = (victim.is_none() && waits && self.prepare(1, Asker::Client).is_none())
+            .then_some(Job::Witness);
+        let state = self.state.borrow();
+        victim.map(Job::Clean).or(witness).or(repair).or_else(|| state.check_next().map(Job::Check))
     }
 
     /// Tells whether waiting for maintenance is in vain.
@@ -225,6 +234,13 @@ impl Inner {
         self.adopt(next).await
     }
 
+    async fn witness(&self) -> Result<(), Stop> {
+        let mut next = self.volume.borrow().superblock.clone();
+        next.sequence += 1;
+        next.durable = self.state.borrow().durable.lsn;
+        self.adopt(next).await
+    }
+
     /// Writes `next` into all copies of the superblock, then lets it be the one.
     async fn adopt(&self, next: crate::superblock::Superblock) -> Result<(), Stop> {
         let mut ages = self.volume.borrow().ages;
@@ -233,6 +249,7 @@ impl Inner {
         let mut volume = self.volume.borrow_mut();
         let mut state = self.state.borrow_mut();
         state.list_uses(&next.log);
+        state.vouch(next.durable);
         volume.ages = ages;
         volume.superblock = next;
         Ok(())

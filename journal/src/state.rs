@@ -29,6 +29,8 @@ pub(crate) struct Queued {
     pub(crate) changes: Vec<Change>,
     pub(crate) ticket: Ticket,
     pub(crate) record_bytes: usize,
+    /// Answered only when something on the medium vouches for it.
+    pub(crate) strict: bool,
 }
 
 /// One change of a queued batch.
@@ -79,6 +81,16 @@ pub(crate) struct State {
     pub(crate) durable: Durable,
     pub(crate) mount: u64,
     pub(crate) room: Room,
+    /// The highest `durable_lsn` that something flushed states.
+    pub(crate) vouched: Lsn,
+    /// The last LSN of a group with records.
+    pub(crate) last_record: Lsn,
+    /// When the last flush returned, in milliseconds.
+    pub(crate) idle_since: u64,
+    /// Strict commits that are durable and not vouched for.
+    pub(crate) strict: VecDeque<(Lsn, Ticket)>,
+    /// Who waits for everything to be vouched for.
+    pub(crate) seal: Option<Ticket>,
     /// The uses in which values lie or will lie, for their epochs.
     pub(crate) uses: Vec<Use>,
     pub(crate) cache: ValueCache,
@@ -142,7 +154,8 @@ impl State {
         }
         // An answer that rests on a change that is not durable waits for it, even where it need not itself.
         let visible = durability == Durability::Buffered && judged_by.is_none();
-        let (queued, applied) = self.enqueue(verifier, operations, origin, visible);
+        let (mut queued, applied) = self.enqueue(verifier, operations, origin, visible);
+        queued.strict = durability == Durability::Strict;
         let ticket = queued.ticket.clone();
         self.queue_bytes += queued.record_bytes;
         self.room.unsettled += queued.record_bytes as u64;
@@ -184,7 +197,7 @@ impl State {
             changes.push(Change { key, value, birth });
             self.next_birth = birth.next();
         }
-        (Queued { changes, ticket, record_bytes: bytes }, applied)
+        (Queued { changes, ticket, record_bytes: bytes, strict: false }, applied)
     }
 
     /// Yields the bytes of the batch's records.
@@ -270,7 +283,7 @@ impl State {
         self.doubt.absent && !self.doubt.deleted.contains(key)
     }
 
-    /// Applies a batch that is durable and answers who waits for it.
+    /// Applies a batch that is durable and answers who waits for it; a strict one once it is vouched for.
     pub(crate) fn settle(&mut self, queued: Queued, places: &[Place]) {
         self.room.unsettled -= queued.record_bytes as u64;
         for (change, place) in queued.changes.into_iter().zip(places) {
@@ -296,7 +309,30 @@ impl State {
                 }
             }
         }
-        queued.ticket.settle(Settled::Durable);
+        if queued.strict {
+            self.strict.push_back((self.durable.lsn, queued.ticket));
+        } else {
+            queued.ticket.settle(Settled::Durable);
+        }
+    }
+
+    /// Something that was flushed states that everything up to `lsn` is durable.
+    pub(crate) fn vouch(&mut self, lsn: Lsn) {
+        self.vouched = self.vouched.max(lsn);
+        while let Some((_, ticket)) = self.strict.pop_front_if(|(lsn, _)| *lsn <= self.vouched) {
+            ticket.settle(Settled::Durable);
+        }
+        if self.is_vouched()
+            && self.queue.is_empty()
+            && let Some(ticket) = self.seal.take()
+        {
+            ticket.settle(Settled::Durable);
+        }
+    }
+
+    /// Tells whether every record that is durable is vouched for.
+    pub(crate) fn is_vouched(&self) -> bool {
+        self.last_record <= self.vouched
     }
 
     /// Points a key at the place that its value was moved to, unless it was written again meanwhile.
@@ -312,6 +348,9 @@ impl State {
 
     /// Everything up to the end of the group with this header is durable.
     pub(crate) fn durable_up_to(&mut self, header: &Header, blocks: u32) {
+        if header.record_count > 0 {
+            self.last_record = header.last;
+        }
         self.durable = Durable {
             lsn: header.last,
             tag: header.tag,
@@ -363,6 +402,10 @@ impl State {
     pub(crate) fn poison(&mut self, reason: ReadOnlyReason, on_the_way: Vec<Queued>) {
         self.mode = Mode::ReadOnly(reason);
         self.abandon_check();
+        let strict = self.strict.drain(..).map(|(_, ticket)| ticket);
+        for ticket in strict.chain(self.seal.take()).collect::<Vec<_>>() {
+            ticket.settle(Settled::Indeterminate);
+        }
         self.overlay.clear();
         self.queue_bytes = 0;
         self.room.unsettled = 0;

@@ -5,7 +5,7 @@ use crate::geometry::SUPERBLOCK_COPIES;
 use crate::group::{Builder, Header, group_blocks};
 use crate::journal::Inner;
 use crate::record::{Kind, record_bytes};
-use crate::state::{BUFFERED_BYTES_MAX, Move, Queued};
+use crate::state::{BUFFERED_BYTES_MAX, Move, Queued, State};
 use crate::superblock::Superblock;
 use crate::tag::{Random, Tag};
 use crate::types::{BlockIndex, Epoch, Lsn, Mode, Place, ReadOnlyReason, Use, Zone};
@@ -117,6 +117,13 @@ async fn cycle(inner: &Inner, written: &mut Vec<Written>) -> Result<(), Stop> {
         let Some(taken) = next_group(inner, written) else { break };
         bytes += taken;
     }
+    if written.is_empty() && inner.front_bytes().is_none() {
+        wait_for_watermark(inner).await;
+        watermark(inner, written);
+        if written.is_empty() {
+            return Ok(());
+        }
+    }
     if written.is_empty() {
         wait_for_room(inner).await;
         return Ok(());
@@ -181,21 +188,64 @@ fn next_group(inner: &Inner, written: &mut Vec<Written>) -> Option<usize> {
     let batches = append(&mut builder, batches);
     let durable = inner.state.borrow().durable.lsn;
     let (header, buffer) = builder.finish(&inner.verifier, volume.tail.tag, durable);
-    volume.tail.tag = header.tag;
-    volume.tail.block += blocks;
-    volume.tail.next = header.last.next();
     let group_bytes = buffer.len();
-    let offset = |zone| geometry.block_offset(zone, segment, block);
-    let second = (geometry.copies() == 2).then(|| (Zone::B, buffer.clone()));
-    let copies: Vec<(Zone, Buffer)> = [(Zone::A, buffer)].into_iter().chain(second).collect();
-    let transfers =
-        copies.into_iter().map(|(zone, copy)| inner.disk.write(offset(zone), copy)).collect();
+    let transfers = send(inner, &mut volume, &header, blocks, buffer);
     written.push(Written { header, blocks, batches, moves, transfers });
     Some(group_bytes)
 }
 
+/// Waits until a watermark has room, or is not wanted any more.
+async fn wait_for_watermark(inner: &Inner) {
+    poll_fn(|_| {
+        let wanted = inner.front_bytes().is_none() && !inner.state.borrow().is_vouched();
+        if wanted && inner.prepare(1, Asker::Client).is_none() {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    })
+    .await;
+}
+
+/// Starts to write a group without records, which vouches for all that is durable.
+///
+/// Where there is no room for it, maintenance updates the superblock instead.
+fn watermark(inner: &Inner, written: &mut Vec<Written>) {
+    let geometry = inner.verifier.geometry;
+    if inner.front_bytes().is_some() || inner.state.borrow().is_vouched() {
+        return;
+    }
+    let Some(use_) = inner.prepare(1, Asker::Client) else { return };
+    let volume = &mut *inner.volume.borrow_mut();
+    let (segment, block) = (use_.segment, BlockIndex(volume.tail.block));
+    let builder = Builder::new(&geometry, use_.epoch, segment, block, 1, volume.tail.next);
+    let durable = inner.state.borrow().durable.lsn;
+    let (header, buffer) = builder.finish(&inner.verifier, volume.tail.tag, durable);
+    let transfers = send(inner, volume, &header, 1, buffer);
+    written.push(Written { header, blocks: 1, batches: Vec::new(), moves: Vec::new(), transfers });
+}
+
+/// Starts both writes of a group and moves the tail behind it.
+fn send(
+    inner: &Inner,
+    volume: &mut Volume,
+    header: &Header,
+    blocks: u32,
+    buffer: Buffer,
+) -> Vec<Transfer> {
+    let geometry = inner.verifier.geometry;
+    volume.tail.tag = header.tag;
+    volume.tail.block += blocks;
+    volume.tail.next = header.last.next();
+    let offset = |zone| geometry.block_offset(zone, header.segment, header.block);
+    let second = (geometry.copies() == 2).then(|| (Zone::B, buffer.clone()));
+    let copies = [(Zone::A, buffer)].into_iter().chain(second);
+    copies.map(|(zone, copy)| inner.disk.write(offset(zone), copy)).collect()
+}
+
 fn settle(inner: &Inner, written: &mut Vec<Written>) {
     let mut state = inner.state.borrow_mut();
+    state.idle_since = inner.clock.now();
     for group in written.drain(..) {
         state.durable_up_to(&group.header, group.blocks);
         for (queued, places) in group.batches {
@@ -204,6 +254,7 @@ fn settle(inner: &Inner, written: &mut Vec<Written>) {
         for (moved, place) in group.moves {
             state.settle_move(moved, place);
         }
+        state.vouch(group.header.durable);
     }
 }
 
@@ -226,9 +277,21 @@ impl Inner {
         if !state.moves.is_empty() {
             return true;
         }
+        if state.queue.is_empty() {
+            return self.watermark_due(&state).is_some_and(|due| self.clock.now() >= due);
+        }
         let due = self.buffered_due(&state).is_some_and(|due| self.clock.now() >= due);
-        let waits = state.urgent || due || state.queue_bytes >= BUFFERED_BYTES_MAX;
-        !state.queue.is_empty() && waits
+        state.urgent || due || state.queue_bytes >= BUFFERED_BYTES_MAX
+    }
+
+    /// Yields when a watermark is due: at once where somebody waits for it, else after a while without commits.
+    pub(crate) fn watermark_due(&self, state: &State) -> Option<u64> {
+        if state.is_vouched() {
+            return None;
+        }
+        let asked = !state.strict.is_empty() || state.seal.is_some();
+        let idle = self.options.watermark_ms.map(|after| state.idle_since.saturating_add(after));
+        if asked { Some(0) } else { idle }
     }
 
     /// Yields the record bytes of what would be written next.
@@ -251,7 +314,7 @@ impl Inner {
     /// Yields the use at the tail, with room for a group of `blocks`; goes on in the reserved one where needed.
     ///
     /// Clients leave the last free segments to cleaning, and do not pass the bound on replay.
-    fn prepare(&self, blocks: u32, asker: Asker) -> Option<Use> {
+    pub(crate) fn prepare(&self, blocks: u32, asker: Asker) -> Option<Use> {
         let kept = asker == Asker::Cleaning || self.free_count() >= self.kept_free();
         if !kept || (asker == Asker::Client && self.replay_is_full(blocks)) {
             return None;

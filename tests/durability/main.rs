@@ -6,6 +6,7 @@
 mod cost;
 mod history;
 mod spy;
+mod window;
 
 use blockdev::{BlockDevice, FileDevice, SimConfig, SimDevice};
 use fastrand::Rng;

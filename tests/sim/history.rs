@@ -139,7 +139,7 @@ type Getting = (Task<Got>, Rc<[u8]>, usize);
 
 impl History {
     fn new(seed: u64, setup: Setup) -> Self {
-        let heavy = seed % 4 == 3;
+        let heavy = setup.heavy;
         let sizes = if heavy { [192, 256, 320] } else { [64, 80, 128] };
         let device_bytes = sizes[(seed % 3) as usize] << 10;
         let mut world = World::new(seed, device_bytes);
@@ -337,7 +337,11 @@ impl History {
         let values: Vec<_> = operations.iter().map(|o| o.value.clone()).collect();
         let changes: Vec<Change> =
             operations.iter().map(|o| (o.key.clone(), o.value.clone())).collect();
-        let durability = if buffered { Durability::Buffered } else { Durability::Durable };
+        let durability = match self.world.rng.u8(..5) {
+            _ if buffered => Durability::Buffered,
+            0 => Durability::Strict,
+            _ => Durability::Durable,
+        };
         let batch = Batch { operations, durability, origin };
         let mut task: Task<_> = Box::pin(journal.commit(batch));
         let first = poll(&mut task);

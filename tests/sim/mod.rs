@@ -19,17 +19,24 @@ pub struct Setup {
     pub damage: bool,
     /// Let writes and flushes fail.
     pub failures: bool,
+    /// Many keys and large values: the volume fills up, and cleaning has work.
+    pub heavy: bool,
 }
 
 impl Setup {
     /// Yields what seed `seed` does when nothing is planted.
     pub fn of_seed(seed: u64) -> Self {
-        Self { plants: Plants::default(), damage: seed % 3 == 1, failures: seed % 3 == 2 }
+        Self {
+            plants: Plants::default(),
+            damage: seed % 3 == 1,
+            failures: seed % 3 == 2,
+            heavy: seed % 4 == 3,
+        }
     }
 
     /// Yields a run with one planted fault and nothing else wrong.
     pub fn planted(plant: Plant) -> Self {
-        Self { plants: Plants::one(plant), damage: false, failures: false }
+        Self { plants: Plants::one(plant), damage: false, failures: false, heavy: false }
     }
 }
 
