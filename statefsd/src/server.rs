@@ -374,7 +374,7 @@ impl Server {
             };
             // A failure was told to those who waited, and is an event.
             self.end = End::Syncing(Box::pin(async move {
-                let _ended = journal.sync().await;
+                let _ended = journal.seal().await;
             }));
         }
         if let End::Syncing(sync) = &mut self.end {
