@@ -16,6 +16,9 @@ use tidy::{graph, layout};
 /// Lines that a module may have.
 const MODULE_LINES_MAX: usize = 600;
 
+/// Lines that `ARCHITECTURE.md` stays below.
+const ARCHITECTURE_LINES_MAX: usize = 300;
+
 /// Where `unsafe` may be written.
 ///
 /// `tests/freestanding` is the forerunner of the guest: it runs without a C library and brings the
@@ -29,6 +32,19 @@ const DENIES: &[&str] = &["blockdev/src/lib.rs", "tests/freestanding/src/main.rs
 #[test]
 fn dependencies_point_one_way() {
     expect_none(&graph::offences(&files()));
+}
+
+#[test]
+fn each_dependency_has_its_reason() {
+    expect_none(&graph::unexplained(&files()));
+}
+
+#[test]
+fn the_architecture_can_be_read_at_once() {
+    let files = files();
+    let text = files.iter().find(|file| file.path == "ARCHITECTURE.md").map(File::text);
+    let lines = text.expect("ARCHITECTURE.md is there").lines().count();
+    assert!(lines < ARCHITECTURE_LINES_MAX, "{lines} lines");
 }
 
 #[test]

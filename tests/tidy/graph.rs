@@ -42,6 +42,29 @@ pub fn offences(files: &[File]) -> Vec<String> {
     offences
 }
 
+/// Lists the dependencies from elsewhere without a row in the table of `CONTRIBUTING.md`.
+pub fn unexplained(files: &[File]) -> Vec<String> {
+    let guide = files.iter().find(|file| file.path == "CONTRIBUTING.md");
+    let rows: Vec<String> = guide
+        .iter()
+        .flat_map(|guide| guide.lines())
+        .filter_map(|(_, line)| Some(line.strip_prefix("| `")?.split_once(" |")?.0.to_owned()))
+        .collect();
+    let explained = |name: &str| {
+        rows.iter().any(|row| row.split(['`', ',', ' ']).any(|explained| explained == name))
+    };
+    let mut offences = Vec::new();
+    for file in files.iter().filter(|file| is_manifest(&file.path)) {
+        for name in dependencies(file.text()) {
+            let ours = FREE.contains(&&*name) || EDGES.iter().any(|(known, _)| *known == name);
+            if !ours && !explained(&name) {
+                offences.push(format!("{}: {name} has no reason in CONTRIBUTING.md", file.path));
+            }
+        }
+    }
+    offences
+}
+
 fn is_manifest(path: &str) -> bool {
     path == "Cargo.toml" || path.ends_with("/Cargo.toml")
 }
@@ -139,4 +162,16 @@ fn an_edge_that_is_not_in_the_table_is_found() {
             "new/Cargo.toml: new has no line in EDGES",
         ]
     );
+}
+
+#[test]
+fn a_dependency_without_a_reason_is_found() {
+    let files = [
+        File::new("CONTRIBUTING.md", "| crate |\n| `a`, `b` | here | why |\nnot `c` |\n"),
+        File::new(
+            "journal/Cargo.toml",
+            "[package]\nname = \"journal\"\n[dependencies]\na = \"1\"\nb = \"1\"\nc = \"1\"\nblockdev = \"1\"\n",
+        ),
+    ];
+    assert_eq!(unexplained(&files), ["journal/Cargo.toml: c has no reason in CONTRIBUTING.md"]);
 }
