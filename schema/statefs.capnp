@@ -21,9 +21,10 @@
 # if and only if they come from the same write; they have no order.
 #
 # Damage. A key is damaged if its last acknowledged write cannot be read back as it was written. A
-# lost stretch of the journal whose keys cannot be named makes every key damaged that is not
-# present; of a key that is present it may have held a later write, which `health` alone tells of.
-# Damage is never taken for absence, and a write without precondition over a damaged key ends it.
+# lost stretch of the journal whose keys cannot be named damages every key that was not written
+# after it, present or not: it may have held a later write, so each answers `dataLoss` until it is
+# written or deleted again. Damage is never taken for absence, and a write without precondition over
+# a damaged key ends it.
 #
 # Order. The effects of one connection's calls appear in the order of the calls. A read sees what
 # is durable and what was acknowledged as buffered; it waits for an earlier write of the same key

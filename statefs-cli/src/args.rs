@@ -176,8 +176,7 @@ Exit codes:
   2 usage           5 denied       8 quota or space
   9 indeterminate: a write was not confirmed, or the connection was lost during one
 
-First steps:
-  statefs image format state.img --size 64M
+First steps, with `statefsd --dev` in another terminal:
   statefs put /state/net/wifi on
   statefs get /state/net/wifi";
 

@@ -132,8 +132,8 @@ pub(crate) fn printable(text: &str) -> String {
 fn advice(code: &str) -> &'static str {
     match code {
         "ACCESS_DENIED" => {
-            "`statefs whoami` tells under which name the policy knows you; it must grant that name \
-             this right on this key"
+            "`statefs whoami` tells under which name the policy knows you; the daemon's log names \
+             the grant that is missing"
         }
         "INVALID_KEY" => {
             "a key is a path below /state, such as /state/net/wifi, without empty segments, `.`, \
@@ -154,7 +154,8 @@ fn advice(code: &str) -> &'static str {
             "the daemon ended, or has as many connections as it takes; its log tells which"
         }
         "TIMED_OUT" => "the daemon or its device hangs; its log tells more",
-        "NO_DAEMON" => "name another socket with --socket or $STATEFS_SOCKET",
+        "NO_DAEMON" => "start the daemon, or name another socket with --socket or $STATEFS_SOCKET",
+        "NO_IMAGE" => "`statefs image format PATH --size 64M` makes one",
         _ => "",
     }
 }

@@ -86,7 +86,7 @@ fn without_a_daemon_every_verb_exits_with_7_and_says_what_to_do() {
     let named = statefs(folder.path(), "get /state/a --socket other.sock").exits(7);
     assert!(named.stderr.contains("other.sock"), "{}", named.stderr);
     let json = statefs(folder.path(), "-o json get /state/a").exits(7);
-    insta::assert_snapshot!(json.stderr, @r#"{"advice":"name another socket with --socket or $STATEFS_SOCKET","code":"NO_DAEMON","exit":7,"message":"there is no socket ./statefs-dev/statefs.sock; start a daemon with `statefsd --dev`"}"#);
+    insta::assert_snapshot!(json.stderr, @r#"{"advice":"start the daemon, or name another socket with --socket or $STATEFS_SOCKET","code":"NO_DAEMON","exit":7,"message":"there is no socket ./statefs-dev/statefs.sock; start a daemon with `statefsd --dev`"}"#);
 }
 
 #[test]

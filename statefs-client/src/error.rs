@@ -142,6 +142,10 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // A denial tells its peer no more than the code.
+            Self::Refused { code: ErrorCode::AccessDenied, message } if message.is_empty() => {
+                f.write_str("the policy does not grant it")
+            }
             Self::Refused { message, .. } => f.write_str(message),
             Self::Conflict { current: Some(version) } => {
                 write!(f, "the key is in version {version}; nothing was written")

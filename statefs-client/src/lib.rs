@@ -3,19 +3,19 @@
 //! Most programs want the blocking [`Client`] over the daemon's Unix socket:
 //!
 //! ```
-//! use statefs_client::{Client, Error, Rights};
+//! # // It runs where nobody serves the socket: what a first attempt meets.
+//! # assert_eq!(eight_lines().unwrap_err().code(), "NO_DAEMON");
+//! # fn eight_lines() -> Result<(), statefs_client::Error> {
+//! use statefs_client::{Client, Rights};
 //!
-//! fn remember(socket: &str) -> Result<(), Error> {
-//!     let client = Client::connect(socket)?;
-//!     let wifi = client.directory("/state/net/wifi", Rights::GET | Rights::PUT);
-//!     wifi.put("ssid", b"harbour")?; // on the medium when this returns
-//!     let value = wifi.get("ssid")?.expect("nobody else deletes it");
-//!     assert_eq!(value.data, b"harbour");
-//!     Ok(())
-//! }
-//! # // The example runs against a socket that nobody serves: what a first attempt meets.
-//! # let error = remember("./no-such-daemon.sock").unwrap_err();
-//! # assert_eq!(error.code(), "NO_DAEMON");
+//! let client = Client::connect("statefs-dev/statefs.sock")?;
+//! let net = client.directory("/state/net", Rights::GET | Rights::PUT);
+//! let home = net.put("ssid", b"home")?; // on the medium, in both copies, when this returns
+//! net.put_if_version("ssid", b"harbour", home)?; // only if nobody else wrote meanwhile
+//! let value = net.get("ssid")?.expect("nobody deletes it");
+//! assert_eq!(value.data, b"harbour");
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! Underneath, and for machines without an operating system, lies the asynchronous [`StateFs`] over

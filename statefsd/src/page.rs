@@ -11,7 +11,7 @@ use policy::{Granted, Key, Prefix};
 
 use crate::limits::Limits;
 use crate::request::List;
-use crate::store::{Found, Store, metadata};
+use crate::store::{Found, Store};
 
 /// What a reply holds besides its entries: the call's frame, far pointers, `next`.
 const REPLY_OVERHEAD_BYTES: usize = 1024;
@@ -84,7 +84,7 @@ pub(crate) async fn read(store: &Store, journal: &Journal, rows: Rows, keys_only
     for chunk in rows.chunks(READS_AT_ONCE) {
         let reads = chunk.iter().map(|(key, seen)| async move {
             if keys_only || seen.suspect {
-                return metadata(seen);
+                return store.metadata(key, seen);
             }
             store.value(journal, key, seen).await
         });

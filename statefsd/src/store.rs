@@ -1,6 +1,6 @@
 //! The store's semantics over the journal: what calls see of an open, failed or opening volume.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString as _};
@@ -68,8 +68,9 @@ pub(crate) enum Written {
 /// One volume, from the attempt to open it.
 pub(crate) struct Store {
     state: RefCell<State>,
-    /// Keys whose values turned out to be unreadable and were not written since.
-    damaged: RefCell<BTreeSet<Key>>,
+    /// Keys whose values turned out to be unreadable, each with the version of that value. At most
+    /// [`DAMAGED_KEYS_MAX`]: of those beyond, a read still tells, but not what needs no value.
+    damaged: RefCell<BTreeMap<Key, Version>>,
 }
 
 enum State {
@@ -143,22 +144,36 @@ impl Store {
             Looked::DataLoss => return Ok(Found::DataLoss),
         };
         if metadata_only {
-            return Ok(metadata(&seen));
+            return Ok(self.metadata(key, &seen));
         }
         Ok(self.value(&journal, key, &seen).await)
     }
 
+    /// Yields what is known of a key without reading its value.
+    pub(crate) fn metadata(&self, key: &Key, seen: &journal::Seen) -> Found {
+        if seen.suspect || self.damaged.borrow().get(key) == Some(&seen.version) {
+            return Found::DataLoss;
+        }
+        Found::Value { version: seen.version, bytes: seen.value_bytes.into(), data: None }
+    }
+
     /// Reads what a look or a scan has seen.
     pub(crate) async fn value(&self, journal: &Journal, key: &Key, seen: &journal::Seen) -> Found {
-        match journal.value(key.as_str().as_bytes(), seen).await {
+        let got = journal.value(key.as_str().as_bytes(), seen).await;
+        let mut damaged = self.damaged.borrow_mut();
+        match got {
             Got::Value { version, value } => {
+                if damaged.get(key) == Some(&version) {
+                    damaged.remove(key);
+                }
                 Found::Value { version, bytes: value.len() as u64, data: Some(value) }
             }
             Got::Absent => Found::Absent,
             Got::DataLoss => {
-                let mut damaged = self.damaged.borrow_mut();
-                if damaged.len() < DAMAGED_KEYS_MAX {
-                    damaged.insert(key.clone());
+                // What was written over meanwhile is no damage any more.
+                let stands = version(journal, key) == Some(seen.version);
+                if stands && damaged.len() < DAMAGED_KEYS_MAX {
+                    damaged.insert(key.clone(), seen.version);
                 }
                 Found::DataLoss
             }
@@ -175,11 +190,24 @@ impl Store {
         durability: Durability,
         origin: Origin,
     ) -> Result<Written, Error> {
+        let journal = self.journal()?;
+        // The journal knows only of what was lost when it was opened.
+        if precondition != Precondition::Any && self.damaged.borrow().contains_key(&key) {
+            return Ok(Written::DataLoss);
+        }
         let operation = Operation { key: key.as_str().as_bytes().into(), value, precondition };
         let batch = Batch { operations: Vec::from([operation]), durability, origin };
-        match self.journal()?.commit(batch).await {
+        let commit = journal.commit(batch);
+        // Its place in the order is fixed: what follows is judged by this write, not by the damage.
+        let damage = self.damaged.borrow_mut().remove(&key);
+        let end = commit.await;
+        if matches!(end, Ok(Outcome::Applied(_))) {
+            self.damaged.borrow_mut().remove(&key);
+        } else if let Some(damage) = damage {
+            self.damaged.borrow_mut().insert(key, damage);
+        }
+        match end {
             Ok(Outcome::Applied(applied)) => {
-                self.damaged.borrow_mut().remove(&key);
                 let applied = applied.first().copied();
                 Ok(Written::Applied(applied.expect("one operation, one answer")))
             }
@@ -190,12 +218,14 @@ impl Store {
     }
 }
 
-/// Yields what is known of a key without reading its value.
-pub(crate) fn metadata(seen: &journal::Seen) -> Found {
-    if seen.suspect {
-        return Found::DataLoss;
-    }
-    Found::Value { version: seen.version, bytes: seen.value_bytes.into(), data: None }
+/// Yields the version in which reads find a key now.
+fn version(journal: &Journal, key: &Key) -> Option<Version> {
+    let mut version = None;
+    journal.scan(key.as_str().as_bytes(), |found, seen| {
+        version = (found == key.as_str().as_bytes()).then_some(seen.version);
+        false
+    });
+    version
 }
 
 fn degraded(journal: &Journal, lost: usize, damaged: usize) -> String {

@@ -45,7 +45,8 @@ fn write_policy(path: &Path) -> Result<(), Failure> {
     let uid = rustix::process::getuid().as_raw();
     let rights = Rights::ALL;
     let text = format!(
-        "# Who may do what. `statefs policy check` says whether it is sound; SIGHUP loads it.\n\
+        "# Who may do what; what nobody grants is denied. SIGHUP loads it anew; a file with faults\n\
+         # changes nothing, and the daemon's log names them.\n\
          version = 1\n\n\
          [service.developer]\nuid = {uid}\n\n\
          [[grant]]\nto = \"developer\"\nprefix = \"/state\"\nrights = {rights}\n"

@@ -60,7 +60,7 @@ impl fmt::Display for Failure {
                 path.display()
             ),
             Self::Policy { faults } => {
-                f.write_str("the policy is not sound:")?;
+                f.write_str("the policy is not sound; mend these lines:")?;
                 faults.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
             }
             Self::SocketLive { path } => write!(
@@ -81,8 +81,16 @@ impl fmt::Display for Failure {
                  less than 108 bytes",
                 path.display()
             ),
-            Self::System { what, error } => write!(f, "{what}: {error}"),
-            Self::Entropy(error) => write!(f, "the system gives no random bytes: {error}"),
+            Self::System { what, error } => write!(
+                f,
+                "{what}: {error}; the daemon cannot do without: raise the limits of its service \
+                 (descriptors, memory), then start it again"
+            ),
+            Self::Entropy(error) => write!(
+                f,
+                "the system gives no random bytes: {error}; allow the call getrandom(2), then \
+                 start the daemon again"
+            ),
             Self::Unfinished { synced: true } => f.write_str(
                 "shut down before every client had read its answers; all writes are durable",
             ),

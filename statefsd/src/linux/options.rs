@@ -66,7 +66,7 @@ const USAGE: &str = "statefsd --image PATH --socket [CHANNEL=]PATH... --policy P
        statefsd --dev [DIR] [OPTIONS]";
 
 const EXAMPLES: &str = "Examples:
-  Try it out in ./statefs-dev, then `statefs put net/ssid home` in another terminal:
+  Try it out in ./statefs-dev, then `statefs put /state/net/ssid home` in another terminal:
     statefsd --dev
 
   Serve one socket for all, and one that only the key store may reach:

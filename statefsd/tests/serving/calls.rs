@@ -274,6 +274,11 @@ fn buffered_writes_become_durable_by_themselves() {
     assert!((1..=1000).contains(&deadline), "{deadline}");
     rig.now = deadline;
     rig.settle();
+    // Then a watermark, and nothing more.
+    let watermark = rig.server.poll(rig.now).deadline.expect("a watermark is due");
+    assert!(watermark > deadline, "{watermark}");
+    rig.now = watermark;
+    rig.settle();
     assert_eq!(rig.server.poll(rig.now).deadline, None);
     let mut rig = rig.restart();
     let client = rig.connect("keeper");

@@ -3,7 +3,7 @@
 use statefs::Durability;
 use statefsd::{Closed, Event, Limits, Mode};
 
-use crate::rig::{Device, If, Rig, get, health, open, put, sync, version};
+use crate::rig::{Ask, Device, If, Rig, delete, get, health, list, look, open, put, sync, version};
 
 #[test]
 fn nothing_is_answered_before_the_volume_is_open() {
@@ -86,6 +86,47 @@ fn a_failed_flush_ends_writing_and_is_never_told_as_success() {
     assert_eq!(changes.count(), 1);
     let theirs = rig.directory(other, "/state/net");
     assert_eq!(rig.wait(sync(&theirs)).unwrap(), "durable", "it had written nothing");
+}
+
+#[test]
+fn damage_that_a_read_found_is_judged_until_it_is_written_over() {
+    let mut rig = Rig::open();
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    let durable = Durability::Durable;
+    for value in [&b"the-marked-value"[..], b"other"] {
+        let key = if value == b"other" { "o" } else { "k" };
+        version(&rig.wait(put(&directory, key, value, If::Any, durable)).unwrap());
+    }
+    let mut rig = rig.restart();
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    let seen = rig.wait(put(&directory, "k", b"x", If::Absent, durable)).unwrap();
+    let known = seen.strip_prefix("conflict ").unwrap().parse().unwrap();
+
+    assert_eq!(rig.device.damage(b"the-marked-value"), 2, "two copies");
+    assert_eq!(rig.wait(look(&directory, "k", true)).unwrap(), "16 bytes", "nobody has read it");
+    assert_eq!(rig.wait(get(&directory, "k")).unwrap(), "data loss");
+    assert_eq!(rig.wait(look(&directory, "k", true)).unwrap(), "data loss");
+    let names = Ask { keys_only: true, ..Ask::default() };
+    assert_eq!(rig.wait(list(&directory, names)).unwrap(), ["k lost", "o", "damaged"]);
+    for precondition in [If::Absent, If::Version(known), If::Version(1)] {
+        let written = rig.wait(put(&directory, "k", b"x", precondition, durable)).unwrap();
+        assert_eq!(written, "data loss");
+        assert_eq!(rig.wait(delete(&directory, "k", precondition)).unwrap(), "data loss");
+    }
+    let root = rig.root(client);
+    assert!(rig.wait(health(&root)).unwrap().starts_with("Degraded 1 1 values cannot be read"));
+
+    // What is judged by a write that is on its way is not judged by the damage.
+    let written = put(&directory, "k", b"new", If::Any, durable);
+    let refused = put(&directory, "k", b"x", If::Absent, durable);
+    let now = version(&rig.wait(written).unwrap());
+    assert_eq!(rig.wait(refused).unwrap(), format!("conflict {now}"));
+    assert_eq!(rig.wait(get(&directory, "k")).unwrap(), "new");
+    version(&rig.wait(put(&directory, "k", b"newer", If::Version(now), durable)).unwrap());
+    assert_eq!(rig.wait(list(&directory, names)).unwrap(), ["k", "o"]);
+    assert!(rig.wait(health(&root)).unwrap().starts_with("Degraded 0 "));
 }
 
 #[test]

@@ -79,6 +79,18 @@ impl Device {
         device
     }
 
+    /// Destroys `marked` wherever the medium holds it, and yields in how many places that was.
+    pub(crate) fn damage(&mut self, marked: &[u8]) -> usize {
+        let mut bytes = std::mem::replace(&mut self.memory, MemoryDevice::new(0)).into_bytes();
+        let mut places = 0;
+        while let Some(at) = bytes.windows(marked.len()).position(|found| found == marked) {
+            bytes[at..at + marked.len()].fill(b'?');
+            places += 1;
+        }
+        self.memory = MemoryDevice::from_bytes(bytes);
+        places
+    }
+
     fn submit(&mut self, request: Request) {
         if self.holds {
             self.held.push(request);
