@@ -475,6 +475,11 @@ enum Durability @0xa4dfc174cc303de3 {
   buffered @1;
   # It is ordered and visible to reads. A crash may lose it, but never an earlier write of this
   # connection without it. `sync` makes it durable.
+
+  strict @2;
+  # As `durable`, and the medium says in a second place that it was written: should every copy be
+  # damaged later, the loss is told, where a `durable` write of the last moments before the store
+  # fell silent is taken for one that never was. Costs a second flush, which writes under load share.
 }
 
 enum ErrorCode @0xd1eb5ff304bf81d0 {

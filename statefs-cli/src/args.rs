@@ -115,8 +115,12 @@ pub(crate) struct PutArgs {
     #[arg(long, value_name = "V")]
     pub(crate) if_version: Option<Version>,
     /// Return when the write is ordered, not yet durable
-    #[arg(long)]
+    #[arg(long, conflicts_with = "strict")]
     pub(crate) buffered: bool,
+    /// Return when the medium vouches for the write in a second place: damage to both copies is
+    /// then told as a loss even right after it
+    #[arg(long)]
+    pub(crate) strict: bool,
 }
 
 #[derive(Subcommand, Debug)]

@@ -74,7 +74,7 @@ impl Online {
     }
 
     fn put(&self, arguments: PutArgs, output: &mut Output) -> Result<(), Failure> {
-        let PutArgs { key, value, if_absent, if_version, buffered } = arguments;
+        let PutArgs { key, value, if_absent, if_version, buffered, strict } = arguments;
         let relative = relative(&key)?;
         let value = read_value(value)?;
         let precondition = match if_version {
@@ -82,7 +82,11 @@ impl Online {
             None if if_absent => Precondition::Absent,
             None => Precondition::Any,
         };
-        let durability = if buffered { Durability::Buffered } else { Durability::Durable };
+        let durability = match (buffered, strict) {
+            (true, _) => Durability::Buffered,
+            (false, true) => Durability::Strict,
+            (false, false) => Durability::Durable,
+        };
         let options = WriteOptions { precondition, durability };
         // Refused beforehand rather than by the policy, so that the right is asked for only if used.
         let rights = match precondition {

@@ -99,6 +99,9 @@ pub enum Durability {
     Durable,
     /// It is ordered and visible; `sync` makes it durable.
     Buffered,
+    /// It survives a power cut, and the medium says so in a second place: damage to every copy is told as a loss
+    /// even right after it. Costs a second flush.
+    Strict,
 }
 
 /// How to write.

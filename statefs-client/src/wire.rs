@@ -155,6 +155,7 @@ fn durability(durability: Durability) -> statefs::Durability {
     match durability {
         Durability::Durable => statefs::Durability::Durable,
         Durability::Buffered => statefs::Durability::Buffered,
+        Durability::Strict => statefs::Durability::Strict,
     }
 }
 

@@ -166,9 +166,10 @@ fn put() -> Vec<Message> {
             put.reborrow().init_precondition().set_absent(());
             put.set_durability(Durability::Durable);
         }),
-        request::<Params>("if the version is", |mut put| {
+        request::<Params>("if the version is, strict", |mut put| {
             put.set_key("wifi");
             put.set_value(b"on");
+            put.set_durability(Durability::Strict);
             put.init_precondition().set_version(VERSION);
         }),
         result::<Results>("indeterminate", |mut put| put.set_indeterminate(())),

@@ -90,6 +90,7 @@ fn durability(durability: Result<statefs::Durability, capnp::NotInSchema>) -> Re
     match durability {
         Ok(statefs::Durability::Durable) => Ok(Durability::Durable),
         Ok(statefs::Durability::Buffered) => Ok(Durability::Buffered),
+        Ok(statefs::Durability::Strict) => Ok(Durability::Strict),
         Err(capnp::NotInSchema(_)) => Err(Error::Unknown("the durability")),
     }
 }

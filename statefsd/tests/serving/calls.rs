@@ -7,6 +7,7 @@ use crate::rig::{Ask, If, Rig, delete, get, health, list, look, open, put, sync,
 
 const DURABLE: Durability = Durability::Durable;
 const BUFFERED: Durability = Durability::Buffered;
+const STRICT: Durability = Durability::Strict;
 
 #[test]
 fn hello_tells_who_one_is_and_what_the_limits_are() {
@@ -262,6 +263,16 @@ fn buffered_writes_are_seen_at_once_and_sync_is_their_barrier() {
     let client = rig.connect("keeper");
     let directory = rig.directory(client, "/state");
     assert_eq!(rig.wait(get(&directory, "net/k")).unwrap(), "soon");
+}
+
+#[test]
+fn a_strict_write_is_answered_after_a_second_flush() {
+    let mut rig = Rig::open();
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    version(&rig.wait(put(&directory, "k", b"kept", If::Any, STRICT)).unwrap());
+    assert_eq!(rig.server.poll(rig.now).deadline, None, "no watermark is owed any more");
+    assert_eq!(rig.wait(get(&directory, "k")).unwrap(), "kept");
 }
 
 #[test]
