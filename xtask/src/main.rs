@@ -23,6 +23,7 @@ Usage: cargo xtask VERB
   test              everything that must hold before a change is merged: format, lints, tests,
                     schemas, link without std, documentation, simulated crashes
   sim [OPTIONS]     crash the journal: [--crashes N] [--first-seed N] [--seed N] [--plant NAME]
+  bench             figures of speed, each beside the floor of the same device in the same run
   demo [OPTIONS]    build `statefs` and show the whole story
   bless             rewrite the golden files from what the code does now; review the diff
   help              this text
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         ["schema", "--check"] => schema::check(root()),
         ["test"] => suite::run(root()),
         ["sim", options @ ..] => sim::run(root(), options),
+        ["bench"] => run::to_its_end(&mut run::cargo(root(), &["run", "--release", "-p", "bench"])),
         ["demo", options @ ..] => demo::run(root(), options),
         ["bless"] => bless::run(root()),
         ["help" | "--help" | "-h"] => {

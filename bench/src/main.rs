@@ -1,0 +1,152 @@
+//! Figures of speed, each with the floor of the same device in the same run.
+//!
+//! The floor is `pwrite` of 4 KiB and `fdatasync` on a file that was written with zeros before. Absolute times hold for
+//! one machine; the ratios are what the project steers by. Rounds alternate, and medians are told.
+
+#![forbid(unsafe_code)]
+
+mod engine;
+mod floor;
+mod served;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Rounds of every measurement.
+const ROUNDS: usize = 5;
+/// Rounds whose floor is this much above the best are thrown away: a neighbour was busy.
+const NOISY: f64 = 1.5;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    if let Some(exit) = served::daemon_child() {
+        return exit;
+    }
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let folder = Folder::new()?;
+    let mut table = Table::default();
+    for round in 1..=ROUNDS {
+        eprintln!("round {round} of {ROUNDS}");
+        let floor = floor::measure(&folder.0)?;
+        table.floors.push(floor.p50());
+        table.add("floor: pwrite 4 KiB + fdatasync", &floor);
+        for copies in [1, 2] {
+            for bytes in [100, 4096] {
+                let name = format!("durable put, {bytes} B, {copies} copies, in process");
+                let mut store = engine::Store::create(&folder.0, copies)?;
+                table.add(&name, &store.puts(1, bytes, 300)?);
+            }
+        }
+        for writers in [16, 64] {
+            let mut store = engine::Store::create(&folder.0, 2)?;
+            let name = format!("durable put, 100 B, 2 copies, {writers} writers, in process");
+            table.add(&name, &store.puts(writers, 100, 300)?);
+        }
+        let mut store = engine::Store::create(&folder.0, 2)?;
+        table.add("get, 100 B, cached, in process", &store.gets(20_000)?);
+        let served = served::Daemon::start(&folder.0)?;
+        table.add("durable put, 100 B, served, one client", &served.puts(300)?);
+        table.add("get, 100 B, served, one client", &served.gets(3000)?);
+    }
+    table.print();
+    Ok(())
+}
+
+/// What one measurement took, operation by operation, and how many ran at once.
+pub(crate) struct Sample {
+    times: Vec<Duration>,
+    wall: Duration,
+}
+
+impl Sample {
+    pub(crate) fn new(mut times: Vec<Duration>, wall: Duration) -> Self {
+        times.sort_unstable();
+        Self { times, wall }
+    }
+
+    fn p50(&self) -> f64 {
+        micros(self.times.get(self.times.len() / 2))
+    }
+
+    fn p99(&self) -> f64 {
+        micros(self.times.get(self.times.len() * 99 / 100))
+    }
+
+    fn per_second(&self) -> f64 {
+        self.times.len() as f64 / self.wall.as_secs_f64()
+    }
+}
+
+fn micros(time: Option<&Duration>) -> f64 {
+    time.map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
+}
+
+/// One line of figures for each round: p50, p99, operations a second.
+#[derive(Default)]
+struct Table {
+    floors: Vec<f64>,
+    rows: Vec<(String, Vec<[f64; 3]>)>,
+}
+
+impl Table {
+    fn add(&mut self, name: &str, sample: &Sample) {
+        let figures = [sample.p50(), sample.p99(), sample.per_second()];
+        match self.rows.iter_mut().find(|(row, _)| row == name) {
+            Some((_, rounds)) => rounds.push(figures),
+            None => self.rows.push((name.to_owned(), vec![figures])),
+        }
+    }
+
+    fn print(&self) {
+        let best = self.floors.iter().copied().fold(f64::INFINITY, f64::min);
+        let quiet: Vec<bool> = self.floors.iter().map(|floor| *floor <= best * NOISY).collect();
+        let floor = median(self.floors.iter().zip(&quiet).filter(|(_, q)| **q).map(|(f, _)| *f));
+        let used = quiet.iter().filter(|quiet| **quiet).count();
+        println!("{used} of {ROUNDS} rounds were quiet; medians of those\n");
+        println!("| what | p50 µs | x floor | p99 µs | per second | x floor's rate |");
+        println!("|---|--:|--:|--:|--:|--:|");
+        for (name, rounds) in &self.rows {
+            let of = |figure: usize| {
+                let kept = rounds.iter().zip(&quiet).filter(|(_, quiet)| **quiet);
+                median(kept.filter_map(|(round, _)| round.get(figure).copied()))
+            };
+            let (p50, p99, rate) = (of(0), of(1), of(2));
+            let (of_floor, of_rate) = (p50 / floor, rate * floor / 1e6);
+            println!("| {name} | {p50:.1} | {of_floor:.2} | {p99:.0} | {rate:.0} | {of_rate:.2} |");
+        }
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// A folder beside the build, on a real file system, that goes when the run ends.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Result<Self> {
+        let path = Path::new("target").join(format!("bench-{}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
