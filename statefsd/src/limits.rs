@@ -3,7 +3,9 @@
 /// Connections over all clients: each of the few dozen services of a machine, several times.
 pub const CONNECTIONS_MAX: usize = 128;
 
-/// Bytes held for all connections together: half of them in the middle of their largest frame.
+/// Bytes held for all connections together: half of them in the middle of their largest frame. Once
+/// they are used up, each connection is cut down to its share of as many, so that in all they hold
+/// twice that, and one result each.
 pub const MEMORY_BYTES_MAX: usize = 64 << 20;
 
 /// Milliseconds that a connection with more than its share of the memory may stand still while

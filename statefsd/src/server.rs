@@ -134,8 +134,8 @@ impl Server {
         if !self.wants_input(id) {
             return Ok(0);
         }
-        let now = self.clock.now();
-        self.sessions.get_mut(&id).map(|session| session.receive(bytes, now)).ok_or(Gone)
+        let (now, held_max) = (self.clock.now(), self.held_max());
+        self.sessions.get_mut(&id).map(|session| session.receive(bytes, held_max, now)).ok_or(Gone)
     }
 
     /// Ends a connection: its transport is gone, or the driver is done with it. Its calls are
@@ -154,11 +154,7 @@ impl Server {
         self.shared.events.borrow_mut().tick(now);
         for _ in 0..ROUNDS_MAX {
             self.drive();
-            let mut ran = false;
-            for session in self.sessions.values_mut() {
-                ran |= session.run();
-            }
-            if !ran {
+            if !self.run() {
                 break;
             }
         }
@@ -167,7 +163,7 @@ impl Server {
         let pressed = self.relieve(now);
         self.finish();
         self.refresh();
-        let again = self.sessions.values().any(Session::wants_run);
+        let again = self.wants_poll();
         let journal = self.shared.store.journal().ok().and_then(|journal| journal.deadline());
         let events = self.shared.events.borrow().deadline();
         Turn { again, deadline: [journal, events, pressed].into_iter().flatten().min() }
@@ -193,6 +189,14 @@ impl Server {
                 return Some(id);
             }
         }
+    }
+
+    /// Whether a poll would let calls go on. What was sent since the last one can make it so: unread
+    /// results hold calls back.
+    #[must_use]
+    pub fn wants_poll(&self) -> bool {
+        let held_max = self.held_max();
+        self.sessions.values().any(|session| session.wants_run(held_max))
     }
 
     /// What waits to be sent, as far as it is ready to be.
@@ -305,6 +309,26 @@ impl Server {
         }
     }
 
+    /// Lets the calls of every connection go on; tells whether any did.
+    fn run(&mut self) -> bool {
+        let (share, memory) = (self.share(), self.shared.limits.memory_bytes);
+        let mut held: usize = self.sessions.values().map(Session::held_bytes).sum();
+        let mut ran = false;
+        for session in self.sessions.values_mut() {
+            held -= session.held_bytes();
+            // One result at a time: each may be the one that uses the memory up.
+            for _ in 0..TURNS_MAX {
+                let pressed = held.saturating_add(session.held_bytes()) > memory;
+                if !session.run(if pressed { share } else { usize::MAX }) {
+                    break;
+                }
+                ran = true;
+            }
+            held += session.held_bytes();
+        }
+        ran
+    }
+
     fn opened(&mut self, opened: Result<Journal, OpenError>) {
         let report = opened.as_ref().map(|journal| journal.report().clone());
         let report = report.map_err(|error| *error);
@@ -337,6 +361,11 @@ impl Server {
     fn is_pressed(&self) -> bool {
         let held: usize = self.sessions.values().map(Session::held_bytes).sum();
         held > self.shared.limits.memory_bytes
+    }
+
+    /// What a connection may hold at this moment for its calls to go on.
+    fn held_max(&self) -> usize {
+        if self.is_pressed() { self.share() } else { usize::MAX }
     }
 
     fn share(&self) -> usize {
@@ -399,6 +428,9 @@ impl Server {
         }
     }
 }
+
+/// Turns of calls that one connection gets before the next one has its own.
+const TURNS_MAX: usize = 64;
 
 /// Rounds of volume and calls in one poll, so that a driver gets to its sockets and device.
 const ROUNDS_MAX: usize = 16;

@@ -108,9 +108,11 @@ impl Session {
         }
     }
 
-    /// Feeds received bytes to the vat, which wants input; yields how many it took.
-    pub(crate) fn receive(&mut self, bytes: &[u8], now: u64) -> usize {
+    /// Feeds received bytes to the vat, which wants input; yields how many it took. Calls that
+    /// would make it hold more than `held_max` bytes are overloaded.
+    pub(crate) fn receive(&mut self, bytes: &[u8], held_max: usize, now: u64) -> usize {
         let bytes = bytes.get(..READ_BYTES_MAX).unwrap_or(bytes);
+        self.vat.set_in_flight_bytes_max(held_max.saturating_sub(self.output().len()));
         self.moved = now;
         if let Err(error) = self.vat.receive(bytes) {
             self.end(Closed::Protocol(error.extra));
@@ -118,18 +120,20 @@ impl Session {
         bytes.len()
     }
 
-    /// Lets calls go on; tells whether any did.
-    pub(crate) fn run(&mut self) -> bool {
-        let runs = !self.is_congested() && self.vat.wants_poll();
+    /// Lets one call go on, unless more than `unsent_max` bytes wait to be sent; tells whether one
+    /// did.
+    pub(crate) fn run(&mut self, unsent_max: usize) -> bool {
+        let runs = self.wants_run(unsent_max);
         if runs {
-            self.vat.poll(TURNS_MAX);
+            self.vat.poll(1);
         }
         runs
     }
 
     /// Whether calls could go on now.
-    pub(crate) fn wants_run(&self) -> bool {
-        !self.is_congested() && self.vat.wants_poll()
+    pub(crate) fn wants_run(&self, unsent_max: usize) -> bool {
+        let unsent = self.output().len().saturating_add(self.vat.pending_output());
+        unsent <= unsent_max && !self.is_congested() && self.vat.wants_poll()
     }
 
     /// Notes that the transport was told not to read.
@@ -217,6 +221,3 @@ impl Session {
         self.output().len() >= self.caller.shared.limits.connection.output_high_water_bytes
     }
 }
-
-/// Turns of calls that one connection gets before the next one has its own.
-const TURNS_MAX: usize = 64;

@@ -331,8 +331,11 @@ fn a_lack_of_descriptors_is_survived() {
     command.args(["-c", "ulimit -n 24; exec \"$0\" --dev \"$1\"", PROGRAM, &folder.path("")]);
     let mut daemon = Daemon::start(&mut command);
     let socket = folder.path("statefs.sock");
+    let mut early = Client::connect(&socket);
+    early.put("k", b"0", false).unwrap();
     let mut idle: Vec<_> = (0..40).map(|_| UnixStream::connect(&socket).unwrap()).collect();
     daemon.wait_for("nobody can be accepted for now");
+    assert_eq!(early.get("k").unwrap(), b"0", "who is there is served");
     idle.clear();
     let mut client = Client::connect(&socket);
     client.put("k", b"1", false).unwrap();

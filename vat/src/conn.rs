@@ -19,7 +19,7 @@ use alloc::format;
 use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use capnp::{Error, ErrorKind, Result};
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::task::Waker;
 
 /// The state of a connection, shared by the vat and all capabilities that go through it.
@@ -35,6 +35,8 @@ pub(crate) struct Conn {
     input: RefCell<FrameBuffer>,
     output: RefCell<Vec<u8>>,
     over: RefCell<Option<Error>>,
+    /// Never more than [`Limits::in_flight_bytes`].
+    pub(crate) in_flight_bytes_max: Cell<usize>,
     driver: Option<Waker>,
 }
 
@@ -107,6 +109,7 @@ impl Conn {
             input: RefCell::new(FrameBuffer::default()),
             output: RefCell::new(Vec::new()),
             over: RefCell::new(None),
+            in_flight_bytes_max: Cell::new(limits.in_flight_bytes),
             driver,
         })
     }

@@ -109,8 +109,8 @@ impl Conn {
             let reason = format!("OVERLOADED: {limit} calls of this connection are in flight");
             return Some(Error::overloaded(reason));
         }
-        if self.in_flight_bytes() + bytes > self.limits.in_flight_bytes {
-            let limit = self.limits.in_flight_bytes;
+        let limit = self.in_flight_bytes_max.get();
+        if self.in_flight_bytes() + bytes > limit {
             let reason = format!("OVERLOADED: {limit} bytes of this connection are in flight");
             return Some(Error::overloaded(reason));
         }

@@ -50,6 +50,14 @@ impl Vat {
         self.conn.receive(data)
     }
 
+    /// Bounds what calls may make this connection hold from now on, within
+    /// [`Limits::in_flight_bytes`]: for who shares memory between connections. A call beyond is
+    /// answered `OVERLOADED`.
+    pub fn set_in_flight_bytes_max(&self, bytes_max: usize) {
+        let conn = &self.conn;
+        conn.in_flight_bytes_max.set(bytes_max.min(conn.limits.in_flight_bytes));
+    }
+
     /// Runs woken tasks, at most `turns_max` turns, first woken first, and tells whether more can
     /// run now.
     ///

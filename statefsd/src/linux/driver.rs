@@ -148,7 +148,8 @@ impl Driver {
         // Answers leave in the same round in which they were made.
         moved |= self.tend();
         self.log()?;
-        if moved || turn.again || !self.due.is_empty() {
+        // What this round sent may let calls go on that the poll before held back.
+        if moved || self.server.wants_poll() || !self.due.is_empty() {
             return Ok(Some(self.now()));
         }
         Ok([accepts, turn.deadline, self.stop_at].into_iter().flatten().min())

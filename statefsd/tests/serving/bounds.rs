@@ -129,3 +129,38 @@ fn a_full_memory_ends_who_stands_still_with_most_of_it() {
         .filter(|event| matches!(event, Event::Closed { why: Closed::Memory, .. }));
     assert_eq!(memory.count(), 2);
 }
+
+/// Those who read nothing share the memory: results beyond it are not made, and who reads is
+/// served.
+#[test]
+fn results_that_nobody_reads_use_up_the_memory_of_all_and_no_more() {
+    let limits = Limits { memory_bytes: 2 << 20, connections: 16, ..Limits::default() };
+    let share = limits.memory_bytes / limits.connections;
+    let mut rig = Rig::new(Device::formatted(), limits);
+    let writer = rig.connect("keeper");
+    let all = rig.directory(writer, "/state");
+    let value = vec![b'v'; 65_536];
+    version(&rig.wait(put(&all, "net/large", &value, If::Any, Durability::Durable)).unwrap());
+    let mut greedy = Vec::new();
+    for _ in 0..12 {
+        let client = rig.connect("net");
+        let theirs = rig.directory(client, "/state/net");
+        assert_eq!(rig.wait(get(&theirs, "none")).unwrap(), "absent");
+        greedy.push((client, theirs));
+    }
+    let mut pending = Vec::new();
+    let mut held = Vec::new();
+    for (client, theirs) in &greedy {
+        pending.extend((0..30).map(|_| get(theirs, "large")));
+        let bytes = rig.clients[*client].vat.take_output();
+        let id = rig.clients[*client].id;
+        rig.server.receive(id, &bytes).unwrap();
+        rig.server.poll(0);
+        held.push(rig.server.output(id).len());
+    }
+    let fair = share + 2 * value.len();
+    assert!(held[0] > fair, "there was memory for the first: {held:?}");
+    assert!(held[2..].iter().all(|held| *held <= fair), "and a share for the last: {held:?}");
+    assert_eq!(rig.wait(get(&all, "net/none")).unwrap(), "absent");
+    assert_eq!(rig.wait(get(&all, "net/large")).unwrap().len(), value.len());
+}

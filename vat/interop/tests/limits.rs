@@ -209,6 +209,25 @@ fn a_peer_that_never_reads_stops_the_server() {
     assert!(u64::from(victim.counts.started.get()) * 64 * 1024 <= limits.in_flight_bytes as u64);
 }
 
+/// A driver whose memory runs out cuts a connection down, and never up beyond its limits.
+#[test]
+fn what_calls_may_hold_can_be_cut_down() {
+    let victim = Victim::default();
+    victim.vat.set_in_flight_bytes_max(100_000);
+    for question in 1..=3 {
+        victim.send(|m| echo_call(m, question, 64 * 1024)).unwrap();
+    }
+    let replies = victim.replies();
+    assert_eq!(replies[0], Reply::Results(1));
+    assert!(replies[1..].iter().all(is_overloaded), "{replies:?}");
+    victim.vat.set_in_flight_bytes_max(usize::MAX);
+    for question in 10..100 {
+        victim.send(|m| echo_call(m, question, 64 * 1024)).unwrap();
+    }
+    assert!(victim.vat.pending_output() <= Limits::default().in_flight_bytes + 65 * 1024);
+    assert!(victim.replies().iter().any(is_overloaded));
+}
+
 /// Handlers that wait and then write much do not run while nobody reads what others wrote.
 #[test]
 fn waiting_handlers_do_not_fill_memory_either() {

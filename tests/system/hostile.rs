@@ -1,0 +1,221 @@
+//! Peers that break the protocol or the manners, many at a time, and a good client beside them.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+
+use fastrand::Rng;
+use statefs_client::blocking::Directory;
+use statefs_client::{Client, Error, Rights};
+use statefsd::limits::{CONNECTIONS_MAX, MEMORY_BYTES_MAX};
+
+use crate::machine::{Machine, PATIENCE};
+use crate::wire::reads;
+
+/// Hostile connections at a time: with the good one, less than there may be.
+const CROWD: usize = 120;
+
+/// What the daemon may need besides what its connections hold.
+const REST_BYTES: u64 = 24 << 20;
+
+const POLICY: &str = "version = 1\n[service.any]\nchannel = \"any\"\n[[grant]]\nto = \"any\"\n\
+                      prefix = \"/state\"\nrights = [\"get\", \"put\"]\n";
+
+#[test]
+fn frames_that_break_the_rules_end_their_connection_alone() {
+    let mut victim = Victim::new();
+    for (name, bytes) in broken_frames() {
+        let mut stream = victim.connect();
+        stream.write_all(&bytes).unwrap();
+        let mut last_words = Vec::new();
+        stream.read_to_end(&mut last_words).unwrap();
+        assert!(!last_words.is_empty(), "{name}: it is told why");
+        victim.serves();
+    }
+    // Deep, but no deeper than anybody looks.
+    let mut stream = victim.connect();
+    stream.write_all(&nested(100_000)).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    stream.read_to_end(&mut Vec::new()).unwrap();
+    victim.serves();
+    victim.ends_small(REST_BYTES);
+}
+
+#[test]
+fn random_bytes_and_spoiled_calls_do_no_harm() {
+    let mut victim = Victim::new();
+    let mut random = Rng::with_seed(5);
+    let calls = reads("/state", "large", 20);
+    for round in 0..300 {
+        let mut bytes = calls.clone();
+        match round % 3 {
+            0 => random.fill(&mut bytes),
+            1 => bytes.truncate(random.usize(..bytes.len())),
+            _ => {
+                for _ in 0..random.usize(1..20) {
+                    let place = random.usize(..bytes.len());
+                    bytes[place] = random.u8(..);
+                }
+            }
+        }
+        let mut stream = victim.connect();
+        // The daemon may hang up in the middle.
+        let _rest_unsent = stream.write_all(&bytes);
+        if round % 10 == 0 {
+            victim.serves();
+        }
+    }
+    victim.serves();
+    victim.ends_small(MEMORY_BYTES_MAX as u64 + REST_BYTES);
+}
+
+#[test]
+fn sizes_that_are_claimed_and_never_sent_take_no_memory() {
+    let mut victim = Victim::new();
+    // The largest message that is read, and the first part of it.
+    let words = (vat::limits::FRAME_BYTES_MAX - 8) / 8;
+    let claims = [[0; 4], u32::try_from(words).unwrap().to_le_bytes()].concat();
+    assert!((CROWD * words * 8) as u64 > 5 * REST_BYTES, "what is claimed would show");
+    let mut held = Vec::new();
+    for number in 0..CROWD {
+        let mut stream = victim.connect();
+        stream.write_all(&claims).unwrap();
+        // Half of them go on for a while, and wait in the middle of a word.
+        let more = if number % 2 == 0 { 0 } else { 8001 };
+        stream.write_all(&vec![1; more]).unwrap();
+        held.push(stream);
+        victim.serves();
+    }
+    for bytes in [1, 3, 4, 5, 8, 11] {
+        // Half a table of segments, and less.
+        let mut stream = victim.connect();
+        let table = [[3, 0, 0, 0], [9, 0, 0, 0], [9, 0, 0, 0]].concat();
+        stream.write_all(&table[..bytes]).unwrap();
+        held.push(stream);
+    }
+    victim.serves();
+    victim.ends_small(REST_BYTES);
+}
+
+#[test]
+fn clients_that_never_read_are_held_back_and_others_served() {
+    let mut victim = Victim::new();
+    let calls = reads("/state", "large", 60);
+    let mut held = Vec::new();
+    for _ in 0..CROWD {
+        let stream = victim.connect();
+        stream.set_nonblocking(true).unwrap();
+        held.push((stream, 0));
+    }
+    // Together they ask for 450 MiB, and may have 2 MiB each while there is memory for all.
+    for _ in 0..20 {
+        for (stream, sent) in &mut held {
+            while *sent < calls.len() {
+                match stream.write(&calls[*sent..]) {
+                    Ok(count) => *sent += count,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    // It stood still while memory was used up.
+                    Err(error) => {
+                        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+                        break;
+                    }
+                }
+            }
+        }
+        victim.serves();
+    }
+    // The budget, as much again in shares of it, and a result for each.
+    let held_max = 2 * MEMORY_BYTES_MAX + CROWD * 65_536;
+    // Who does not read must not keep a shutdown waiting.
+    drop(held);
+    victim.ends_small(held_max as u64 + REST_BYTES);
+}
+
+#[test]
+fn connections_beyond_the_limit_are_refused_until_others_end() {
+    let mut victim = Victim::new();
+    let idle: Vec<Client> = (0..200).map(|_| victim.machine.connect("any")).collect();
+    victim.serves();
+    let (mut served, mut refused) = (0, 0);
+    for client in &idle {
+        match client.health() {
+            Ok(_) => served += 1,
+            Err(Error::Disconnected { .. }) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    // One is the good one.
+    assert_eq!((served, refused), (CONNECTIONS_MAX - 1, 200 - (CONNECTIONS_MAX - 1)));
+    victim.serves();
+    drop(idle);
+    victim.machine.until("there is room again", |machine| machine.connect("any").health().is_ok());
+    victim.ends_small(REST_BYTES);
+}
+
+/// A daemon under attack, and a client that has been there before.
+struct Victim {
+    machine: Machine,
+    all: Directory,
+    count: u64,
+}
+
+impl Victim {
+    fn new() -> Self {
+        let mut machine = Machine::new(32 << 20, POLICY, &["any"]);
+        machine.start();
+        let all = machine.connect("any").directory("/state", Rights::ALL);
+        all.put("large", &vec![b'v'; 65_536]).unwrap();
+        Self { machine, all, count: 0 }
+    }
+
+    fn connect(&self) -> UnixStream {
+        let stream = UnixStream::connect(self.machine.socket("any")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// Demands that the good client is served.
+    fn serves(&mut self) {
+        self.count += 1;
+        let value = self.count.to_le_bytes();
+        self.all.put("good", &value).unwrap();
+        assert_eq!(self.all.get("good").unwrap().unwrap().data, value);
+    }
+
+    /// Demands that the daemon never had more memory than this, and ends it.
+    fn ends_small(&mut self, bytes_max: u64) {
+        let most = self.machine.memory("VmHWM");
+        println!("at most {} MiB", most >> 20);
+        assert!(most <= bytes_max, "{most} bytes, more than {bytes_max}");
+        assert_eq!(self.all.get("large").unwrap().unwrap().bytes, 65_536);
+        self.machine.check_health();
+        self.machine.stop();
+    }
+}
+
+fn broken_frames() -> Vec<(&'static str, Vec<u8>)> {
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let too_long = u32::try_from((vat::limits::FRAME_BYTES_MAX - 8) / 8 + 1).unwrap();
+    vec![
+        ("a length above the limit", words(&[0, too_long])),
+        ("the greatest length", words(&[0, u32::MAX])),
+        ("17 segments", words(&[16])),
+        ("the greatest count of segments", words(&[u32::MAX])),
+        ("lengths that overflow", words(&[3, u32::MAX, u32::MAX, u32::MAX, u32::MAX, 0])),
+        ("a far pointer to itself", words(&[0, 1, 2, 0])),
+        ("a double far pointer to itself", words(&[0, 2, 6, 0, 6, 0])),
+        ("a far pointer to no segment", words(&[0, 1, 2, 9])),
+        ("two segments that point at each other", words(&[1, 1, 1, 0, 2, 1, 2, 0])),
+    ]
+}
+
+/// A chain of structs, each a pointer to the next.
+fn nested(depth: usize) -> Vec<u8> {
+    let mut bytes = [[0; 4], u32::try_from(depth + 1).unwrap().to_le_bytes()].concat();
+    for _ in 0..depth {
+        bytes.extend(0x0001_0000_0000_0000_u64.to_le_bytes());
+    }
+    bytes.extend([0; 8]);
+    bytes
+}
