@@ -4,5 +4,7 @@
 
 #[path = "drive/mod.rs"]
 pub mod drive;
+#[path = "faults/mod.rs"]
+pub mod faults;
 #[path = "sim/mod.rs"]
 pub mod sim;

@@ -6,6 +6,7 @@ use crate::geometry::VolumeGeometry;
 use crate::group::{Builder, Header, Verifier};
 use crate::index::{Entry, Index};
 use crate::layout::{checkpoint_entry as entry_at, checkpoint_use as use_at, group};
+use crate::plant::Plant;
 use crate::replay::Doubt;
 use crate::scan::blocks;
 use crate::tag::{Random, Tag};
@@ -141,17 +142,19 @@ pub(crate) async fn write(
 }
 
 /// Reads both copies of what was written back and checks them (K2): nothing older goes before this.
+///
+/// Fails with the first segment that does not hold what was written.
 pub(crate) async fn verify(
     disk: &Disk,
     verifier: &Verifier,
     written: &Written,
-) -> Result<(), CheckpointError> {
+) -> Result<(), SegmentIndex> {
     for header in &written.headers {
         for zone in verifier.geometry.zones() {
             if group_at(disk, verifier, zone, header.segment, header.block).await.map(|(h, _)| h)
                 != Some(*header)
             {
-                return Err(CheckpointError::Damaged { at: header.first });
+                return Err(header.segment);
             }
         }
     }
@@ -183,7 +186,8 @@ pub(crate) async fn load(
             let damaged = CheckpointError::Damaged { at: next };
             let mut good: Option<(Zone, Header, Buffer)> = None;
             let mut bad = None;
-            for zone in verifier.geometry.zones() {
+            let copies = if verifier.keys.plants.has(Plant::CheckpointOneCopy) { 1 } else { 2 };
+            for zone in verifier.geometry.zones().take(copies) {
                 let found = group_at(disk, verifier, zone, use_.segment, block).await;
                 let fits = |h: &Header| h.epoch == use_.epoch && h.first == next && h.checkpoint;
                 match found.filter(|(header, _)| fits(header)) {

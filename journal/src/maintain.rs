@@ -9,6 +9,8 @@ use crate::index::Entry;
 use crate::journal::Inner;
 use crate::layout::superblock::USES_MAX;
 use crate::mount::update;
+use crate::plant::Plant;
+use crate::replay::Doubt;
 use crate::room::{free_segments, usable, uses_max};
 use crate::state::{Durable, Move};
 use crate::types::{BlockIndex, Epoch, Mode, SegmentIndex, Use};
@@ -97,7 +99,8 @@ impl Inner {
             self.log_is_shortened_by_checkpoint() && free + 1 >= kept + u32::from(first);
         let long = self.log_bytes() > self.replay_bytes() / 2 || listed + USES_KEPT > USES_MAX;
         let pressed = free + u32::from(reserved) < kept + 2;
-        if can_checkpoint && (long || pressed) {
+        let unbounded = self.options.plants.has(Plant::ReplayUnbounded);
+        if can_checkpoint && !unbounded && (long || pressed) {
             return Some(Job::Checkpoint);
         }
         let victim = if pressed { self.victim() } else { self.victim_of_many_uses() };
@@ -126,7 +129,8 @@ impl Inner {
     fn free(&self) -> Vec<SegmentIndex> {
         let (volume, state) = (self.volume.borrow(), self.state.borrow());
         let free = free_segments(&volume.superblock, &state.room);
-        free.filter(|segment| !volume.busy.contains(segment)).collect()
+        free.filter(|segment| !volume.busy.contains(segment) && !volume.stuck.contains(segment))
+            .collect()
     }
 
     /// Yields how many segments stay free: for the next checkpoint, and one more.
@@ -161,7 +165,9 @@ impl Inner {
     pub(crate) fn replay_is_full(&self, blocks: u32) -> bool {
         let geometry = &self.verifier.geometry;
         let more = u64::from(blocks) * geometry.block_bytes() as u64;
-        self.log_bytes() + more + 2 * geometry.segment_bytes() as u64 > self.replay_bytes()
+        let bounded = !self.options.plants.has(Plant::ReplayUnbounded);
+        bounded
+            && self.log_bytes() + more + 2 * geometry.segment_bytes() as u64 > self.replay_bytes()
     }
 
     /// Tells whether a checkpoint would take a segment, or a use, off the log.
@@ -244,6 +250,10 @@ impl Inner {
     /// Writes `next` into all copies of the superblock, then lets it be the one.
     async fn adopt(&self, next: crate::superblock::Superblock) -> Result<(), Stop> {
         let mut ages = self.volume.borrow().ages;
+        if self.options.plants.has(Plant::AdoptBeforeFlush) {
+            self.state.borrow_mut().list_uses(&next.log);
+            self.volume.borrow_mut().superblock = next.clone();
+        }
         let updated = update(self, &next, &mut ages).await;
         updated.map_err(|_: DeviceError| Stop::Write)?;
         let mut volume = self.volume.borrow_mut();
@@ -275,9 +285,10 @@ impl Inner {
     fn snapshot(&self) -> (Snapshot, Durable) {
         let state = self.state.borrow();
         let live = |use_: &&Use| state.room.live_in(use_.segment) > 0;
+        let forget = self.options.plants.has(Plant::ForgetLosses);
         let snapshot = Snapshot {
             index: state.index.clone(),
-            doubt: state.doubt.clone(),
+            doubt: if forget { Doubt::default() } else { state.doubt.clone() },
             uses: state.uses.iter().filter(live).copied().collect(),
             base: state.durable.lsn,
         };
@@ -300,8 +311,17 @@ impl Inner {
             Err(checkpoint::CheckpointError::NoSpace) => return Ok(()),
             Err(_) => return Err(Stop::Write),
         };
-        self.flush(|| ()).await.map_err(|_| Stop::Flush)?;
-        checkpoint::verify(disk, verifier, &written).await.map_err(|_| Stop::Write)?;
+        let plants = self.options.plants;
+        if !plants.has(Plant::CheckpointUnflushed) {
+            self.flush(|| ()).await.map_err(|_| Stop::Flush)?;
+        }
+        if !plants.has(Plant::SkipReadBack) {
+            // A place that does not hold what it was given is left alone; the next try takes others.
+            if let Err(bad) = checkpoint::verify(disk, verifier, &written).await {
+                self.volume.borrow_mut().stuck.push(bad);
+                return Ok(());
+            }
+        }
         let next = {
             let mut next = self.volume.borrow().superblock.clone();
             next.sequence += 1;

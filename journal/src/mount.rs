@@ -6,7 +6,7 @@ use crate::geometry::SUPERBLOCK_COPIES;
 use crate::geometry::{GeometryError, superblock_offset};
 use crate::group::{Header, Verifier};
 use crate::index::Index;
-use crate::plant::Plants;
+use crate::plant::{Plant, Plants};
 use crate::replay::{Doubt, ReplayError, read, replay};
 use crate::room::{Room, free_segments};
 use crate::scan;
@@ -140,19 +140,23 @@ pub(crate) async fn look(
     disk: &Disk,
     plants: Plants,
 ) -> Result<(Copies, Verifier, Found), OpenError> {
-    disk.flush().await.map_err(OpenError::Flush)?;
+    if !plants.has(Plant::SkipFirstFlush) {
+        disk.flush().await.map_err(OpenError::Flush)?;
+    }
     let copies = scan::superblocks(disk).await;
-    let superblock = copies.best().cloned().ok_or_else(|| nothing_valid(&copies))?;
+    let best = copies.best().filter(|_| !plants.has(Plant::SuperblockQuorum) || copies.agree());
+    let superblock = best.cloned().ok_or_else(|| nothing_valid(&copies))?;
     let device = disk.geometry();
     let (volume_bytes, device_bytes) = (superblock.geometry.volume_bytes(), device.device_bytes);
     if !superblock.geometry.fits(device_bytes) {
         return Err(OpenError::Shrunk { volume_bytes, device_bytes });
     }
-    let verifier = Verifier {
+    let mut verifier = Verifier {
         volume: superblock.volume,
         keys: Keys::derive(&superblock.key),
         geometry: superblock.geometry,
     };
+    verifier.keys.plants = plants;
     let Loaded { snapshot, repairs, bytes } =
         checkpoint::load(disk, &verifier, &superblock.checkpoint, superblock.base)
             .await
@@ -161,7 +165,8 @@ pub(crate) async fn look(
     let history = walk(&seen, plants.weakened());
     let Snapshot { index, doubt, uses, .. } = snapshot;
     let replayed = replay(disk, &verifier, &history, (index, doubt)).await;
-    let (index, doubt) = replayed.map_err(OpenError::Replay)?;
+    let (index, mut doubt) = replayed.map_err(OpenError::Replay)?;
+    doubt.absent &= !plants.has(Plant::DoubtForgotten);
     let found = Found { superblock, history, index, doubt, uses, repairs, checkpoint_bytes: bytes };
     Ok((copies, verifier, found))
 }
@@ -209,7 +214,7 @@ pub(crate) async fn mount(
     let (copies, verifier, mut found) = look(disk, plants).await?;
     let geometry = found.superblock.geometry;
     let (block_bytes, physical_bytes) = (geometry.block_bytes(), disk.geometry().physical_bytes);
-    if block_bytes < physical_bytes as usize {
+    if block_bytes < physical_bytes as usize && !plants.has(Plant::AnyPhysicalUnit) {
         let block_bytes = u32::try_from(block_bytes).unwrap_or(u32::MAX);
         let error = GeometryError::PhysicalUnit { block_bytes, physical_bytes };
         return Err(OpenError::Geometry(error));
@@ -220,7 +225,7 @@ pub(crate) async fn mount(
     let repaired = repair(disk, &verifier, &found).await?;
     let report = found.report(&copies, repaired);
     let room = Room::of(&found.index, &geometry);
-    let fresh = next_superblock(&mut found, &room, random);
+    let fresh = next_superblock(&mut found, &room, random, plants);
     let mut ages = copies.ages();
     update(&Mounting(disk, plants), &found.superblock, &mut ages)
         .await
@@ -244,7 +249,10 @@ fn nothing_valid(copies: &Copies) -> OpenError {
 /// R4: writes the copies of accepted groups and of the checkpoint that do not verify, then flushes.
 async fn repair(disk: &Disk, verifier: &Verifier, found: &Found) -> Result<usize, OpenError> {
     let mut repaired = 0;
-    let geometry = &verifier.geometry;
+    let (geometry, plants) = (&verifier.geometry, verifier.keys.plants);
+    if plants.has(Plant::SkipRepair) {
+        return Ok(0);
+    }
     for accepted in &found.history.accepted {
         let Some(zone) = accepted.repair else { continue };
         let bytes = read(disk, verifier, accepted).await.map_err(OpenError::Replay)?;
@@ -261,7 +269,7 @@ async fn repair(disk: &Disk, verifier: &Verifier, found: &Found) -> Result<usize
         disk.write(offset, bytes).await.map_err(OpenError::Write)?;
         repaired += 1;
     }
-    if repaired > 0 {
+    if repaired > 0 && !plants.has(Plant::RepairUnflushed) {
         disk.flush().await.map_err(OpenError::Flush)?;
     }
     Ok(repaired)
@@ -272,16 +280,21 @@ async fn repair(disk: &Disk, verifier: &Verifier, found: &Found) -> Result<usize
 /// There is none where the list is full or no segment may be taken: then the mount only closes what was open,
 /// and owes a checkpoint, which the running store writes before it takes a commit. Until all four
 /// copies say so, nothing but repairs is written to the zones.
-fn next_superblock(found: &mut Found, room: &Room, random: &mut Random) -> Option<usize> {
+fn next_superblock(
+    found: &mut Found,
+    room: &Room,
+    random: &mut Random,
+    plants: Plants,
+) -> Option<usize> {
     let Found { superblock, history, .. } = found;
     superblock.sequence += 1;
-    superblock.mount += 1;
+    superblock.mount += u64::from(!plants.has(Plant::SameMount));
     superblock.mount_id = random.bytes16();
     superblock.durable = history.next.before();
     let place = tail(superblock, history);
     let cuts = history.cuts.iter();
     let kept = superblock.log.iter().zip(cuts).filter_map(|(use_, cut)| {
-        let end = Some((*cut)?);
+        let end = Some((*cut)?).filter(|_| !plants.has(Plant::NoCut));
         Some(Use { end, ..*use_ })
     });
     superblock.log = kept.collect();
@@ -354,7 +367,8 @@ pub(crate) async fn update(
 ) -> Result<(), DeviceError> {
     let bytes = superblock.encode();
     let order = if by.plants().superblock_order() { [0, 1, 2, 3] } else { update_order(ages) };
-    for pair in order.chunks(2) {
+    let pairs = if by.plants().has(Plant::FirstPairOnly) { 1 } else { 2 };
+    for pair in order.chunks(2).take(pairs) {
         let write = |&copy: &usize| {
             let offset = superblock_offset(copy, superblock.geometry.volume_bytes());
             by.disk().write(offset, Buffer::copy_of(&bytes))

@@ -4,27 +4,87 @@
 
 use crate::walk::Weakened;
 
-/// A rule to switch off.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Plant {
-    /// Acknowledge before the flush.
-    AckBeforeFlush,
-    /// Count writes that were issued after the flush began as covered by it (trace T17).
-    LateWrites,
-    /// Take a later group as proof that the gap before it was durable (trace T7).
-    LaterProves,
-    /// Update the superblock copies in a fixed order (trace T1).
-    SuperblockOrder,
+/// Lists the plants once: what each switches off, its variant, and the name that programs take.
+macro_rules! plants {
+    ($($(#[$what:meta])* $variant:ident = $name:literal,)*) => {
+        /// A rule to switch off. T1 to T25 are traces of the recovery model that break without it.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Plant {
+            $($(#[$what])* $variant,)*
+        }
+
+        impl Plant {
+            /// Every plant, by the name that the simulator takes.
+            pub const ALL: &[(&'static str, Self)] = &[$(($name, Self::$variant),)*];
+        }
+    };
 }
 
-impl Plant {
-    /// Every plant, by the name that the simulator takes.
-    pub const ALL: [(&'static str, Self); 4] = [
-        ("ack-before-flush", Self::AckBeforeFlush),
-        ("late-writes", Self::LateWrites),
-        ("later-proves", Self::LaterProves),
-        ("superblock-order", Self::SuperblockOrder),
-    ];
+plants! {
+    /// Acknowledge before the flush.
+    AckBeforeFlush = "ack-before-flush",
+    /// Count writes that were issued after the flush began as covered by it (T17).
+    LateWrites = "late-writes",
+    /// Take a later group as proof that the gap before it was durable (T7).
+    LaterProves = "later-proves",
+    /// Update the superblock copies in a fixed order (T1).
+    SuperblockOrder = "superblock-order",
+    /// Believe a superblock only if two copies agree (T2).
+    SuperblockQuorum = "superblock-quorum",
+    /// Leave the uses of earlier mounts open (T3).
+    NoCut = "no-cut",
+    /// Repair nothing at a mount (T4).
+    SkipRepair = "skip-repair",
+    /// Write repairs and the superblock under one flush (T5).
+    RepairUnflushed = "repair-unflushed",
+    /// Do not look at the next listed use (T6).
+    NextUnseen = "next-unseen",
+    /// Give LSNs out again after a loss (T8).
+    ReuseLsnAfterLoss = "reuse-lsn-after-loss",
+    /// Let a header count only with its payload (T9).
+    OneTag = "one-tag",
+    /// Mount where a tear reaches into a neighbouring block (T11).
+    AnyPhysicalUnit = "any-physical-unit",
+    /// Do not look at the first blocks of unlisted segments (T12).
+    HeadsUnscanned = "heads-unscanned",
+    /// Rely on a superblock after its first pair, written in a fixed order (T13).
+    FirstPairOnly = "first-pair-only",
+    /// Write a checkpoint and the superblock under one flush (T14).
+    CheckpointUnflushed = "checkpoint-unflushed",
+    /// Rely on an update of the superblock before its flushes (T15).
+    AdoptBeforeFlush = "adopt-before-flush",
+    /// Let a move replay like a put (T16).
+    MoveReplaysAsPut = "move-replays-as-put",
+    /// Flush again after a flush failed (T18).
+    RetryFlush = "retry-flush",
+    /// Mount without a flush first (T19).
+    SkipFirstFlush = "skip-first-flush",
+    /// Leave losses out of checkpoints (T25).
+    ForgetLosses = "forget-losses",
+    /// Ignore all evidence.
+    EvidenceIgnored = "evidence-ignored",
+    /// Take groups of any epoch.
+    AnyEpoch = "any-epoch",
+    /// Check no tag of a header.
+    SkipHeaderTag = "skip-header-tag",
+    /// Check no tag of a payload.
+    SkipPayloadTag = "skip-payload-tag",
+    /// Adopt a checkpoint that was not read back (K2).
+    SkipReadBack = "skip-read-back",
+    /// Call a value that cannot be read absent.
+    SilentAbsence = "silent-absence",
+    /// Forget at a mount what a loss leaves in doubt.
+    DoubtForgotten = "doubt-forgotten",
+    /// Write one copy of each group.
+    OneCopy = "one-copy",
+    /// Read values from copy A alone.
+    ReadOneCopy = "read-one-copy",
+    /// Read a checkpoint from copy A alone.
+    CheckpointOneCopy = "checkpoint-one-copy",
+    /// Do not count mounts, so births repeat.
+    SameMount = "same-mount",
+    /// Let a client's group pass the bound on replay, and write no checkpoint for it.
+    ReplayUnbounded = "replay-unbounded",
 }
 
 /// The plants of one journal: none, unless the feature is on and the caller asks.
@@ -41,14 +101,16 @@ impl Plants {
         Self { planted: Some(plant) }
     }
 
+    /// Tells whether a rule is switched off.
     #[cfg(feature = "plant")]
-    fn has(self, plant: Plant) -> bool {
+    pub(crate) fn has(self, plant: Plant) -> bool {
         self.planted == Some(plant)
     }
 
+    /// Tells whether a rule is switched off: never.
     #[cfg(not(feature = "plant"))]
     #[expect(clippy::unused_self, reason = "the twin of the planted build")]
-    fn has(self, _: Plant) -> bool {
+    pub(crate) fn has(self, _: Plant) -> bool {
         false
     }
 
@@ -61,10 +123,15 @@ impl Plants {
     }
 
     pub(crate) fn superblock_order(self) -> bool {
-        self.has(Plant::SuperblockOrder)
+        self.has(Plant::SuperblockOrder) || self.has(Plant::FirstPairOnly)
     }
 
     pub(crate) fn weakened(self) -> Weakened {
-        Weakened { later_proves: self.has(Plant::LaterProves) }
+        Weakened {
+            later_proves: self.has(Plant::LaterProves),
+            next_unseen: self.has(Plant::NextUnseen),
+            reuse_lsn: self.has(Plant::ReuseLsnAfterLoss),
+            no_evidence: self.has(Plant::EvidenceIgnored),
+        }
     }
 }

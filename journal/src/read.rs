@@ -4,6 +4,7 @@ use crate::batch::Origin;
 use crate::index::{Entry, Iter};
 use crate::journal::{Inner, Journal};
 use crate::overlay::Pending;
+use crate::plant::Plant;
 use crate::record::Record;
 use crate::state::State;
 use crate::types::{Mode, Use, Version};
@@ -119,7 +120,8 @@ impl Journal {
             let now = self.0.state.borrow().index.get(key);
             if now == Some(entry) {
                 self.0.state.borrow_mut().damaged();
-                return Got::DataLoss;
+                let silent = self.0.options.plants.has(Plant::SilentAbsence);
+                return if silent { Got::Absent } else { Got::DataLoss };
             }
             // Moved by cleaning, or written over, and its old place with it.
             seen = match self.0.visible(key) {
@@ -204,7 +206,8 @@ impl Inner {
         let skip = entry.place.offset as usize % geometry.block_bytes();
         let bytes = crate::record::record_bytes(key.len(), entry.value_bytes as usize);
         let bytes = (skip + bytes).next_multiple_of(geometry.block_bytes());
-        for (tries, zone) in geometry.zones().enumerate() {
+        let copies = if self.options.plants.has(Plant::ReadOneCopy) { 1 } else { 2 };
+        for (tries, zone) in geometry.zones().take(copies).enumerate() {
             let offset = geometry.block_offset(zone, entry.place.segment, block);
             let Ok(buffer) = self.disk.read(offset, bytes).await else {
                 continue;

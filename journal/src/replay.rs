@@ -4,6 +4,7 @@ use crate::disk::Disk;
 use crate::group::{Header, Verifier};
 use crate::index::{Entry, Index};
 use crate::layout::group;
+use crate::plant::Plant;
 use crate::record::{Kind, Record};
 use crate::scan::blocks;
 use crate::types::{Lsn, Place, Zone};
@@ -123,7 +124,8 @@ fn apply(
         if record.lsn != lsn {
             return Err(nonsense);
         }
-        apply_record(&record, place, index, doubt);
+        let always = verifier.keys.plants.has(Plant::MoveReplaysAsPut);
+        apply_record(&record, place, index, doubt, always);
         at += record.bytes();
         lsn = lsn.next();
     }
@@ -131,7 +133,13 @@ fn apply(
     if at == records.len() && count_fits { Ok(()) } else { Err(nonsense) }
 }
 
-fn apply_record(record: &Record<'_>, place: Place, index: &mut Index, doubt: &mut Doubt) {
+fn apply_record(
+    record: &Record<'_>,
+    place: Place,
+    index: &mut Index,
+    doubt: &mut Doubt,
+    always: bool,
+) {
     let value_bytes = u32::try_from(record.value.len()).unwrap_or(u32::MAX);
     let entry = Entry { place, value_bytes, suspect: false, birth: record.birth };
     match record.kind {
@@ -147,7 +155,8 @@ fn apply_record(record: &Record<'_>, place: Place, index: &mut Index, doubt: &mu
         }
         // FORMAT.md section 5: a move never undoes a later put or delete.
         Kind::Move => {
-            if index.get(record.key).is_some_and(|current| current.birth == record.birth) {
+            let current = index.get(record.key);
+            if always || current.is_some_and(|current| current.birth == record.birth) {
                 // Who moved it knew whether it was current.
                 index.insert(record.key, Entry { suspect: record.in_doubt, ..entry });
             }

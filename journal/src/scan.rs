@@ -6,6 +6,7 @@ use crate::disk::Disk;
 use crate::geometry::{SLOT_BYTES, SUPERBLOCK_COPIES, superblock_offset};
 use crate::group::{Header, Verifier};
 use crate::layout::superblock;
+use crate::plant::Plant;
 use crate::superblock::{Copies, Superblock, SuperblockError};
 use crate::types::{BlockIndex, Lsn, SegmentIndex, Use, Zone};
 use crate::walk::{Seen, Sighting};
@@ -53,7 +54,7 @@ pub(crate) async fn log(
     for segment in (0..verifier.geometry.segment_count()).map(SegmentIndex) {
         let listed = uses.iter().filter(|use_| use_.segment == segment);
         let from = listed.map(|use_| use_.start.0).min();
-        if from != Some(0) {
+        if from != Some(0) && !verifier.keys.plants.has(Plant::HeadsUnscanned) {
             scan.head(segment).await;
         }
         if let Some(from) = from {
@@ -136,6 +137,7 @@ impl<'a> Scan<'a> {
         chunk: &Buffer,
     ) -> u32 {
         let geometry = self.verifier.geometry;
+        let plants = self.verifier.keys.plants;
         let count = geometry.blocks(chunk.len());
         let mut at = 0;
         while at < count {
@@ -146,16 +148,18 @@ impl<'a> Scan<'a> {
                 continue;
             };
             let listed = self.uses.iter().position(|use_| {
-                use_.segment == segment && use_.epoch == header.epoch && use_.start <= block
+                let epoch = use_.epoch == header.epoch || plants.has(Plant::AnyEpoch);
+                use_.segment == segment && epoch && use_.start <= block
             });
-            if listed.is_some() || block.0 == 0 {
+            let whole = listed.is_some() && self.whole(zone, &header, bytes).await;
+            let counts = whole || !plants.has(Plant::OneTag);
+            if counts && (listed.is_some() || block.0 == 0) {
                 self.evidence = self.evidence.max(header.durable);
             }
             let Some(in_use) = listed else {
                 at += 1;
                 continue;
             };
-            let whole = self.whole(zone, &header, bytes).await;
             self.sight(in_use, zone, header, whole);
             // Nothing but its own bytes can lie inside a group that verifies.
             at += if whole { header.blocks(&geometry) } else { 1 };

@@ -208,6 +208,12 @@ impl Copies {
         self.valid().max_by_key(|&copy| (copy.sequence, votes(copy)))
     }
 
+    /// Tells whether two copies state the highest sequence: what a quorum would ask for.
+    pub(crate) fn agree(&self) -> bool {
+        let highest = self.valid().map(|copy| copy.sequence).max();
+        self.valid().filter(|copy| Some(copy.sequence) == highest).count() > 1
+    }
+
     /// Yields the copies that verify.
     pub(crate) fn valid(&self) -> impl Iterator<Item = &Superblock> {
         self.copies.iter().filter_map(|copy| copy.as_ref().ok())

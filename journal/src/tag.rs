@@ -1,6 +1,7 @@
 //! Tags, versions and randomness: everything that hashes.
 
 use crate::field;
+use crate::plant::Plants;
 use crate::types::{Birth, BlockIndex, Epoch, Lsn, SegmentIndex, Version};
 
 /// 128 bits of keyed BLAKE3.
@@ -16,6 +17,8 @@ pub struct Keys {
     header: [u8; 32],
     payload: [u8; 32],
     version: [u8; 32],
+    /// The rules that are switched off for whoever holds these keys.
+    pub(crate) plants: Plants,
 }
 
 impl Keys {
@@ -25,6 +28,7 @@ impl Keys {
             header: blake3::derive_key("StateFS v1 group header", secret),
             payload: blake3::derive_key("StateFS v1 group payload", secret),
             version: blake3::derive_key("StateFS v1 version", secret),
+            plants: Plants::default(),
         }
     }
 

@@ -88,6 +88,12 @@ pub struct History {
 pub struct Weakened {
     /// Take any later group as proof that the gap was durable.
     pub later_proves: bool,
+    /// Do not look at the next listed use.
+    pub next_unseen: bool,
+    /// Give LSNs out again after a loss.
+    pub reuse_lsn: bool,
+    /// Ignore all evidence.
+    pub no_evidence: bool,
 }
 
 /// Walks the log.
@@ -127,6 +133,7 @@ impl<'a> Walk<'a> {
             let fit = self.fit(self.in_use, self.block);
             let next = self.seen.uses.get(self.in_use + 1);
             let next_fit = next.and_then(|next| self.fit(self.in_use + 1, next.start));
+            let next_fit = next_fit.filter(|_| !self.weakened.next_unseen);
             let later = self.later();
             let evidence = self.evidence(later);
             let sight = Sight {
@@ -155,7 +162,9 @@ impl<'a> Walk<'a> {
                     self.next_use();
                 }
                 (Verdict::LossToEvidence, _, _) => {
+                    let want = self.want;
                     self.lose(evidence);
+                    self.want = if self.weakened.reuse_lsn { want } else { self.want };
                     return self.end();
                 }
                 (Verdict::End, _, _) => return self.end(),
@@ -187,6 +196,7 @@ impl<'a> Walk<'a> {
             Some((_, x)) if self.weakened.later_proves => {
                 self.seen.evidence.max(x.header.first.before())
             }
+            _ if self.weakened.no_evidence => Lsn::NONE,
             _ => self.seen.evidence,
         }
     }

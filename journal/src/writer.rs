@@ -4,6 +4,7 @@ use crate::disk::Transfer;
 use crate::geometry::SUPERBLOCK_COPIES;
 use crate::group::{Builder, Header, group_blocks};
 use crate::journal::Inner;
+use crate::plant::Plant;
 use crate::record::{Kind, record_bytes};
 use crate::state::{BUFFERED_BYTES_MAX, Move, Queued, State};
 use crate::superblock::Superblock;
@@ -23,7 +24,7 @@ pub(crate) struct Volume {
     pub(crate) tail: Tail,
     /// Segments that a checkpoint is being written to.
     pub(crate) busy: Vec<crate::types::SegmentIndex>,
-    /// Segments that could not be cleaned: a value in them cannot be read.
+    /// Segments that are neither cleaned nor taken: a value in them cannot be read, or they did not hold a checkpoint.
     pub(crate) stuck: Vec<crate::types::SegmentIndex>,
     /// Bytes of one copy of the checkpoint.
     pub(crate) checkpoint_bytes: u64,
@@ -139,7 +140,12 @@ async fn cycle(inner: &Inner, written: &mut Vec<Written>) -> Result<(), Stop> {
     let late = || {
         while inner.options.plants.late_writes() && next_group(inner, written).is_some() {}
     };
-    inner.flush(late).await.map_err(|_| Stop::Flush)?;
+    let flushed = inner.flush(late).await;
+    if flushed.is_err() && inner.options.plants.has(Plant::RetryFlush) {
+        inner.flush(|| ()).await.map_err(|_| Stop::Flush)?;
+    } else {
+        flushed.map_err(|_| Stop::Flush)?;
+    }
     settle(inner, written);
     Ok(())
 }
@@ -238,7 +244,8 @@ fn send(
     volume.tail.block += blocks;
     volume.tail.next = header.last.next();
     let offset = |zone| geometry.block_offset(zone, header.segment, header.block);
-    let second = (geometry.copies() == 2).then(|| (Zone::B, buffer.clone()));
+    let two = geometry.copies() == 2 && !inner.options.plants.has(Plant::OneCopy);
+    let second = two.then(|| (Zone::B, buffer.clone()));
     let copies = [(Zone::A, buffer)].into_iter().chain(second);
     copies.map(|(zone, copy)| inner.disk.write(offset(zone), copy)).collect()
 }

@@ -14,8 +14,9 @@ Usage: sim [--crashes N] [--first-seed N] [--seed N] [--plant NAME]
   --crashes N     stop after N crashes (default 1000000)
   --first-seed N  begin with this seed (default: from the clock)
   --seed N        run this history alone
-  --plant NAME    switch a rule of the engine off; the run must fail. One of:
-                  ack-before-flush, late-writes, later-proves, superblock-order
+  --plant NAME    switch a rule of the engine off; the run must fail. This simulator finds
+                  ack-before-flush, late-writes, later-proves, superblock-order; others are
+                  for the suite of faults
 ";
 
 struct Arguments {

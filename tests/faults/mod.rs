@@ -1,0 +1,6 @@
+//! The journal against single faults, pairs of faults, the traces of the recovery model, and every cut of every small
+//! history: the real engine on a simulated device, cut and damaged by enumeration instead of by chance.
+
+pub mod bench;
+pub mod rich;
+pub mod singles;

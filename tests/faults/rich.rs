@@ -1,0 +1,119 @@
+//! A small volume with everything in it: overwrites, deletes, batches, a checkpoint, a cleaning, a repaired tail.
+
+use super::bench::{BLOCK_BYTES, Bench, Change, Store, fates};
+use blockdev::Fate;
+use journal::{Plants, Stats};
+use std::collections::BTreeMap;
+
+/// Keys and values.
+pub type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// The volume: its bytes now and at earlier moments, and what it must answer.
+pub struct Rich {
+    /// The bytes of the device, all of it acknowledged.
+    pub image: Vec<u8>,
+    /// The bytes at earlier moments, the last first.
+    pub older: Vec<Vec<u8>>,
+    /// What it holds.
+    pub map: Map,
+    /// Checkpoints written and segments cleaned on the way.
+    pub checkpoints: u64,
+    /// Segments cleaned on the way.
+    pub cleaned: u64,
+}
+
+/// Every key that the history ever writes.
+pub fn keys() -> Vec<Vec<u8>> {
+    (0..16_u8).map(|n| vec![b'/', b'a' + n]).collect()
+}
+
+/// Plays the history.
+///
+/// # Errors
+/// The store breaks a promise on the way.
+pub fn rich(plants: Plants) -> Result<Rich, String> {
+    let mut bench = Bench::new(plants);
+    let mut rich =
+        Rich { image: Vec::new(), older: Vec::new(), map: Map::new(), checkpoints: 0, cleaned: 0 };
+    let mut step = 0;
+    for round in 0..3 {
+        let mut store = bench.open_whole()?;
+        for _ in 0..60 {
+            step += 1;
+            rich.change(&mut bench, &mut store, step)?;
+            if step % 32 == 0 {
+                rich.older.insert(0, bench.device.durable().to_vec());
+            }
+        }
+        bench.idle(&mut store)?;
+        rich.count(&store.journal.stats());
+        if round == 1 {
+            rich.tear(&mut bench, &mut store)?;
+        }
+    }
+    let mut store = bench.open_whole()?;
+    rich.write(&mut bench, &mut store, &[(b"/h", Some(b"the last group"))])?;
+    bench.idle(&mut store)?;
+    rich.count(&store.journal.stats());
+    rich.image = bench.device.durable().to_vec();
+    Ok(rich)
+}
+
+impl Rich {
+    fn count(&mut self, stats: &Stats) {
+        self.checkpoints += stats.checkpoints;
+        self.cleaned += stats.cleaned;
+    }
+
+    fn change(&mut self, bench: &mut Bench, store: &mut Store, step: u32) -> Result<(), String> {
+        // Keys from 8 on are seldom written, so that each stays behind in an old segment until that is cleaned.
+        let key = |n: u32| vec![b'/', b'a' + u8::try_from(n).unwrap_or(0)];
+        let value = |bytes: u32| (0..bytes).map(|n| (n * 7 + step) as u8).collect::<Vec<u8>>();
+        match step {
+            _ if step % 5 == 0 => {
+                self.write(bench, store, &[(&key(8 + step / 5 % 8), Some(&value(100)))])
+            }
+            _ if step % 9 == 0 => self.write(bench, store, &[(&key(step % 6), None)]),
+            _ if step % 7 == 0 => {
+                let (one, two) = (key(step % 6), key((step + 1) % 6));
+                let (first, second) = (value(30), value(60));
+                self.write(bench, store, &[(&one, Some(&first)), (&two, Some(&second))])
+            }
+            _ => {
+                let bytes = [20, 400, 90, 260][step as usize % 4];
+                self.write(bench, store, &[(&key(step % 6), Some(&value(bytes)))])
+            }
+        }
+    }
+
+    fn write(
+        &mut self,
+        bench: &mut Bench,
+        store: &mut Store,
+        changes: &[Change<'_>],
+    ) -> Result<(), String> {
+        bench.commit(store, changes)?;
+        for (key, value) in changes {
+            match value {
+                Some(value) => self.map.insert(key.to_vec(), value.to_vec()),
+                None => self.map.remove(*key),
+            };
+        }
+        Ok(())
+    }
+
+    /// Leaves a group of which copy A alone survives: the next mount shows it, and so repairs it.
+    fn tear(&mut self, bench: &mut Bench, store: &mut Store) -> Result<(), String> {
+        let value = b"in copy A alone";
+        let places = bench.leave_in_flight(store, &[(b"/g", value)])?;
+        assert_eq!(places.len(), 2, "one block in each copy");
+        bench.device.power_cut_choosing(fates(&[Fate::New, Fate::Old]));
+        self.map.insert(b"/g".to_vec(), value.to_vec());
+        Ok(())
+    }
+
+    /// Yields the number of blocks of the image.
+    pub fn blocks(&self) -> usize {
+        self.image.len() / BLOCK_BYTES
+    }
+}
