@@ -70,11 +70,11 @@ impl Rich {
         let key = |n: u32| vec![b'/', b'a' + u8::try_from(n).unwrap_or(0)];
         let value = |bytes: u32| (0..bytes).map(|n| (n * 7 + step) as u8).collect::<Vec<u8>>();
         match step {
-            _ if step % 5 == 0 => {
+            _ if step.is_multiple_of(5) => {
                 self.write(bench, store, &[(&key(8 + step / 5 % 8), Some(&value(100)))])
             }
-            _ if step % 9 == 0 => self.write(bench, store, &[(&key(step % 6), None)]),
-            _ if step % 7 == 0 => {
+            _ if step.is_multiple_of(9) => self.write(bench, store, &[(&key(step % 6), None)]),
+            _ if step.is_multiple_of(7) => {
                 let (one, two) = (key(step % 6), key((step + 1) % 6));
                 let (first, second) = (value(30), value(60));
                 self.write(bench, store, &[(&one, Some(&first)), (&two, Some(&second))])
