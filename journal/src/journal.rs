@@ -83,6 +83,9 @@ impl Default for Options {
 #[derive(Clone)]
 pub struct Journal(pub(crate) Rc<Inner>);
 
+/// Superblock updates, durable LSNs and moves; segments in use by a checkpoint; segments left alone.
+pub(crate) type Changes = ((u64, u64, u64), usize, usize);
+
 pub(crate) struct Inner {
     pub(crate) disk: Disk,
     pub(crate) verifier: Verifier,
@@ -95,6 +98,8 @@ pub(crate) struct Inner {
     /// A flush is out; there is never more than one.
     pub(crate) flushing: Cell<bool>,
     running: Cell<bool>,
+    /// Free segments, and after which changes they were counted.
+    pub(crate) free_counted: Cell<Option<(Changes, u32)>>,
     report: Report,
 }
 
@@ -425,6 +430,7 @@ impl Inner {
             maintaining: Cell::new(false),
             flushing: Cell::new(false),
             running: Cell::new(false),
+            free_counted: Cell::new(None),
             report,
         }
     }

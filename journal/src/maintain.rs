@@ -120,10 +120,21 @@ impl Inner {
         !self.maintaining.get() && self.next_job().is_none()
     }
 
-    /// Yields the number of segments that nothing lies in.
+    /// Yields the number of segments that nothing lies in; counted again only after something changed.
     pub(crate) fn free_count(&self) -> u32 {
-        let count = self.free().len();
-        u32::try_from(count).unwrap_or(u32::MAX)
+        let at = {
+            let (volume, state) = (self.volume.borrow(), self.state.borrow());
+            let changes = (volume.superblock.sequence, state.durable.lsn.0, state.moves_settled);
+            (changes, volume.busy.len(), volume.stuck.len())
+        };
+        if let Some((then, count)) = self.free_counted.get()
+            && then == at
+        {
+            return count;
+        }
+        let count = u32::try_from(self.free().len()).unwrap_or(u32::MAX);
+        self.free_counted.set(Some((at, count)));
+        count
     }
 
     fn free(&self) -> Vec<SegmentIndex> {
@@ -200,11 +211,11 @@ impl Inner {
 
     /// Yields the segment with the most uses, where there are too many: each costs a line in every checkpoint.
     fn victim_of_many_uses(&self) -> Option<SegmentIndex> {
-        let candidates = self.cleanable();
-        let state = self.state.borrow();
-        if state.uses.len() <= uses_max(&self.verifier.geometry) {
+        if self.state.borrow().uses.len() <= uses_max(&self.verifier.geometry) {
             return None;
         }
+        let candidates = self.cleanable();
+        let state = self.state.borrow();
         let uses = |segment: &SegmentIndex| {
             state.uses.iter().filter(|use_| use_.segment == *segment).count()
         };

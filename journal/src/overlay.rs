@@ -45,13 +45,14 @@ impl Overlay {
         self.0.get(key)?.iter().rev().find(hidden)
     }
 
-    /// Yields the first hidden change by `origin` under `prefix`.
+    /// Yields the newest hidden change by `origin` under `prefix`.
     pub(crate) fn own_under(&self, prefix: &[u8], origin: Origin) -> Option<&Pending> {
         let hidden = |pending: &&Pending| pending.origin == origin && !pending.visible;
         let from = (Bound::Included(prefix), Bound::Unbounded);
         let keys = self.0.range::<[u8], _>(from);
         let under = keys.take_while(|(key, _)| key.starts_with(prefix));
-        under.flat_map(|(_, list)| list).find(hidden)
+        let own = under.flat_map(|(_, list)| list).filter(hidden);
+        own.max_by_key(|pending| pending.birth)
     }
 
     /// Yields the keys at or after `from` that have a visible change, with it.

@@ -7,6 +7,7 @@ use crate::overlay::Pending;
 use crate::plant::Plant;
 use crate::record::Record;
 use crate::state::State;
+use crate::ticket::Settled;
 use crate::types::{Mode, Use, Version};
 use alloc::rc::Rc;
 use core::iter::Peekable;
@@ -68,29 +69,33 @@ impl Journal {
 
     /// Yields what `key` has like [`Journal::get`], without reading its value.
     pub async fn look(&self, key: &[u8], origin: Origin) -> Looked {
-        // Only the writes before this call: later ones would keep it waiting for ever. Tickets
-        // settle in order, so the newest covers the others.
-        let own = self.0.state.borrow().overlay.own(key, origin).map(|own| own.ticket.clone());
-        if let Some(ticket) = own {
-            ticket.await;
+        // Only the writes before this call: later ones would keep it waiting for ever, and are not
+        // what it asks for. Tickets settle in order, so the newest covers the others.
+        let own = {
+            let state = self.0.state.borrow();
+            let visible = state.overlay.visible(key).map(|pending| pending.birth);
+            let own = state.overlay.own(key, origin).cloned();
+            // What everybody sees already may be newer than the caller's own write.
+            own.map(|own| (visible.is_none_or(|visible| visible < own.birth), own))
+        };
+        if let Some((newest, own)) = own {
+            let settled = own.ticket.clone().await;
+            if newest && settled == Settled::Durable {
+                return self.0.seen_pending(&own).map_or(Looked::Absent, Looked::Present);
+            }
         }
         self.0.visible(key)
     }
 
     /// Waits until the caller's own pending writes under `prefix` have ended.
     pub async fn own_writes_under(&self, prefix: &[u8], origin: Origin) {
-        loop {
-            let own = self
-                .0
-                .state
-                .borrow()
-                .overlay
-                .own_under(prefix, origin)
-                .map(|own| own.ticket.clone());
-            match own {
-                Some(ticket) => drop(ticket.await),
-                None => return,
-            }
+        // As above: the writes before this call, of which the newest settles last.
+        let own = {
+            let state = self.0.state.borrow();
+            state.overlay.own_under(prefix, origin).map(|own| own.ticket.clone())
+        };
+        if let Some(ticket) = own {
+            ticket.await;
         }
     }
 

@@ -170,10 +170,10 @@ impl Store {
             }
             Got::Absent => Found::Absent,
             Got::DataLoss => {
-                // What was written over meanwhile is no damage any more.
-                let stands = version(journal, key) == Some(seen.version);
-                if stands && damaged.len() < DAMAGED_KEYS_MAX {
-                    damaged.insert(key.clone(), seen.version);
+                // What was deleted meanwhile is no damage any more.
+                let now = version(journal, key).filter(|_| damaged.len() < DAMAGED_KEYS_MAX);
+                if let Some(now) = now {
+                    damaged.insert(key.clone(), now);
                 }
                 Found::DataLoss
             }

@@ -246,6 +246,21 @@ fn a_read_waits_for_the_own_write_and_nobody_sees_what_may_vanish() {
 }
 
 #[test]
+fn a_read_between_two_own_writes_shows_the_first() {
+    let mut rig = Rig::open();
+    let client = rig.connect("keeper");
+    let mine = rig.directory(client, "/state");
+    // Pipelined, so that both writes may share a group and become durable together.
+    let first = put(&mine, "k", b"first", If::Any, DURABLE);
+    let between = get(&mine, "k");
+    let second = put(&mine, "k", b"second", If::Any, DURABLE);
+    assert_eq!(rig.wait(between).unwrap(), "first");
+    version(&rig.wait(first).unwrap());
+    version(&rig.wait(second).unwrap());
+    assert_eq!(rig.wait(get(&mine, "k")).unwrap(), "second");
+}
+
+#[test]
 fn buffered_writes_are_seen_at_once_and_sync_is_their_barrier() {
     let mut rig = Rig::open();
     let (writer, other) = (rig.connect("keeper"), rig.connect("net"));
