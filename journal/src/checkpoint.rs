@@ -141,24 +141,33 @@ pub(crate) async fn write(
     }
 }
 
+/// A group of a checkpoint that was not read back as it was written.
+pub(crate) struct Missing {
+    /// Its segment.
+    pub(crate) segment: SegmentIndex,
+    /// The fewest copies in which any group was.
+    pub(crate) copies: usize,
+}
+
 /// Reads both copies of what was written back and checks them (K2): nothing older goes before this.
-///
-/// Fails with the first segment that does not hold what was written.
 pub(crate) async fn verify(
     disk: &Disk,
     verifier: &Verifier,
     written: &Written,
-) -> Result<(), SegmentIndex> {
+) -> Result<(), Missing> {
+    let mut worst = Ok(());
     for header in &written.headers {
+        let (segment, mut copies) = (header.segment, 0);
         for zone in verifier.geometry.zones() {
-            if group_at(disk, verifier, zone, header.segment, header.block).await.map(|(h, _)| h)
-                != Some(*header)
-            {
-                return Err(header.segment);
-            }
+            let found = group_at(disk, verifier, zone, segment, header.block).await;
+            copies += usize::from(found.is_some_and(|(found, _)| found == *header));
+        }
+        let least = worst.as_ref().map_or_else(|missing: &Missing| missing.copies, |()| 2);
+        if copies < least.min(usize::from(verifier.geometry.copies())) {
+            worst = Err(Missing { segment, copies });
         }
     }
-    Ok(())
+    worst
 }
 
 /// What reading a checkpoint yields.

@@ -10,7 +10,7 @@ use crate::index::Index;
 use crate::maintain::replay_bytes;
 use crate::mount::{Flusher, Found, Mounted, OpenError, Report, look, mount};
 use crate::overlay::Overlay;
-use crate::plant::Plants;
+use crate::plant::{Plant, Plants};
 use crate::replay::Doubt;
 use crate::room::Room;
 use crate::state::{Durable, State};
@@ -406,6 +406,9 @@ impl Flusher for Inner {
     }
 
     async fn flush(&self) -> Result<(), DeviceError> {
+        if self.options.plants.has(Plant::AdoptBeforeFlush) {
+            return Ok(());
+        }
         Inner::flush(self, || ()).await
     }
 }

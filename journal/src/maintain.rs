@@ -3,7 +3,7 @@
 //! Everything here may be cut off at any write and costs nothing but the work: what is superseded goes
 //! only with a superblock update whose second flush returned (FORMAT.md sections 3, 8 and 9).
 
-use crate::checkpoint::{self, Snapshot};
+use crate::checkpoint::{self, Missing, Snapshot};
 use crate::geometry::{SLOT_BYTES, VolumeGeometry};
 use crate::index::Entry;
 use crate::journal::Inner;
@@ -261,10 +261,6 @@ impl Inner {
     /// Writes `next` into all copies of the superblock, then lets it be the one.
     async fn adopt(&self, next: crate::superblock::Superblock) -> Result<(), Stop> {
         let mut ages = self.volume.borrow().ages;
-        if self.options.plants.has(Plant::AdoptBeforeFlush) {
-            self.state.borrow_mut().list_uses(&next.log);
-            self.volume.borrow_mut().superblock = next.clone();
-        }
         let updated = update(self, &next, &mut ages).await;
         updated.map_err(|_: DeviceError| Stop::Write)?;
         let mut volume = self.volume.borrow_mut();
@@ -291,6 +287,12 @@ impl Inner {
         self.maintaining.set(false);
         self.volume.borrow_mut().busy.clear();
         done
+    }
+
+    /// Tells whether another checkpoint could be tried if one of the `taken` segments were never free again.
+    fn checkpoint_has_room_without_one(&self, taken: usize) -> bool {
+        let first = self.volume.borrow().superblock.checkpoint.is_empty();
+        self.free_count() as usize + taken >= self.kept_free() as usize + usize::from(first)
     }
 
     fn snapshot(&self) -> (Snapshot, Durable) {
@@ -327,10 +329,17 @@ impl Inner {
             self.flush(|| ()).await.map_err(|_| Stop::Flush)?;
         }
         if !plants.has(Plant::SkipReadBack) {
-            // A place that does not hold what it was given is left alone; the next try takes others.
-            if let Err(bad) = checkpoint::verify(disk, verifier, &written).await {
-                self.volume.borrow_mut().stuck.push(bad);
-                return Ok(());
+            let held = checkpoint::verify(disk, verifier, &written).await;
+            if let Err(Missing { segment, copies }) = held {
+                // A place that does not hold what it was given is left alone; the next try takes others. Where there
+                // is no room for one, a copy of each group is enough: the bad block is the one fault.
+                if self.checkpoint_has_room_without_one(segments.len()) {
+                    self.volume.borrow_mut().stuck.push(segment);
+                    return Ok(());
+                }
+                if copies == 0 {
+                    return Err(Stop::Write);
+                }
             }
         }
         let next = {

@@ -147,10 +147,12 @@ impl<'a> Scan<'a> {
                 at += 1;
                 continue;
             };
-            let listed = self.uses.iter().position(|use_| {
-                let epoch = use_.epoch == header.epoch || plants.has(Plant::AnyEpoch);
-                use_.segment == segment && epoch && use_.start <= block
-            });
+            let there = |use_: &Use| use_.segment == segment && use_.start <= block;
+            let listed = if plants.has(Plant::AnyEpoch) {
+                self.uses.iter().rposition(there)
+            } else {
+                self.uses.iter().position(|use_| there(use_) && use_.epoch == header.epoch)
+            };
             let whole = listed.is_some() && self.whole(zone, &header, bytes).await;
             let counts = whole || !plants.has(Plant::OneTag);
             if counts && (listed.is_some() || block.0 == 0) {

@@ -162,9 +162,11 @@ impl<'a> Walk<'a> {
                     self.next_use();
                 }
                 (Verdict::LossToEvidence, _, _) => {
-                    let want = self.want;
+                    if self.weakened.reuse_lsn {
+                        self.history.lost.push(Lost { first: self.want, last: evidence });
+                        return self.end();
+                    }
                     self.lose(evidence);
-                    self.want = if self.weakened.reuse_lsn { want } else { self.want };
                     return self.end();
                 }
                 (Verdict::End, _, _) => return self.end(),

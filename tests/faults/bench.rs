@@ -2,7 +2,7 @@
 //! wants it.
 
 use crate::drive::{Task, poll};
-use blockdev::{BlockDevice, Fate, Operation as Request, SimConfig, SimDevice};
+use blockdev::{BlockDevice, Fate, FateWeights, Operation as Request, SimConfig, SimDevice};
 use journal::{
     Batch, Clock, CommitError, Disk, Durability, FormatOptions, Got, Journal, OpenError, Operation,
     Options, Origin, Outcome, Plants, Precondition, Random, format,
@@ -45,6 +45,8 @@ pub struct Bench {
     pub options: Options,
     /// Makes every open, and every run, its own; the same again in every run.
     pub seed: u64,
+    /// Writes submitted so far.
+    pub writes: u64,
 }
 
 /// An open store: the journal, its queue, its task.
@@ -89,18 +91,37 @@ impl Bench {
     /// # Panics
     /// When the volume cannot be made.
     pub fn new(plants: Plants) -> Self {
-        let mut bench = Self::blank(plants, DEVICE_BYTES);
+        Self::sized(plants, DEVICE_BYTES)
+    }
+
+    /// Makes a bench with an empty volume on a device of this size.
+    ///
+    /// # Panics
+    /// When the volume cannot be made.
+    pub fn sized(plants: Plants, device_bytes: u64) -> Self {
+        let mut bench = Self::blank(plants, device_bytes);
         bench.format().expect("a blank device takes a volume");
         bench
     }
 
     /// Makes a bench with a blank device.
     pub fn blank(plants: Plants, device_bytes: u64) -> Self {
+        Self::of_unit(plants, device_bytes, 512)
+    }
+
+    /// Makes a bench with a blank device of physical units of 4096 bytes.
+    pub fn coarse(plants: Plants) -> Self {
+        Self::of_unit(plants, DEVICE_BYTES, 4096)
+    }
+
+    fn of_unit(plants: Plants, device_bytes: u64, physical_bytes: u32) -> Self {
         let mut config = SimConfig::new(1, device_bytes);
+        config.geometry.physical_bytes = physical_bytes;
         config.immediate = true;
         config.stall = 0;
+        config.fates = FateWeights { old: 0, new: 0, prefix: 0, suffix: 0, mixed: 0, garbage: 0 };
         let options = Options { plants, group_bytes_max: 1, cache_bytes: 0, ..Options::default() };
-        Self { device: SimDevice::new(config), options, seed: 1 }
+        Self { device: SimDevice::new(config), options, seed: 1, writes: 0 }
     }
 
     fn format(&mut self) -> Result<(), String> {
@@ -109,7 +130,7 @@ impl Bench {
         let options = FormatOptions { block_bytes: 512, copies: 2, force: false };
         let task: Task<_> =
             Box::pin(async move { format(&of, &mut random, options).await.map(drop) });
-        let done = drive(&mut self.device, &disk, None, task, &mut on)?;
+        let done = drive((&mut self.device, &mut self.writes), &disk, None, task, &mut on)?;
         done.ok_or("a cut while formatting")?.map_err(|error| error.to_string())
     }
 
@@ -124,7 +145,12 @@ impl Bench {
 
     /// Makes a bench whose device is as this one's, with the same stores to come.
     pub fn fork(&self) -> Self {
-        Self { device: self.device.clone(), options: self.options, seed: self.seed }
+        Self {
+            device: self.device.clone(),
+            options: self.options,
+            seed: self.seed,
+            writes: self.writes,
+        }
     }
 
     /// Opens the volume, unless `go` cuts: `None`.
@@ -152,10 +178,16 @@ impl Bench {
     ) -> Result<Option<Result<Store, OpenError>>, String> {
         let disk = Disk::new(self.device.geometry());
         let opening = Journal::open(disk.clone(), self.random(), Clock::default(), self.options);
-        let opened = drive(&mut self.device, &disk, None, Box::pin(opening), go)?;
+        let opened =
+            drive((&mut self.device, &mut self.writes), &disk, None, Box::pin(opening), go)?;
         Ok(opened.map(|opened| {
             opened.map(|journal| {
-                let run: Task<()> = Box::pin(journal.run());
+                let writes = journal.run();
+                // It ends when the device has failed, and is polled on.
+                let run: Task<()> = Box::pin(async move {
+                    writes.await;
+                    std::future::pending().await
+                });
                 Store { journal, disk, run }
             })
         }))
@@ -191,7 +223,7 @@ impl Bench {
         task: Task<T>,
         go: &mut dyn FnMut(&SimDevice) -> Go,
     ) -> Result<Option<T>, String> {
-        drive(&mut self.device, &store.disk, Some(&mut store.run), task, go)
+        drive((&mut self.device, &mut self.writes), &store.disk, Some(&mut store.run), task, go)
     }
 
     /// Commits one batch and waits until it is durable.
@@ -265,7 +297,7 @@ impl Bench {
         let (journal, key) = (store.journal.clone(), key.to_vec());
         let task: Task<Got> = Box::pin(async move { journal.get(&key, Origin(0)).await });
         // Nothing but the read moves: a cut right after an open is a cut right after it.
-        let got = drive(&mut self.device, &store.disk, None, task, &mut on)?;
+        let got = drive((&mut self.device, &mut self.writes), &store.disk, None, task, &mut on)?;
         Ok(match got.ok_or("cut")? {
             Got::Value { value, .. } => Answer::Value(value),
             Got::Absent => Answer::Absent,
@@ -296,16 +328,26 @@ impl Bench {
     /// # Errors
     /// It goes on for ever.
     pub fn idle(&mut self, store: &mut Store) -> Result<(), String> {
+        self.idle_until(store, &mut on).map(drop)
+    }
+
+    /// Lets the store's task go on until it wants nothing more; false when `go` cut.
+    ///
+    /// # Errors
+    /// It goes on for ever.
+    pub fn idle_until(
+        &mut self,
+        store: &mut Store,
+        go: &mut dyn FnMut(&SimDevice) -> Go,
+    ) -> Result<bool, String> {
         let mut quiet = 0;
         for _ in 0..POLLS_MAX {
             let _ = poll(&mut store.run);
-            if turn(&mut self.device, &store.disk, &mut on).is_some_and(|moved| moved) {
-                quiet = 0;
-            } else {
-                quiet += 1;
-            }
+            let moved = turn((&mut self.device, &mut self.writes), &store.disk, go);
+            let Some(moved) = moved else { return Ok(false) };
+            quiet = if moved { 0 } else { quiet + 1 };
             if quiet > 3 {
-                return Ok(());
+                return Ok(true);
             }
         }
         Err("the store does not come to rest".into())
@@ -337,12 +379,17 @@ impl Store {
 }
 
 /// Submits what waits and takes back what ended; `None` when `go` cut, else whether anything moved.
-fn turn(device: &mut SimDevice, disk: &Disk, go: &mut dyn FnMut(&SimDevice) -> Go) -> Option<bool> {
+fn turn(
+    (device, writes): (&mut SimDevice, &mut u64),
+    disk: &Disk,
+    go: &mut dyn FnMut(&SimDevice) -> Go,
+) -> Option<bool> {
     let mut moved = false;
     while let Some(request) = disk.next_request() {
         if request.operation == Request::Flush && go(device) == Go::Cut {
             return None;
         }
+        *writes += u64::from(matches!(request.operation, Request::Write { .. }));
         device.submit(request);
         moved = true;
     }
@@ -353,7 +400,7 @@ fn turn(device: &mut SimDevice, disk: &Disk, go: &mut dyn FnMut(&SimDevice) -> G
 }
 
 fn drive<T>(
-    device: &mut SimDevice,
+    (device, writes): (&mut SimDevice, &mut u64),
     disk: &Disk,
     mut run: Option<&mut Task<()>>,
     mut task: Task<T>,
@@ -365,8 +412,12 @@ fn drive<T>(
         }
         if let Some(run) = &mut run {
             let _ = poll(run);
+            // An answer comes before the cut that follows it.
+            if let Poll::Ready(value) = poll(&mut task) {
+                return Ok(Some(value));
+            }
         }
-        if turn(device, disk, go).is_none() {
+        if turn((device, writes), disk, go).is_none() {
             return Ok(None);
         }
     }

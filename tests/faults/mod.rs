@@ -2,5 +2,11 @@
 //! history: the real engine on a simulated device, cut and damaged by enumeration instead of by chance.
 
 pub mod bench;
+pub mod cuts;
+pub mod histories;
+pub mod ordering;
+pub mod pairs;
+pub mod plants;
 pub mod rich;
 pub mod singles;
+pub mod traces;

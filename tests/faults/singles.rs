@@ -194,22 +194,24 @@ pub fn blocks(rich: &Rich, plants: Plants, stride: usize) -> Result<Singles, Str
     Ok(target.singles)
 }
 
-/// Asks every key of a damaged volume; what is acknowledged may be lost, and is then said to be.
+/// Asks every key of a damaged volume, and yields how many are lost; `None` where it is refused.
 ///
 /// # Errors
 /// A key has a wrong value, or is called absent and is not.
-pub fn honest(bench: &mut Bench, rich: &Rich, keys: &[Vec<u8>]) -> Result<bool, String> {
+pub fn honest(bench: &mut Bench, rich: &Rich, keys: &[Vec<u8>]) -> Result<Option<usize>, String> {
     let Ok(mut store) = bench.try_open(&mut super::bench::on)?.ok_or("cut")? else {
-        return Ok(false);
+        return Ok(None);
     };
+    let mut lost = 0;
     for key in keys {
         let expected = rich.map.get(key).map(|value| Answer::Value(value.as_slice().into()));
         let expected = expected.unwrap_or(Answer::Absent);
         let got = bench.get(&mut store, key)?;
+        lost += usize::from(got == Answer::Lost);
         if got != expected && got != Answer::Lost {
             let name = String::from_utf8_lossy(key);
             return Err(format!("{name} has {got:?}, not {expected:?} and not lost"));
         }
     }
-    Ok(true)
+    Ok(Some(lost))
 }

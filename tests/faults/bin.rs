@@ -1,0 +1,101 @@
+//! The suite of faults as a program: all of it, optimised.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use journal::{Plant, Plants};
+use tests::faults::histories::{Bounds, histories};
+use tests::faults::plants::{CHECKS, caught_by};
+use tests::faults::rich::{Rich, rich};
+use tests::faults::{pairs, singles};
+
+const HELP: &str = "\
+Usage: faults [PART]...
+
+Without a PART, all of them:
+  traces     the counterexamples of the recovery model, and what goes with them
+  plants     each planted fault against the check that must notice it
+  flips      every bit of a small volume flipped
+  blocks     every block damaged in every way, and replaced by every other
+  pairs      every pair of blocks damaged
+  histories  every cut of every history of four operations, recoveries cut again
+";
+
+/// The longest histories, and how their cuts are bounded.
+const LONG: Bounds = Bounds { letters: 4, nested: 0, ends: 27, nested_ends: 0 };
+/// Shorter ones, cut in every way, their recoveries cut too.
+const DEEP: Bounds = Bounds { letters: 2, nested: 2, ends: 243, nested_ends: 27 };
+
+/// One part of the suite.
+type Part = (&'static str, fn() -> Result<String, String>);
+
+const PARTS: &[Part] = &[
+    ("traces", traces),
+    ("plants", plants),
+    ("flips", || flips(&volume()?)),
+    ("blocks", || singles::blocks(&volume()?, none(), 1).map(|found| format!("{found:?}"))),
+    ("pairs", || pairs::pairs(&volume()?, none(), 1).map(|found| format!("{found:?}"))),
+    ("histories", || {
+        let deep = histories(none(), DEEP)?;
+        let long = histories(none(), LONG)?;
+        Ok(format!("{deep:?}\n{long:?}"))
+    }),
+];
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.iter().any(|word| PARTS.iter().all(|(name, _)| name != word)) {
+        eprint!("{HELP}");
+        return ExitCode::from(2);
+    }
+    for (name, part) in PARTS {
+        if !words.is_empty() && !words.iter().any(|word| word == name) {
+            continue;
+        }
+        let start = Instant::now();
+        match part() {
+            Ok(found) => println!("{name}: {found} ({:.1} s)", start.elapsed().as_secs_f64()),
+            Err(what) => {
+                println!("{name}: {what}\nrepeat it with: cargo xtask faults {name}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn none() -> Plants {
+    Plants::default()
+}
+
+fn volume() -> Result<Rich, String> {
+    rich(none())
+}
+
+fn traces() -> Result<String, String> {
+    for (name, check) in CHECKS {
+        check(none()).map_err(|what| format!("{name}: {what}"))?;
+    }
+    Ok(format!("{} hold", CHECKS.len()))
+}
+
+fn plants() -> Result<String, String> {
+    for (name, plant) in Plant::ALL {
+        if caught_by(*plant)(Plants::one(*plant)).is_ok() {
+            return Err(format!("{name} is not noticed"));
+        }
+    }
+    Ok(format!("{} noticed", Plant::ALL.len()))
+}
+
+/// Flips every bit, in two threads.
+fn flips(rich: &Rich) -> Result<String, String> {
+    let halves = std::thread::scope(|scope| {
+        let half = |first| scope.spawn(move || singles::flips(rich, none(), first, 2));
+        [half(0), half(1)].map(|half| half.join().map_err(|_| "a thread panicked".to_owned()))
+    });
+    let [even, odd] = halves;
+    Ok(format!("{:?}\n{:?}", even??, odd??))
+}

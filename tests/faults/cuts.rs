@@ -1,0 +1,177 @@
+//! What a cut may leave, enumerated, and what a mount must make of it.
+
+use super::bench::{Answer, Bench, Store};
+use super::rich::Map;
+use super::traces::in_frame;
+use blockdev::{Fate, SimDevice};
+use std::cell::Cell;
+use std::rc::Rc;
+
+/// The commits of a history: the state after each, and how many were acknowledged.
+#[derive(Clone, Default)]
+pub struct Book {
+    states: Vec<Map>,
+    /// How many commits have been acknowledged.
+    pub acknowledged: Rc<Cell<usize>>,
+}
+
+impl Book {
+    /// Begins with what a volume holds.
+    pub fn new(map: Map) -> Self {
+        Self { states: vec![map], acknowledged: Rc::default() }
+    }
+
+    /// Notes a commit that was taken.
+    pub fn take(&mut self, changes: &[(Vec<u8>, Option<Vec<u8>>)]) {
+        let mut map = self.newest().clone();
+        for (key, value) in changes {
+            match value {
+                Some(value) => map.insert(key.clone(), value.clone()),
+                None => map.remove(key),
+            };
+        }
+        self.states.push(map);
+    }
+
+    /// Yields what all commits give.
+    pub fn newest(&self) -> &Map {
+        self.states.last().expect("a book begins with a state")
+    }
+
+    /// Notes that everything taken is acknowledged.
+    pub fn acknowledge_all(&self) {
+        self.acknowledged.set(self.states.len() - 1);
+    }
+
+    /// Checks that `map` is a prefix of the commits that holds everything acknowledged.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn judge(&self, map: &Map) -> Result<(), String> {
+        let least = self.acknowledged.get();
+        if self.states.iter().skip(least).any(|state| state == map) {
+            return Ok(());
+        }
+        let expected = self.states.get(least);
+        let wrong = map.iter().filter(|(key, value)| {
+            expected.is_none_or(|expected| expected.get(*key) != Some(*value))
+        });
+        let wrong: Vec<_> = wrong.map(|(key, _)| String::from_utf8_lossy(key)).collect();
+        Err(format!(
+            "no prefix of {} commits that holds the first {least}: {} keys, others {wrong:?}",
+            self.states.len() - 1,
+            map.len()
+        ))
+    }
+}
+
+/// Opens the volume, which must report no loss, and reads all `keys`.
+///
+/// # Errors
+/// A loss is reported or found, or the volume does not open.
+pub fn recover(bench: &mut Bench, keys: &[Vec<u8>]) -> Result<Map, String> {
+    let mut store = bench.open_whole()?;
+    let report = store.journal.report();
+    if report.replay_bytes > 0 && report.replayed_bytes > report.replay_bytes {
+        return Err(format!("replay passes its bound: {report:?}"));
+    }
+    read(bench, &mut store, keys)
+}
+
+/// Reads all `keys`.
+///
+/// # Errors
+/// One is lost.
+pub fn read(bench: &mut Bench, store: &mut Store, keys: &[Vec<u8>]) -> Result<Map, String> {
+    let mut map = Map::new();
+    for key in keys {
+        match bench.get(store, key)? {
+            Answer::Value(value) => drop(map.insert(key.clone(), value.to_vec())),
+            Answer::Absent => {}
+            Answer::Lost => return Err(format!("{} is lost", String::from_utf8_lossy(key))),
+        }
+    }
+    Ok(map)
+}
+
+/// What a cut does to one unit: a block of a group's copy, or a whole copy of the superblock.
+const FATES: usize = 3;
+
+/// The ends of a cut at one moment: each unit old, new or torn.
+pub struct Ends {
+    /// For each unit, the indexes of its risks.
+    units: Vec<Vec<usize>>,
+    risks: usize,
+    cap: usize,
+    random: u64,
+    /// Not every combination is among them.
+    pub sampled: bool,
+}
+
+impl Ends {
+    /// Looks at what a cut of `device` would decide about; `cap` bounds the combinations.
+    pub fn new(device: &SimDevice, cap: usize) -> Self {
+        let mut units: Vec<Vec<usize>> = Vec::new();
+        let mut slot = None;
+        let mut risks = 0;
+        for risk in device.risks() {
+            risks += 1;
+            let here = in_frame(risk.offset).then_some(risk.offset / 4096);
+            match units.last_mut().filter(|_| here.is_some() && here == slot) {
+                Some(unit) => unit.push(risk.index),
+                None => units.push(vec![risk.index]),
+            }
+            slot = here;
+        }
+        let all = u32::try_from(units.len()).ok().and_then(|n| FATES.checked_pow(n));
+        let sampled = all.is_none_or(|all| all > cap);
+        Self { units, risks, cap, random: 1, sampled }
+    }
+
+    /// Yields the number of ends.
+    pub fn count(&self) -> usize {
+        if self.sampled {
+            self.cap
+        } else {
+            FATES.pow(u32::try_from(self.units.len()).unwrap_or(0))
+        }
+    }
+
+    /// Yields the fate of each risk at end `n`.
+    ///
+    /// Sampled: first everything old, everything new, then each unit alone old or torn among new ones, then each alone
+    /// new, then by chance.
+    pub fn end(&mut self, n: usize) -> Vec<Fate> {
+        let mut fates = vec![Fate::Old; self.risks];
+        let count = self.units.len();
+        let mut rest = n;
+        for (at, unit) in self.units.iter().enumerate() {
+            let digit = match (self.sampled, n) {
+                (false, _) => {
+                    let digit = rest % FATES;
+                    rest /= FATES;
+                    digit
+                }
+                (true, 0) => 0,
+                (true, 1) => 1,
+                (true, _) if n < 2 + 2 * count && (n - 2) / 2 == at => (n % 2) * 2,
+                (true, _) if n < 2 + 2 * count => 1,
+                (true, _) if n < 2 + 3 * count => usize::from(n - 2 - 2 * count == at),
+                (true, _) => {
+                    self.random = self.random.wrapping_mul(6_364_136_223_846_793_005) + 1_442_695;
+                    (self.random >> 33) as usize % FATES
+                }
+            };
+            for (place, index) in unit.iter().enumerate() {
+                if let Some(fate) = fates.get_mut(*index) {
+                    *fate = match digit {
+                        0 => Fate::Old,
+                        2 if place == 0 => Fate::Garbage,
+                        _ => Fate::New,
+                    };
+                }
+            }
+        }
+        fates
+    }
+}

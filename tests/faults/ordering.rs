@@ -1,0 +1,92 @@
+//! A long history with commits under way together, cut at every flush with everything of one sort kept and everything of
+//! the other lost: what must be durable before what (T14 to T16).
+
+use super::bench::{Bench, Commit, Go, fates};
+use super::cuts::{Book, recover};
+use super::rich::keys;
+use super::traces::{Ended, in_frame};
+use blockdev::{Fate, SimDevice};
+use journal::{Durability, Outcome, Plants};
+
+/// Steps of the history, each of up to nine commits.
+const STEPS: u32 = 220;
+
+/// Cuts at every flush, with one fate for all copies of the superblock and one for all blocks of groups.
+fn cut_at_every_flush(plants: Plants, frame: Fate, zones: Fate) -> Ended {
+    let keys = keys();
+    let mut bench = Bench::new(plants);
+    let mut book = Book::new(super::rich::Map::new());
+    let mut store = bench.open()?;
+    let mut scratch = bench.fork();
+    scratch.seed = 1 << 20;
+    let mut random = 7_u64;
+    let mut moves = 0;
+    for step in 0..STEPS {
+        let mut commits: Vec<Commit> = Vec::new();
+        for _ in 0..[1, 2, 9][step as usize % 3] {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695);
+            let change = change(step, random >> 33, &keys);
+            commits.push(store.submit(&[(&change.0, change.1.as_deref())], Durability::Durable));
+            book.take(&[change]);
+        }
+        let acknowledged = book.acknowledged.clone();
+        let all: crate::drive::Task<Ended> = Box::pin(async move {
+            for commit in commits {
+                match commit.await {
+                    Ok(Outcome::Applied(_)) => acknowledged.set(acknowledged.get() + 1),
+                    other => return Err(format!("a commit ended with {other:?}")),
+                }
+            }
+            Ok(())
+        });
+        let mut ended = Ok(());
+        let mut go = |device: &SimDevice| {
+            if ended.is_ok() {
+                scratch.device = device.clone();
+                let sort = |offset| if in_frame(offset) { frame } else { zones };
+                let ends: Vec<Fate> = device.risks().map(|risk| sort(risk.offset)).collect();
+                scratch.device.power_cut_choosing(fates(&ends));
+                ended = recover(&mut scratch, &keys).and_then(|map| book.judge(&map));
+            }
+            if ended.is_ok() { Go::On } else { Go::Cut }
+        };
+        let done = bench.drive(&mut store, all, &mut go)?;
+        ended.map_err(|what| {
+            format!("step {step}, superblock {frame:?}, groups {zones:?}: {what}")
+        })?;
+        done.ok_or("cut")??;
+        moves = store.journal.stats().moves;
+    }
+    bench.idle(&mut store)?;
+    if moves < 10 { Err(format!("cleaning moved {moves} values")) } else { Ok(()) }
+}
+
+/// Yields a change: mostly of few keys, seldom of one that lies long.
+fn change(step: u32, random: u64, keys: &[Vec<u8>]) -> (Vec<u8>, Option<Vec<u8>>) {
+    let bytes = [20, 400, 90, 260][random as usize % 4];
+    let value: Vec<u8> = (0..bytes).map(|n: u64| (n ^ random >> 3) as u8).collect();
+    let key = |n: u64| keys.get(n as usize % 16).cloned().unwrap_or_default();
+    match random % 16 {
+        0..=4 => (key(8 + random / 16 % 8), Some(value.into_iter().take(50).collect())),
+        5 => (key(random / 16 % 16), None),
+        _ => (key(u64::from(step) + random / 16 % 3), Some(value.into_iter().take(70).collect())),
+    }
+}
+
+/// T15: nothing is written into a segment before the superblock that lists it, or frees it, is durable.
+pub fn t15(plants: Plants) -> Ended {
+    cut_at_every_flush(plants, Fate::Old, Fate::New)?;
+    cut_at_every_flush(plants, Fate::Garbage, Fate::New)
+}
+
+/// T16: a move never undoes a later put or delete; C2: nothing is freed before its moves are durable.
+pub fn t16(plants: Plants) -> Ended {
+    cut_at_every_flush(plants, Fate::New, Fate::New)?;
+    cut_at_every_flush(plants, Fate::Old, Fate::Old)
+}
+
+/// A superblock vouches for nothing that is not durable.
+pub fn superblock_first(plants: Plants) -> Ended {
+    cut_at_every_flush(plants, Fate::New, Fate::Old)?;
+    cut_at_every_flush(plants, Fate::New, Fate::Garbage)
+}

@@ -1,0 +1,83 @@
+//! Two faults: what is lost is said to be lost, and nothing else is told of it.
+
+use super::bench::{Bench, DEVICE_BYTES};
+use super::rich::{Rich, keys};
+use super::singles::{Single, honest};
+use super::traces::Ended;
+use blockdev::Cure;
+use journal::Plants;
+
+/// What pairs of faults did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pairs {
+    /// Faulty images that were mounted.
+    pub images: u64,
+    /// Images that were opened.
+    pub opened: u64,
+    /// Images that were refused, with a reason.
+    pub refused: u64,
+    /// Images in which at least one key answers that its value was lost.
+    pub lost: u64,
+}
+
+/// Makes both blocks of every `stride`th pair bad, the kinds of damage taking turns, and both copies of every place in
+/// every way.
+///
+/// A damaged key is never wrong and never absent. The one exception is the model's residual: both copies of the last
+/// group before silence are gone and nothing tells; `rich` ends with a mount, which vouches for all before, and one
+/// group, whose two blocks are left out.
+///
+/// # Errors
+/// A promise was broken.
+pub fn pairs(rich: &Rich, plants: Plants, stride: usize) -> Result<Pairs, String> {
+    let mut bench = Bench::blank(plants, DEVICE_BYTES);
+    let (keys, mut pairs) = (keys(), Pairs::default());
+    let blocks = rich.blocks();
+    let all = (0..blocks).flat_map(|one| (one + 1..blocks).map(move |two| (one, two)));
+    let between_copies = rich.last[1] - rich.last[0];
+    for (n, (one, two)) in all.enumerate() {
+        if rich.last == [one, two] {
+            continue;
+        }
+        // Both copies of one place are what matters most: these are hit in every way, whatever the stride.
+        let kinds = match (two - one == between_copies, n % stride) {
+            (true, _) => 0..4,
+            (false, 0) => n / stride % 4..n / stride % 4 + 1,
+            (false, _) => 0..0,
+        };
+        for kind in kinds {
+            hit(&mut bench, rich, &keys, (one, two), kind, &mut pairs)
+                .map_err(|what| format!("blocks {one} and {two}, kind {kind}: {what}"))?;
+        }
+    }
+    Ok(pairs)
+}
+
+fn hit(
+    bench: &mut Bench,
+    rich: &Rich,
+    keys: &[Vec<u8>],
+    (one, two): (usize, usize),
+    kind: usize,
+    pairs: &mut Pairs,
+) -> Ended {
+    bench.device.heal();
+    bench.device.restore(&rich.image);
+    let faults = match kind {
+        0 => [Single::Zero(one), Single::Zero(two)],
+        1 => [Single::Random(one), Single::Random(two)],
+        2 => [Single::Unreadable(one, Cure::Write), Single::Random(two)],
+        _ => [Single::Copied(one, two), Single::Zero(two)],
+    };
+    for fault in faults {
+        fault.strike(&mut bench.device);
+    }
+    pairs.images += 1;
+    let Some(lost) = honest(bench, rich, keys)? else {
+        pairs.refused += 1;
+        return Ok(());
+    };
+    pairs.opened += 1;
+    pairs.lost += u64::from(lost > 0);
+    Ok(())
+}

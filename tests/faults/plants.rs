@@ -1,0 +1,84 @@
+//! Which check catches which planted fault.
+
+use super::traces::{self, Ended};
+use super::{ordering, rich, singles};
+use journal::{Plant, Plants};
+
+/// A check of the engine under some plants.
+pub type Check = fn(Plants) -> Ended;
+
+/// A sample of flipped bits.
+pub fn flips(plants: Plants) -> Ended {
+    singles::flips(&rich::rich(plants)?, plants, 3, 401).map(drop)
+}
+
+/// A sample of damaged blocks.
+pub fn blocks(plants: Plants) -> Ended {
+    singles::blocks(&rich::rich(plants)?, plants, 31).map(drop)
+}
+
+/// The named checks.
+pub const CHECKS: &[(&str, Check)] = &[
+    ("T1", traces::t1),
+    ("T2", traces::t2),
+    ("T3", traces::t3),
+    ("T4", traces::t4),
+    ("T5", traces::t5),
+    ("T6", traces::t6),
+    ("T7", traces::t7),
+    ("T8", traces::t8),
+    ("T9", traces::t9),
+    ("T10", traces::t10),
+    ("T11", traces::t11),
+    ("T12", traces::t12),
+    ("T13", traces::t13),
+    ("T14", traces::t14),
+    ("T15", ordering::t15),
+    ("T16", ordering::t16),
+    ("superblock first", ordering::superblock_first),
+    ("T17", traces::t17),
+    ("T18", traces::t18),
+    ("T19", traces::t19),
+    ("T20", traces::t20),
+    ("T25", traces::t25),
+    ("gap", traces::a_gap_is_reported),
+    ("bad value", traces::a_value_goes_bad),
+    ("copy B", traces::copy_b_is_enough),
+    ("read back", traces::a_checkpoint_is_read_back),
+    ("bad block", traces::a_bad_block_stops_nothing),
+    ("versions", traces::versions_do_not_repeat),
+    ("replay", traces::replay_is_bounded),
+];
+
+/// Each plant and the check that catches it.
+pub fn caught_by(plant: Plant) -> Check {
+    match plant {
+        Plant::AckBeforeFlush | Plant::LateWrites => traces::t17,
+        Plant::LaterProves => traces::t7,
+        Plant::SuperblockOrder => traces::t1,
+        Plant::SuperblockQuorum => traces::t2,
+        Plant::NoCut | Plant::AnyEpoch => traces::t3,
+        Plant::SkipRepair => traces::t4,
+        Plant::RepairUnflushed => traces::t5,
+        Plant::NextUnseen => traces::t6,
+        Plant::ReuseLsnAfterLoss => traces::t8,
+        Plant::OneTag => traces::t9,
+        Plant::AnyPhysicalUnit => traces::t11,
+        Plant::HeadsUnscanned => traces::t12,
+        Plant::FirstPairOnly => traces::t13,
+        Plant::CheckpointUnflushed => traces::t14,
+        Plant::RetryFlush => traces::t18,
+        Plant::SkipFirstFlush => traces::t19,
+        Plant::ForgetLosses => traces::t25,
+        Plant::EvidenceIgnored | Plant::DoubtForgotten => traces::a_gap_is_reported,
+        Plant::SkipHeaderTag | Plant::SkipPayloadTag => flips,
+        Plant::SkipReadBack => traces::a_checkpoint_is_read_back,
+        Plant::SilentAbsence | Plant::ReadOneCopy => traces::a_value_goes_bad,
+        Plant::OneCopy => traces::copy_b_is_enough,
+        Plant::CheckpointOneCopy => blocks,
+        Plant::SameMount => traces::versions_do_not_repeat,
+        Plant::ReplayUnbounded => traces::replay_is_bounded,
+        Plant::AdoptBeforeFlush => ordering::t15,
+        Plant::MoveReplaysAsPut => ordering::t16,
+    }
+}
