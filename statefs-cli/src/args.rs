@@ -1,10 +1,13 @@
 //! The command line: verbs, options, and their help.
 
+mod tools;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use statefs_client::Version;
+pub(crate) use tools::FsckArgs;
 
 /// Where the socket is when nothing says otherwise: where `statefsd --dev` puts it.
 pub(crate) const SOCKET_DEFAULT: &str = "./statefs-dev/statefs.sock";
@@ -134,6 +137,13 @@ pub(crate) enum ImageVerb {
         /// The image or block device
         path: PathBuf,
     },
+    /// Check both copies of everything that a volume uses; changes nothing unless told
+    ///
+    /// Names each fault, its place, the keys it concerns, and what --repair would do about it: write
+    /// the copies that do not verify anew from those that do, and nothing else. A volume is clean
+    /// only if nothing that had been acknowledged is lost.
+    #[command(verbatim_doc_comment, after_help = tools::FSCK)]
+    Fsck(FsckArgs),
 }
 
 #[derive(Args, Debug)]

@@ -2,13 +2,16 @@
 
 mod drive;
 mod dump;
+mod facts;
 mod format;
+mod fsck;
 
 use std::path::Path;
 
 use blockdev::OpenError as DeviceOpenError;
 pub(crate) use dump::{dump, walk};
 pub(crate) use format::{format, make};
+pub(crate) use fsck::fsck;
 
 use crate::failure::{Exit, Failure};
 

@@ -28,6 +28,7 @@ fn help_is_golden() {
         "image",
         "image format",
         "image dump",
+        "image fsck",
     ];
     for verb in verbs {
         let command = format!("{verb} --help");
