@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use statefs_client::Version;
-pub(crate) use tools::FsckArgs;
+pub(crate) use tools::{FsckArgs, InspectArgs};
 
 /// Where the socket is when nothing says otherwise: where `statefsd --dev` puts it.
 pub(crate) const SOCKET_DEFAULT: &str = "./statefs-dev/statefs.sock";
@@ -144,6 +144,11 @@ pub(crate) enum ImageVerb {
     /// only if nothing that had been acknowledged is lost.
     #[command(verbatim_doc_comment, after_help = tools::FSCK)]
     Fsck(FsckArgs),
+    /// Show what a volume looks like inside: segments, groups, checkpoint, damage; changes nothing
+    ///
+    /// Exits with 6 if anything that had been acknowledged is lost, after showing the rest.
+    #[command(verbatim_doc_comment, after_help = tools::INSPECT)]
+    Inspect(InspectArgs),
 }
 
 #[derive(Args, Debug)]

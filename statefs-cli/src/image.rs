@@ -5,6 +5,7 @@ mod dump;
 mod facts;
 mod format;
 mod fsck;
+mod inspect;
 
 use std::path::Path;
 
@@ -12,6 +13,7 @@ use blockdev::OpenError as DeviceOpenError;
 pub(crate) use dump::{dump, walk};
 pub(crate) use format::{format, make};
 pub(crate) use fsck::fsck;
+pub(crate) use inspect::inspect;
 
 use crate::failure::{Exit, Failure};
 

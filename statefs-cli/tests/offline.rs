@@ -29,6 +29,7 @@ fn help_is_golden() {
         "image format",
         "image dump",
         "image fsck",
+        "image inspect",
     ];
     for verb in verbs {
         let command = format!("{verb} --help");

@@ -16,6 +16,15 @@ pub(crate) struct FsckArgs {
     pub(crate) undo: Option<PathBuf>,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct InspectArgs {
+    /// The image or block device
+    pub(crate) path: PathBuf,
+    /// Write a page to look at in a browser; it needs nothing but itself
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+}
+
 pub(super) const FSCK: &str = "\
 Exit codes, those of fsck(8):
   0 clean    1 repaired, now clean    4 damage left    8 cannot run    (2 usage)
@@ -28,3 +37,9 @@ Examples:
   statefs image fsck state.img
   statefs image fsck state.img --repair --undo /var/tmp/state.undo
   statefs image fsck state.img -o json      one fault a line, then {\"summary\"}";
+
+pub(super) const INSPECT: &str = "\
+Examples:
+  statefs image inspect state.img
+  statefs image inspect state.img --html state.html
+  statefs image inspect state.img -o json";

@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 use super::device_failure;
 use super::drive::block_on;
 use crate::base64;
-use crate::failure::{Failure, printable};
+use crate::failure::{Exit, Failure, printable};
 
 /// Most places that one fault lists; it counts the others.
 const PLACES_MAX: usize = 64;
@@ -221,5 +221,30 @@ fn source_text(source: Source) -> &'static str {
         Source::Superblock => "the newest superblock",
         Source::Zone(Zone::A) => "copy A",
         Source::Zone(Zone::B) => "copy B",
+    }
+}
+
+/// Says why there is nothing to look at, with the exit of `fsck`: damage, or no volume at all.
+pub(crate) fn no_volume_failure(found: &Inspection) -> Failure {
+    let is = |error: SuperblockError| {
+        found.copies.iter().all(|copy| copy.found.as_ref().is_err_and(|found| *found == error))
+    };
+    let foreign =
+        |error: &SuperblockError| matches!(error, SuperblockError::Blank | SuperblockError::Magic);
+    let all_foreign = found.copies.iter().all(|copy| copy.found.as_ref().is_err_and(foreign));
+    let version = found.copies.iter().find_map(|copy| match copy.found {
+        Err(SuperblockError::Version(version)) => Some(version),
+        _ => None,
+    });
+    if is(SuperblockError::Blank) {
+        Failure::new("BLANK", Exit::CANNOT_RUN, "the device is blank: there is no volume")
+    } else if let Some(version) = version {
+        let message = format!("format version {version}; this program knows version 1");
+        Failure::new("FORMAT_VERSION", Exit::CANNOT_RUN, message)
+    } else if all_foreign {
+        Failure::new("NO_VOLUME", Exit::CANNOT_RUN, "this is not a StateFS volume")
+    } else {
+        let message = "no copy of the superblock verifies; without one nothing can be checked";
+        Failure { advice: "", ..Failure::new("DAMAGE_LEFT", Exit::DAMAGE_LEFT, message) }
     }
 }

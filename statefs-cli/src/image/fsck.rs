@@ -4,11 +4,10 @@ mod undo;
 
 use std::path::{Path, PathBuf};
 
-use journal::SuperblockError;
 use journal::inspect::{Fault, Inspection, VolumeFacts};
 use serde_json::{Value as Json, json};
 
-use super::facts::{Image, fault_json, fault_text, superblock_text};
+use super::facts::{Image, fault_json, fault_text, no_volume_failure, superblock_text};
 use crate::args::{Format, FsckArgs};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
@@ -146,26 +145,5 @@ fn no_volume(path: &Path, found: &Inspection, mut output: Output) -> Result<(), 
         output.either(&object, &text)?;
     }
     output.finish()?;
-    let is = |error: SuperblockError| {
-        found.copies.iter().all(|copy| copy.found.as_ref().is_err_and(|found| *found == error))
-    };
-    let foreign =
-        |error: &SuperblockError| matches!(error, SuperblockError::Blank | SuperblockError::Magic);
-    let all_foreign = found.copies.iter().all(|copy| copy.found.as_ref().is_err_and(foreign));
-    let version = found.copies.iter().find_map(|copy| match copy.found {
-        Err(SuperblockError::Version(version)) => Some(version),
-        _ => None,
-    });
-    let failure = if is(SuperblockError::Blank) {
-        Failure::new("BLANK", Exit::CANNOT_RUN, "the device is blank: there is no volume")
-    } else if let Some(version) = version {
-        let message = format!("format version {version}; this program knows version 1");
-        Failure::new("FORMAT_VERSION", Exit::CANNOT_RUN, message)
-    } else if all_foreign {
-        Failure::new("NO_VOLUME", Exit::CANNOT_RUN, "this is not a StateFS volume")
-    } else {
-        let message = "no copy of the superblock verifies; without one nothing can be checked";
-        Failure { advice: "", ..Failure::new("DAMAGE_LEFT", Exit::DAMAGE_LEFT, message) }
-    };
-    Err(failure.about(path.display()))
+    Err(no_volume_failure(found).about(path.display()))
 }
