@@ -328,7 +328,7 @@ fn key_bytes(key: &[u8]) -> u8 {
 }
 
 /// Reads the items of one group; `None` if they make no sense.
-fn read_items(mut items: &[u8], snapshot: &mut Snapshot) -> Option<()> {
+pub(crate) fn read_items(mut items: &[u8], snapshot: &mut Snapshot) -> Option<()> {
     let mut before: Vec<u8> = Vec::new();
     while let Some(kind) = items.first() {
         let length = match *kind {

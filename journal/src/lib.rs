@@ -20,6 +20,7 @@ mod format;
 mod geometry;
 mod group;
 mod index;
+pub mod inspect;
 mod journal;
 pub mod layout;
 mod maintain;

@@ -76,7 +76,7 @@ pub(crate) async fn replay(
 }
 
 /// After a loss everything known so far may be out of date.
-fn forget((index, doubt): &mut (Index, Doubt)) {
+pub(crate) fn forget((index, doubt): &mut (Index, Doubt)) {
     index.suspect_all();
     doubt.absent = true;
     doubt.deleted.clear();
@@ -106,7 +106,7 @@ pub(crate) async fn read(
     Err(ReplayError::Unstable { first: header.first })
 }
 
-fn apply(
+pub(crate) fn apply(
     verifier: &Verifier,
     header: &Header,
     bytes: &[u8],

@@ -101,7 +101,7 @@ pub enum Zone {
 }
 
 /// A byte range of a segment that holds one record.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Place {
     /// The segment, in both zones.
     pub segment: SegmentIndex,

@@ -1,10 +1,13 @@
 //! The command line: verbs, options, and their help.
 
+mod tools;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use statefs_client::Version;
+pub(crate) use tools::{FsckArgs, InspectArgs};
 
 /// Where the socket is when nothing says otherwise: where `statefsd --dev` puts it.
 pub(crate) const SOCKET_DEFAULT: &str = "./statefs-dev/statefs.sock";
@@ -138,6 +141,18 @@ pub(crate) enum ImageVerb {
         /// The image or block device
         path: PathBuf,
     },
+    /// Check both copies of everything that a volume uses; changes nothing unless told
+    ///
+    /// Names each fault, its place, the keys it concerns, and what --repair would do about it: write
+    /// the copies that do not verify anew from those that do, and nothing else. A volume is clean
+    /// only if nothing that had been acknowledged is lost.
+    #[command(verbatim_doc_comment, after_help = tools::FSCK)]
+    Fsck(FsckArgs),
+    /// Show what a volume looks like inside: segments, groups, checkpoint, damage; changes nothing
+    ///
+    /// Exits with 6 if anything that had been acknowledged is lost, after showing the rest.
+    #[command(verbatim_doc_comment, after_help = tools::INSPECT)]
+    Inspect(InspectArgs),
 }
 
 #[derive(Args, Debug)]

@@ -35,6 +35,13 @@ pub enum Exit {
     Indeterminate = 9,
 }
 
+/// What `image fsck` ends with instead: the table of fsck(8), whose numbers have other names here.
+impl Exit {
+    pub(crate) const REPAIRED: Self = Self::Failure;
+    pub(crate) const DAMAGE_LEFT: Self = Self::Conflict;
+    pub(crate) const CANNOT_RUN: Self = Self::Full;
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
@@ -149,6 +156,11 @@ fn advice(code: &str) -> &'static str {
         "UNIMPLEMENTED" => "the daemon is older or newer than this program; `statefs stat` tells",
         "CONFLICT" => "somebody else wrote it; read it again, then decide",
         "DATA_LOSS" => "put the key anew from a backup; `statefs list` names the damaged keys",
+        "DAMAGE_LEFT" => {
+            "`statefs image salvage` saves all that verifies into a new image; then put the rest \
+             anew from a backup"
+        }
+        "REPAIRABLE" => "--repair writes the good copies over the bad ones, and keeps an undo file",
         "INDETERMINATE" => "read the key to learn which, and put it again if it must hold",
         "DISCONNECTED" => {
             "the daemon ended, or has as many connections as it takes; its log tells which"

@@ -2,13 +2,18 @@
 
 mod drive;
 mod dump;
+mod facts;
 mod format;
+mod fsck;
+mod inspect;
 
 use std::path::Path;
 
 use blockdev::OpenError as DeviceOpenError;
 pub(crate) use dump::{dump, walk};
 pub(crate) use format::{format, make};
+pub(crate) use fsck::fsck;
+pub(crate) use inspect::inspect;
 
 use crate::failure::{Exit, Failure};
 

@@ -54,6 +54,8 @@ fn run(cli: Cli, output: Output) -> Result<(), Failure> {
     match cli.verb {
         Verb::Image(ImageVerb::Format(arguments)) => image::format(&arguments, output),
         Verb::Image(ImageVerb::Dump { path }) => image::dump(&path, output),
+        Verb::Image(ImageVerb::Fsck(arguments)) => image::fsck(&arguments, output),
+        Verb::Image(ImageVerb::Inspect(arguments)) => image::inspect(&arguments, output),
         Verb::Demo => demo::run(output),
         Verb::Online(verb) => online::run(verb, cli.socket, output),
     }

@@ -28,6 +28,8 @@ fn help_is_golden() {
         "image",
         "image format",
         "image dump",
+        "image fsck",
+        "image inspect",
     ];
     for verb in verbs {
         let command = format!("{verb} --help");

@@ -90,7 +90,7 @@ fn failed(path: &Path, error: FormatError) -> Failure {
 }
 
 /// Takes 256 bits of the system's randomness: the volume's identity and key come of it.
-fn random() -> Result<Random, Failure> {
+pub(super) fn random() -> Result<Random, Failure> {
     const SOURCE: &str = "/dev/urandom";
     let mut seed = [0; 32];
     let read = File::open(SOURCE).and_then(|mut source| source.read_exact(&mut seed));

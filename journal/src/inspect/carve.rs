@@ -1,0 +1,132 @@
+//! Carving: the records that verify in a segment, whatever became of what listed them.
+//!
+//! A group's header, which its keyed tag vouches for, names the epoch that its records are checked
+//! with; where no header verifies, the epochs of the uses listed for the segment are tried.
+
+use super::VolumeFacts;
+use crate::disk::Disk;
+use crate::field::{is_zero, u8_at, u16_at, u32_at};
+use crate::layout::group as at;
+use crate::record::{Kind, Record};
+use crate::scan::blocks;
+use crate::types::{Birth, BlockIndex, Epoch, Place, SegmentIndex, Version};
+use alloc::vec::Vec;
+
+/// Bytes that may be summed for each byte of a segment: forged lengths must not make this slow.
+const WORK_MAX: u64 = 64;
+
+/// A record that verifies.
+pub struct Carved<'a> {
+    /// Its key.
+    pub key: &'a [u8],
+    /// Its value; `None` in a delete.
+    pub value: Option<&'a [u8]>,
+    /// The write that it comes of; later writes of one volume have greater ones.
+    pub birth: Birth,
+    /// What clients would see of that.
+    pub version: Version,
+}
+
+impl VolumeFacts {
+    /// Shows every record that verifies in either copy of `segment` to `each`, stale ones and torn ones too.
+    pub async fn carve(
+        &self,
+        disk: &Disk,
+        segment: SegmentIndex,
+        mut each: impl FnMut(Carved<'_>),
+    ) {
+        let geometry = self.verifier.geometry;
+        for zone in geometry.zones() {
+            let all = geometry.segment_blocks();
+            let bytes = blocks(disk, &self.verifier, zone, segment, BlockIndex(0), all).await;
+            let work = WORK_MAX * bytes.len() as u64;
+            let mut carver = Carver { facts: self, segment, bytes: &bytes, from: 0, work };
+            carver.segment(&mut each);
+        }
+    }
+
+    /// Yields the number of segments.
+    pub fn segment_count(&self) -> u32 {
+        self.verifier.geometry.segment_count()
+    }
+
+    /// Yields the write that made what a key has, as the index knows it.
+    pub fn birth(&self, key: &[u8]) -> Option<Birth> {
+        self.index.get(key).map(|entry| entry.birth)
+    }
+}
+
+struct Carver<'a> {
+    facts: &'a VolumeFacts,
+    segment: SegmentIndex,
+    bytes: &'a [u8],
+    /// Everything before this is done.
+    from: usize,
+    work: u64,
+}
+
+impl<'a> Carver<'a> {
+    fn segment(&mut self, each: &mut impl FnMut(Carved<'_>)) {
+        let facts = self.facts;
+        let block_bytes = facts.verifier.geometry.block_bytes();
+        for block in (0..facts.verifier.geometry.segment_blocks()).map(BlockIndex) {
+            let start = block.0 as usize * block_bytes;
+            let rest = self.bytes.get(start..).unwrap_or_default();
+            if let Some(header) = facts.verifier.header(self.segment, block, rest) {
+                let end = start + at::BYTES + header.payload_bytes as usize;
+                if header.checkpoint {
+                    self.from =
+                        self.from.max(end.next_multiple_of(crate::layout::record::ALIGNMENT));
+                } else {
+                    self.from = self.from.max(start + at::BYTES);
+                    self.records(header.epoch, end, each);
+                }
+                continue;
+            }
+            let holds = |use_: &&crate::types::Use| use_.segment == self.segment;
+            let epochs: Vec<Epoch> =
+                facts.uses.iter().filter(holds).map(|use_| use_.epoch).collect();
+            let before = self.from.max(start);
+            let mut reached = before;
+            for epoch in epochs {
+                self.from = before;
+                self.records(epoch, start + block_bytes, each);
+                reached = reached.max(self.from);
+            }
+            self.from = reached;
+        }
+    }
+
+    /// Shows the records that begin between where this stands and `end`.
+    fn records(&mut self, epoch: Epoch, end: usize, each: &mut impl FnMut(Carved<'_>)) {
+        while self.from < end {
+            let Some(record) = self.record(epoch) else {
+                self.from += crate::layout::record::ALIGNMENT;
+                continue;
+            };
+            self.from += record.bytes();
+            each(Carved {
+                key: record.key,
+                value: (record.kind != Kind::Delete).then_some(record.value),
+                birth: record.birth,
+                version: self.facts.verifier.keys.version(record.birth),
+            });
+        }
+    }
+
+    fn record(&mut self, epoch: Epoch) -> Option<Record<'a>> {
+        let bytes: &'a [u8] = self.bytes.get(self.from..)?;
+        let fixed = bytes.get(..crate::layout::record::BYTES)?;
+        // Cheap first: most places hold no record.
+        let kind = u8_at(fixed, crate::layout::record::KIND);
+        if !(1..=3).contains(&kind) || !is_zero(fixed, crate::layout::record::RESERVED) {
+            return None;
+        }
+        let lengths = u64::from(u16_at(fixed, crate::layout::record::KEY_BYTES))
+            + u64::from(u32_at(fixed, crate::layout::record::VALUE_BYTES));
+        self.work = self.work.checked_sub(lengths.min(bytes.len() as u64))?;
+        let offset = u32::try_from(self.from).ok()?;
+        let place = Place { segment: self.segment, offset };
+        Record::decode(epoch, place, bytes).ok()
+    }
+}

@@ -1,0 +1,313 @@
+//! What can be wrong with a volume, where it is, whom it concerns, and what would repair it.
+
+use super::{GroupFact, Groups, Role, VolumeFacts};
+use crate::disk::Disk;
+use crate::geometry::{SLOT_BYTES, superblock_offset};
+use crate::group::{Header, Verifier};
+use crate::scan::blocks;
+use crate::superblock::{Copies, SuperblockError};
+use crate::types::{BlockIndex, Lsn, SegmentIndex, Zone};
+use crate::walk::{History, Seen};
+use alloc::collections::BTreeMap;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use blockdev::Buffer;
+
+/// Most keys that one fault names; it counts the others.
+pub const KEYS_NAMED_MAX: usize = 64;
+
+/// A range of LSNs, both ends included.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Span {
+    /// The first.
+    pub first: Lsn,
+    /// The last.
+    pub last: Lsn,
+}
+
+/// What is wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FaultKind {
+    /// A copy of the superblock does not verify.
+    Superblock(SuperblockError),
+    /// The device ends before the volume does.
+    Shrunk,
+    /// One copy of a group does not verify, the other does.
+    GroupCopy,
+    /// One copy of a value does not verify, and no copy of its group does as a whole.
+    ValueCopy,
+    /// A part of the checkpoint verifies in no copy.
+    Checkpoint,
+    /// A stretch of the log had been durable and is gone.
+    Lost,
+    /// A group verifies and its records make no sense, or it did not verify a second time.
+    Records,
+    /// A value verifies in no copy.
+    Value,
+    /// Later changes of these keys may be among what was lost, now or earlier.
+    InDoubt,
+    /// Keys that the volume does not show may be among what was lost, now or earlier.
+    AbsentInDoubt,
+}
+
+impl FaultKind {
+    /// Tells whether something that had been acknowledged is lost, or may be.
+    pub fn is_loss(self) -> bool {
+        match self {
+            Self::Superblock(_) | Self::Shrunk | Self::GroupCopy | Self::ValueCopy => false,
+            Self::Checkpoint
+            | Self::Lost
+            | Self::Records
+            | Self::Value
+            | Self::InDoubt
+            | Self::AbsentInDoubt => true,
+        }
+    }
+}
+
+/// Where the right bytes are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// The newest copy of the superblock.
+    Superblock,
+    /// The other copy of the group.
+    Zone(Zone),
+}
+
+/// One thing that is wrong.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// What is wrong.
+    pub kind: FaultKind,
+    /// The copy of the superblock.
+    pub copy: Option<usize>,
+    /// The copy of the group or value; `None` where it is in both or in none.
+    pub zone: Option<Zone>,
+    /// The segment.
+    pub segment: Option<SegmentIndex>,
+    /// The first block of what is damaged, in the segment.
+    pub block: Option<BlockIndex>,
+    /// Blocks that the damaged thing takes.
+    pub blocks: u32,
+    /// The blocks of it that differ from the good copy, as bytes from the start of the device.
+    pub differs: Vec<u64>,
+    /// Bytes from the start of the device to what is damaged.
+    pub offset: Option<u64>,
+    /// The LSNs concerned.
+    pub lsns: Option<Span>,
+    /// Keys concerned, at most [`KEYS_NAMED_MAX`].
+    pub keys: Vec<Rc<[u8]>>,
+    /// How many keys are concerned, as far as it is known.
+    pub keys_count: u64,
+    /// Where a repair takes the right bytes from; `None` where nothing has them.
+    pub repair: Option<Source>,
+}
+
+impl Fault {
+    pub(super) fn of(kind: FaultKind) -> Self {
+        Self {
+            kind,
+            copy: None,
+            zone: None,
+            segment: None,
+            block: None,
+            blocks: 0,
+            differs: Vec::new(),
+            offset: None,
+            lsns: None,
+            keys: Vec::new(),
+            keys_count: 0,
+            repair: None,
+        }
+    }
+
+    pub(super) fn records(verifier: &Verifier, header: &Header) -> Self {
+        Self {
+            segment: Some(header.segment),
+            block: Some(header.block),
+            blocks: header.blocks(&verifier.geometry),
+            offset: Some(verifier.geometry.block_offset(Zone::A, header.segment, header.block)),
+            lsns: Some(Span { first: header.first, last: header.last }),
+            ..Self::of(FaultKind::Records)
+        }
+    }
+
+    fn name(&mut self, key: &[u8]) {
+        self.keys_count += 1;
+        if self.keys.len() < KEYS_NAMED_MAX {
+            self.keys.push(key.into());
+        }
+    }
+}
+
+/// Notes the copies of the superblock that do not verify, and a device that ends too early.
+pub(super) fn superblocks(facts: &mut VolumeFacts, copies: &Copies, device_bytes: u64) {
+    let volume_bytes = facts.superblock.geometry.volume_bytes();
+    if volume_bytes > device_bytes {
+        let shrunk = Fault { offset: Some(device_bytes), ..Fault::of(FaultKind::Shrunk) };
+        facts.faults.push(shrunk);
+    }
+    for (copy, found) in copies.copies.iter().enumerate() {
+        let Err(error) = found else { continue };
+        let offset = superblock_offset(copy, volume_bytes);
+        facts.faults.push(Fault {
+            copy: Some(copy),
+            offset: Some(offset),
+            differs: [offset].into(),
+            repair: (offset + SLOT_BYTES <= device_bytes).then_some(Source::Superblock),
+            ..Fault::of(FaultKind::Superblock(*error))
+        });
+    }
+}
+
+/// Notes what the walk found to be lost, with the place where it should have been.
+pub(super) fn lost(facts: &mut VolumeFacts, seen: &Seen, history: &History) {
+    let geometry = facts.verifier.geometry;
+    let mut accepted = history.accepted.iter().peekable();
+    let mut at = seen.uses.first().map(|use_| (use_.segment, use_.start));
+    for lost in &history.lost {
+        while let Some(before) = accepted.next_if(|group| group.header.last < lost.first) {
+            let end = before.header.block.0 + before.header.blocks(&geometry);
+            at = Some((before.header.segment, BlockIndex(end)));
+            if end >= geometry.segment_blocks() {
+                let next = seen.uses.get(before.in_use + 1);
+                at = next.map(|use_| (use_.segment, use_.start));
+            }
+        }
+        let offset = at.map(|(segment, block)| facts.block_offset(Zone::A, segment, block));
+        facts.faults.push(Fault {
+            segment: at.map(|(segment, _)| segment),
+            block: at.map(|(_, block)| block),
+            offset,
+            lsns: Some(Span { first: lost.first, last: lost.last }),
+            ..Fault::of(FaultKind::Lost)
+        });
+    }
+}
+
+/// Notes the groups that count and of which one copy does not verify.
+pub(super) async fn groups(disk: &Disk, facts: &mut VolumeFacts, groups: &Groups) {
+    if facts.verifier.geometry.copies() < 2 {
+        return;
+    }
+    let mut found: BTreeMap<(SegmentIndex, BlockIndex), Fault> = BTreeMap::new();
+    for (place, group) in groups {
+        let counts = match group.role {
+            Role::Log | Role::Checkpoint => true,
+            Role::Values => group.live_values > 0,
+            Role::Torn => false,
+        };
+        let (good, bad) = match (group.whole_a, group.whole_b) {
+            (true, false) => (Zone::A, Zone::B),
+            (false, true) => (Zone::B, Zone::A),
+            (true, true) | (false, false) => continue,
+        };
+        if counts {
+            found.insert(*place, copy(disk, facts, group, good, bad).await);
+        }
+    }
+    let geometry = facts.verifier.geometry;
+    for (key, entry) in facts.index.iter_from(b"") {
+        let (segment, block) = (entry.place.segment, geometry.block_of(entry.place));
+        let before = found.range_mut((segment, BlockIndex(0))..=(segment, block)).next_back();
+        if let Some(((_, first), fault)) = before
+            && block.0 - first.0 < fault.blocks
+        {
+            fault.name(key);
+        }
+    }
+    facts.faults.extend(found.into_values());
+}
+
+async fn copy(disk: &Disk, facts: &VolumeFacts, group: &GroupFact, good: Zone, bad: Zone) -> Fault {
+    let header = group.header;
+    let geometry = facts.verifier.geometry;
+    let count = header.blocks(&geometry);
+    let differs = difference(disk, facts, &header, good, bad).await;
+    let offset = facts.block_offset(bad, header.segment, header.block);
+    let bytes = u64::from(count) * geometry.block_bytes() as u64;
+    let fits = offset + bytes <= disk.geometry().device_bytes;
+    Fault {
+        zone: Some(bad),
+        segment: Some(header.segment),
+        block: Some(header.block),
+        blocks: count,
+        offset: Some(differs.first().map_or(offset, |(offset, _)| *offset)),
+        differs: differs.into_iter().map(|(offset, _)| offset).collect(),
+        lsns: Some(Span { first: header.first, last: header.last }),
+        repair: fits.then_some(Source::Zone(good)),
+        ..Fault::of(FaultKind::GroupCopy)
+    }
+}
+
+/// Yields the blocks of copy `bad` that differ from copy `good`: where they are, and the right bytes.
+async fn difference(
+    disk: &Disk,
+    facts: &VolumeFacts,
+    header: &Header,
+    good: Zone,
+    bad: Zone,
+) -> Vec<(u64, Buffer)> {
+    let geometry = facts.verifier.geometry;
+    let (segment, first) = (header.segment, header.block);
+    let count = header.blocks(&geometry);
+    let right = blocks(disk, &facts.verifier, good, segment, first, count).await;
+    let mut differs = Vec::new();
+    for (block, bytes) in (first.0..).zip(right.chunks_exact(geometry.block_bytes())) {
+        let offset = facts.block_offset(bad, segment, BlockIndex(block));
+        let there = disk.read(offset, geometry.block_bytes()).await;
+        // A block that cannot be read is written too: that is what makes a device remap it.
+        if there.is_err() || there.is_ok_and(|there| *there != *bytes) {
+            differs.push((offset, Buffer::copy_of(bytes)));
+        }
+    }
+    differs
+}
+
+/// Notes the keys in doubt.
+pub(super) fn doubt(facts: &mut VolumeFacts) {
+    let mut fault = Fault::of(FaultKind::InDoubt);
+    for (key, entry) in facts.index.iter_from(b"") {
+        if entry.suspect {
+            fault.name(key);
+        }
+    }
+    if fault.keys_count > 0 {
+        facts.faults.push(fault);
+    }
+    if facts.absent_in_doubt {
+        facts.faults.push(Fault::of(FaultKind::AbsentInDoubt));
+    }
+}
+
+impl VolumeFacts {
+    /// Yields the writes that repair `fault`, read and verified anew; nothing if there are none any more.
+    ///
+    /// Each is a place in bytes from the start of the device and the bytes that belong there.
+    pub async fn repair(&self, disk: &Disk, fault: &Fault) -> Vec<(u64, Buffer)> {
+        match (fault.repair, fault.offset) {
+            (Some(Source::Superblock), Some(offset)) => {
+                [(offset, Buffer::copy_of(&self.superblock.encode()))].into()
+            }
+            (Some(Source::Zone(good)), Some(_)) => self.repair_copy(disk, fault, good).await,
+            _ => Vec::new(),
+        }
+    }
+
+    async fn repair_copy(&self, disk: &Disk, fault: &Fault, good: Zone) -> Vec<(u64, Buffer)> {
+        let bad = match good {
+            Zone::A => Zone::B,
+            Zone::B => Zone::A,
+        };
+        let (Some(segment), Some(block)) = (fault.segment, fault.block) else {
+            return Vec::new();
+        };
+        let found = crate::checkpoint::group_at(disk, &self.verifier, good, segment, block).await;
+        match found {
+            Some((header, _)) if fault.lsns.is_some_and(|lsns| lsns.first == header.first) => {
+                difference(disk, self, &header, good, bad).await
+            }
+            _ => Vec::new(),
+        }
+    }
+}

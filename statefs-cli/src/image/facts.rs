@@ -1,0 +1,250 @@
+//! How the tools open a volume, tell how far they are, and word what they found.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+
+use blockdev::{BlockDevice, FileDevice, OpenOptions};
+use journal::Zone;
+use journal::inspect::{Fault, FaultKind, Inspection, Source, inspect};
+use journal::{Disk, SuperblockError};
+use serde_json::{Value as Json, json};
+
+use super::device_failure;
+use super::drive::block_on;
+use crate::base64;
+use crate::failure::{Exit, Failure, printable};
+
+/// Most places that one fault lists; it counts the others.
+const PLACES_MAX: usize = 64;
+
+/// An image that is held, and the queue of its device.
+pub(crate) struct Image {
+    pub(crate) device: FileDevice,
+    pub(crate) disk: Disk,
+}
+
+impl Image {
+    /// Opens what is at `path`; refuses while anybody else holds it.
+    pub(crate) fn open(path: &Path, read_only: bool) -> Result<Self, Failure> {
+        let options = OpenOptions { read_only, ..OpenOptions::default() };
+        let device = FileDevice::open(path, options, || {});
+        let device = device.map_err(|error| device_failure(path, &error))?;
+        let disk = Disk::new(device.geometry());
+        Ok(Self { device, disk })
+    }
+
+    /// Reads all that the volume uses.
+    pub(crate) fn inspect(&mut self) -> Inspection {
+        let mut progress = Progress::new();
+        let disk = self.disk.clone();
+        let inspecting = inspect(&disk, |done, all| progress.show(done, all));
+        block_on(&mut self.device, &self.disk, inspecting)
+    }
+
+    /// Runs one of the journal's futures on this image.
+    pub(crate) fn run<F: Future>(&mut self, future: F) -> F::Output {
+        block_on(&mut self.device, &self.disk, future)
+    }
+}
+
+/// How far a tool is, shown on a terminal and nowhere else.
+pub(crate) struct Progress {
+    shown: Option<u64>,
+    terminal: bool,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        Self { shown: None, terminal: io::stderr().is_terminal() }
+    }
+
+    pub(crate) fn show(&mut self, done: u64, all: u64) {
+        let percent = done.saturating_mul(100) / all.max(1);
+        if self.terminal && self.shown != Some(percent) {
+            self.shown = Some(percent);
+            // Nobody misses it.
+            write!(io::stderr(), "\rreading {percent:3} %").unwrap_or_default();
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.shown.is_some() {
+            write!(io::stderr(), "\r             \r").unwrap_or_default();
+        }
+    }
+}
+
+/// Words a key for JSON: as text, or as bytes where it is none.
+pub(crate) fn key_json(key: &[u8]) -> Json {
+    match std::str::from_utf8(key) {
+        Ok(key) => json!(key),
+        Err(_) => json!({"keyBytes": base64::encode(key)}),
+    }
+}
+
+/// Words a key for people.
+pub(crate) fn key_text(key: &[u8]) -> String {
+    printable(&String::from_utf8_lossy(key))
+}
+
+/// Names the zone as messages do.
+pub(crate) fn zone_name(zone: Zone) -> &'static str {
+    match zone {
+        Zone::A => "A",
+        Zone::B => "B",
+    }
+}
+
+/// The stable word of a kind of fault.
+pub(crate) fn kind_word(kind: FaultKind) -> &'static str {
+    match kind {
+        FaultKind::Superblock(_) => "superblock",
+        FaultKind::Shrunk => "shrunk",
+        FaultKind::GroupCopy => "groupCopy",
+        FaultKind::ValueCopy => "valueCopy",
+        FaultKind::Checkpoint => "checkpoint",
+        FaultKind::Lost => "lost",
+        FaultKind::Records => "records",
+        FaultKind::Value => "value",
+        FaultKind::InDoubt => "inDoubt",
+        FaultKind::AbsentInDoubt => "absentInDoubt",
+    }
+}
+
+/// Says why a copy of the superblock does not verify.
+pub(crate) fn superblock_text(error: SuperblockError) -> String {
+    match error {
+        SuperblockError::Blank => "is blank".into(),
+        SuperblockError::Magic => "holds something else".into(),
+        SuperblockError::Version(version) => format!("has format version {version}"),
+        SuperblockError::Damaged => "does not verify".into(),
+        SuperblockError::Unreadable => "cannot be read".into(),
+    }
+}
+
+/// One fault as an object.
+pub(crate) fn fault_json(fault: &Fault) -> Json {
+    let lsns = fault.lsns.map(|span| json!([span.first.0, span.last.0]));
+    let copy = match (fault.copy, fault.zone) {
+        (Some(copy), _) => json!(copy),
+        (None, Some(zone)) => json!(zone_name(zone)),
+        (None, None) => Json::Null,
+    };
+    json!({
+        "block": fault.block.map(|block| block.0),
+        "blocks": fault.blocks,
+        "copy": copy,
+        "differs": fault.differs.iter().take(PLACES_MAX).collect::<Vec<_>>(),
+        "differCount": fault.differs.len(),
+        "keyCount": fault.keys_count,
+        "keys": fault.keys.iter().map(|key| key_json(key)).collect::<Vec<_>>(),
+        "kind": kind_word(fault.kind),
+        "loss": fault.kind.is_loss(),
+        "lsns": lsns,
+        "offset": fault.offset,
+        "repair": fault.repair.map(source_text),
+        "segment": fault.segment.map(|segment| segment.0),
+    })
+}
+
+/// One fault in a few lines.
+pub(crate) fn fault_text(fault: &Fault) -> String {
+    let mut text = what(fault);
+    if let (Some(segment), Some(block)) = (fault.segment, fault.block) {
+        text.push_str(&format!(", segment {}, block {}", segment.0, block.0));
+    }
+    if let Some(offset) = fault.offset {
+        text.push_str(&format!(", byte {offset} of the file"));
+    }
+    if let Some(span) = fault.lsns {
+        text.push_str(&format!(", LSN {} to {}", span.first, span.last));
+    }
+    if !fault.keys.is_empty() {
+        let keys: Vec<String> = fault.keys.iter().map(|key| key_text(key)).collect();
+        text.push_str(&format!("\n  concerns {}", keys.join(", ")));
+        let more = fault.keys_count - fault.keys.len() as u64;
+        if more > 0 {
+            text.push_str(&format!(" and {more} more"));
+        }
+    }
+    text.push_str("\n  ");
+    text.push_str(&remedy(fault));
+    text
+}
+
+fn what(fault: &Fault) -> String {
+    let zone = fault.zone.map(zone_name).unwrap_or_default();
+    match fault.kind {
+        FaultKind::Superblock(error) => {
+            let copy = fault.copy.unwrap_or_default();
+            format!("superblock copy {copy} {}", superblock_text(error))
+        }
+        FaultKind::Shrunk => "the device ends before the volume does".into(),
+        FaultKind::GroupCopy => format!(
+            "copy {zone} of a group does not verify: {} of {} blocks differ from the good copy",
+            fault.differs.len(),
+            fault.blocks
+        ),
+        FaultKind::ValueCopy => format!("copy {zone} of a value does not verify"),
+        FaultKind::Checkpoint => "a part of the checkpoint verifies in no copy".into(),
+        FaultKind::Lost => "a stretch of the log was durable and is gone".into(),
+        FaultKind::Records => "a group verifies and its records make no sense".into(),
+        FaultKind::Value => "a value verifies in no copy".into(),
+        FaultKind::InDoubt => {
+            "keys in doubt: later changes of them may be among what was lost".into()
+        }
+        FaultKind::AbsentInDoubt => "keys that are not shown may be among what was lost".into(),
+    }
+}
+
+fn remedy(fault: &Fault) -> String {
+    match (fault.repair, fault.kind) {
+        (Some(source), _) => {
+            let blocks = match fault.differs.len() {
+                1 => "1 block".into(),
+                count => format!("{count} blocks"),
+            };
+            format!("a repair writes {blocks} from {}", source_text(source))
+        }
+        (None, FaultKind::InDoubt) => {
+            "nothing to repair: writing or deleting these keys settles it".into()
+        }
+        (None, FaultKind::ValueCopy) => "nothing to repair with: put the value anew".into(),
+        (None, _) => "nothing to repair it with".into(),
+    }
+}
+
+fn source_text(source: Source) -> &'static str {
+    match source {
+        Source::Superblock => "the newest superblock",
+        Source::Zone(Zone::A) => "copy A",
+        Source::Zone(Zone::B) => "copy B",
+    }
+}
+
+/// Says why there is nothing to look at, with the exit of `fsck`: damage, or no volume at all.
+pub(crate) fn no_volume_failure(found: &Inspection) -> Failure {
+    let is = |error: SuperblockError| {
+        found.copies.iter().all(|copy| copy.found.as_ref().is_err_and(|found| *found == error))
+    };
+    let foreign =
+        |error: &SuperblockError| matches!(error, SuperblockError::Blank | SuperblockError::Magic);
+    let all_foreign = found.copies.iter().all(|copy| copy.found.as_ref().is_err_and(foreign));
+    let version = found.copies.iter().find_map(|copy| match copy.found {
+        Err(SuperblockError::Version(version)) => Some(version),
+        _ => None,
+    });
+    if is(SuperblockError::Blank) {
+        Failure::new("BLANK", Exit::CANNOT_RUN, "the device is blank: there is no volume")
+    } else if let Some(version) = version {
+        let message = format!("format version {version}; this program knows version 1");
+        Failure::new("FORMAT_VERSION", Exit::CANNOT_RUN, message)
+    } else if all_foreign {
+        Failure::new("NO_VOLUME", Exit::CANNOT_RUN, "this is not a StateFS volume")
+    } else {
+        let message = "no copy of the superblock verifies; without one nothing can be checked";
+        Failure { advice: "", ..Failure::new("DAMAGE_LEFT", Exit::DAMAGE_LEFT, message) }
+    }
+}

@@ -1,0 +1,149 @@
+//! `statefs image fsck`.
+
+mod undo;
+
+use std::path::{Path, PathBuf};
+
+use journal::inspect::{Fault, Inspection, VolumeFacts};
+use serde_json::{Value as Json, json};
+
+use super::facts::{Image, fault_json, fault_text, no_volume_failure, superblock_text};
+use crate::args::{Format, FsckArgs};
+use crate::failure::{Exit, Failure};
+use crate::output::Output;
+use undo::Undo;
+
+/// Checks the volume at the path that was named, and repairs it if it was asked to.
+pub(crate) fn fsck(arguments: &FsckArgs, mut output: Output) -> Result<(), Failure> {
+    let path = &arguments.path;
+    let cannot = |failure: Failure| Failure { exit: Exit::CANNOT_RUN, ..failure };
+    let mut image = Image::open(path, !arguments.repair).map_err(cannot)?;
+    let found = image.inspect();
+    let Some(volume) = &found.volume else {
+        return no_volume(path, &found, output);
+    };
+    for fault in &volume.faults {
+        output.either(&fault_json(fault), &fault_text(fault))?;
+    }
+    let repairable = volume.faults.iter().filter(|fault| fault.repair.is_some()).count();
+    if !arguments.repair || repairable == 0 {
+        let ending = Ending { left: volume.faults.len(), repairable, repaired: 0, undo: None };
+        return ending.tell(path, volume, output);
+    }
+    let (repaired, undo) = repair(arguments, &mut image, volume).map_err(cannot)?;
+    // What is said to be repaired is what a second look finds repaired.
+    let after = image.inspect();
+    let left = after.volume.as_ref().map_or(usize::MAX, |volume| volume.faults.len());
+    if let Some(volume) = &after.volume {
+        for fault in volume.faults.iter().filter(|fault| fault.repair.is_some()) {
+            output.either(&fault_json(fault), &fault_text(fault))?;
+        }
+    }
+    let ending = Ending { left, repairable, repaired, undo };
+    ending.tell(path, volume, output)
+}
+
+/// Writes what the faults say, after an undo file; yields how many blocks were written.
+fn repair(
+    arguments: &FsckArgs,
+    image: &mut Image,
+    volume: &VolumeFacts,
+) -> Result<(usize, Option<PathBuf>), Failure> {
+    let disk = image.disk.clone();
+    let repairs: Vec<&Fault> =
+        volume.faults.iter().filter(|fault| fault.repair.is_some()).collect();
+    let mut undo =
+        Undo::create(&arguments.path, arguments.undo.as_deref(), volume.superblock.volume)?;
+    for fault in &repairs {
+        for (offset, bytes) in image.run(volume.repair(&disk, fault)) {
+            if let Ok(old) = image.run(disk.read(offset, bytes.len())) {
+                undo.keep(offset, &old)?;
+            }
+        }
+    }
+    let kept = undo.finish()?;
+    let device = |error| {
+        let failure = Failure::new("DEVICE", Exit::Failure, error);
+        failure.about(arguments.path.display())
+    };
+    let mut written = 0;
+    for fault in &repairs {
+        for (offset, bytes) in image.run(volume.repair(&disk, fault)) {
+            image.run(disk.write(offset, bytes)).map_err(device)?;
+            written += 1;
+        }
+    }
+    image.run(disk.flush()).map_err(device)?;
+    Ok((written, Some(kept)))
+}
+
+/// How a check ended.
+struct Ending {
+    left: usize,
+    repairable: usize,
+    repaired: usize,
+    undo: Option<PathBuf>,
+}
+
+impl Ending {
+    fn tell(self, path: &Path, volume: &VolumeFacts, mut output: Output) -> Result<(), Failure> {
+        let Self { left, repairable, repaired, undo } = self;
+        let undo = undo.map(|undo| undo.to_string_lossy().into_owned());
+        let summary = json!({"summary": {
+            "clean": left == 0,
+            "faultsLeft": left,
+            "keys": volume.keys,
+            "path": path.to_string_lossy(),
+            "repairable": repairable,
+            "repairedBlocks": repaired,
+            "tornGroups": volume.history.torn_groups,
+            "undo": undo,
+            "volume": volume.superblock.volume.to_string(),
+        }});
+        let clean = format!("{}: clean, {} keys", path.display(), volume.keys);
+        match (output.format, left) {
+            (Format::Json, _) => output.json(&summary)?,
+            (Format::Text, 0) => output.line(&clean)?,
+            (Format::Text, _) => {}
+        }
+        output.finish()?;
+        let undo = undo.map(|undo| format!("; the old bytes are in {undo}")).unwrap_or_default();
+        let failure = match (left, repaired) {
+            (0, 0) => return Ok(()),
+            (0, _) => {
+                let message = format!("{repaired} blocks were repaired{undo}");
+                Failure::new("REPAIRED", Exit::REPAIRED, message)
+            }
+            (_, 0) if left == repairable => {
+                let message = format!("{left} faults, all of which a repair mends");
+                Failure::new("REPAIRABLE", Exit::DAMAGE_LEFT, message)
+            }
+            (_, 0) => {
+                let message = format!("{left} faults, of which a repair mends {repairable}");
+                Failure::new("DAMAGE_LEFT", Exit::DAMAGE_LEFT, message)
+            }
+            _ => {
+                let message =
+                    format!("{repaired} blocks were repaired, {left} faults are left{undo}");
+                Failure::new("DAMAGE_LEFT", Exit::DAMAGE_LEFT, message)
+            }
+        };
+        Err(failure.about(path.display()))
+    }
+}
+
+/// No copy of the superblock can be used.
+fn no_volume(path: &Path, found: &Inspection, mut output: Output) -> Result<(), Failure> {
+    for (number, copy) in found.copies.iter().enumerate() {
+        let (text, word): (String, Json) = match &copy.found {
+            Ok(_) => ("states counters that no volume has".into(), json!("insane")),
+            Err(error) => (superblock_text(*error), json!(format!("{error:?}"))),
+        };
+        let object = json!({"copy": number, "kind": "superblock", "loss": true,
+            "offset": copy.offset, "repair": null, "why": word});
+        let text = format!("superblock copy {number} {text}, byte {} of the file", copy.offset);
+        output.either(&object, &text)?;
+    }
+    output.finish()?;
+    Err(no_volume_failure(found).about(path.display()))
+}

@@ -1,0 +1,79 @@
+//! Volumes with a known content, made by the journal itself.
+
+use std::fs;
+use std::future::Future;
+use std::path::Path;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+
+use blockdev::{BlockDevice, MemoryDevice};
+use journal::{
+    Batch, Clock, Disk, Durability, FormatOptions, Journal, Operation, Options, Origin,
+    Precondition, Random, format,
+};
+
+/// Bytes of the volumes of most tests: the smallest with room for some groups in each segment.
+pub(crate) const SMALL_BYTES: u64 = 256 << 10;
+
+/// A change: a key, and its new value or nothing.
+pub(crate) type Change = (String, Option<Vec<u8>>);
+
+/// Yields puts of `count` keys, whose values tell `round`.
+pub(crate) fn puts(count: usize, round: usize) -> Vec<Change> {
+    let put = |n| (format!("/state/k/{n:03}"), Some(format!("value {n} of {round}").into_bytes()));
+    (0..count).map(put).collect()
+}
+
+/// Makes a volume at `path`, of blocks of 512 bytes, with one commit per change; one mount per list.
+pub(crate) fn make(path: &Path, bytes: u64, copies: u8, mounts: &[Vec<Change>]) {
+    let mut device = MemoryDevice::new(usize::try_from(bytes).unwrap());
+    let disk = Disk::new(device.geometry());
+    let mut random = Random::from_seed([7; 32]);
+    let options = FormatOptions { block_bytes: 512, copies, force: false };
+    drive(&disk, &mut device, None, format(&disk, &mut random, options)).unwrap();
+    for (mount, changes) in (1..).zip(mounts) {
+        let options = Options { replay_bytes: Some(8 << 10), ..Options::default() };
+        let random = Random::from_seed([mount; 32]);
+        let opening = Journal::open(disk.clone(), random, Clock::default(), options);
+        let journal = drive(&disk, &mut device, None, opening).unwrap();
+        let mut writer: Task = Box::pin(journal.run());
+        for (key, value) in changes {
+            let operation = Operation {
+                key: key.as_bytes().into(),
+                value: value.as_deref().map(Into::into),
+                precondition: Precondition::Any,
+            };
+            let (durability, origin) = (Durability::Durable, Origin(1));
+            let batch = Batch { operations: vec![operation], durability, origin };
+            drive(&disk, &mut device, Some(&mut writer), journal.commit(batch)).unwrap();
+        }
+    }
+    fs::write(path, device.into_bytes()).unwrap();
+}
+
+type Task = Pin<Box<dyn Future<Output = ()>>>;
+
+fn drive<F: Future>(
+    disk: &Disk,
+    device: &mut MemoryDevice,
+    mut beside: Option<&mut Task>,
+    future: F,
+) -> F::Output {
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    for _ in 0..1_000_000 {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+        if let Some(writer) = &mut beside {
+            let _ = writer.as_mut().poll(&mut context);
+        }
+        while let Some(request) = disk.next_request() {
+            device.submit(request);
+        }
+        while let Some(completion) = device.completion() {
+            disk.complete(completion);
+        }
+    }
+    panic!("it does not end");
+}

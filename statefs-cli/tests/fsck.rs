@@ -1,0 +1,204 @@
+//! `image fsck`: what it finds, what it repairs, and what it never calls clean.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a helper that fails is a test that fails"
+)]
+
+mod common;
+
+use std::fs;
+
+use common::volume::{self, Change, SMALL_BYTES, puts};
+use common::{Folder, redact, statefs};
+
+/// Where zone A of the small volumes begins, and zone B.
+const ZONE_A: usize = 2 * 4096;
+const ZONE_B: usize = (2 + (SMALL_BYTES as usize / 4096 - 4) / 2) * 4096;
+
+fn volume(mounts: &[Vec<Change>]) -> Folder {
+    let folder = Folder::new();
+    volume::make(&folder.path().join("x.img"), SMALL_BYTES, 2, mounts);
+    folder
+}
+
+fn image(folder: &Folder) -> Vec<u8> {
+    fs::read(folder.path().join("x.img")).unwrap()
+}
+
+fn store(folder: &Folder, bytes: &[u8]) {
+    fs::write(folder.path().join("x.img"), bytes).unwrap();
+}
+
+#[test]
+fn a_sound_volume_is_clean_and_stays_as_it_is() {
+    for mounts in [vec![], vec![puts(5, 0)], vec![puts(40, 0), puts(40, 1), puts(40, 2)]] {
+        let folder = volume(&mounts);
+        let before = image(&folder);
+        let run = statefs(folder.path(), "image fsck x.img").exits(0);
+        assert!(run.text().starts_with("x.img: clean, "), "{}", run.text());
+        assert_eq!(run.stderr, "");
+        statefs(folder.path(), "image fsck x.img --repair").exits(0);
+        assert_eq!(image(&folder), before);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "it left a file behind");
+    }
+}
+
+#[test]
+fn a_copy_that_does_not_verify_is_named_and_repaired() {
+    let folder = volume(&[puts(3, 0)]);
+    let good = image(&folder);
+    let mut bad = good.clone();
+    // The second group, copy B, in the value of its record.
+    bad[ZONE_B + 512 + 180] ^= 1;
+    bad[4096 + 300] ^= 1;
+    store(&folder, &bad);
+    let run = statefs(folder.path(), "image fsck x.img").exits(4);
+    insta::assert_snapshot!(run.text(), @r"
+    superblock copy 1 does not verify, byte 4096 of the file
+      a repair writes 1 block from the newest superblock
+    copy B of a group does not verify: 1 of 1 blocks differ from the good copy, segment 0, block 1, byte 131584 of the file, LSN 2 to 2
+      concerns /state/k/001
+      a repair writes 1 block from copy A
+    ");
+    insta::assert_snapshot!(run.stderr, @r"
+    statefs: REPAIRABLE: x.img: 2 faults, all of which a repair mends
+      --repair writes the good copies over the bad ones, and keeps an undo file
+    ");
+    assert_eq!(image(&folder), bad, "it wrote without being asked");
+    let json = statefs(folder.path(), "image fsck x.img -o json").exits(4);
+    insta::assert_snapshot!(redact(json.text()), @r#"
+    {"block":null,"blocks":0,"copy":1,"differCount":1,"differs":[4096],"keyCount":0,"keys":[],"kind":"superblock","loss":false,"lsns":null,"offset":4096,"repair":"the newest superblock","segment":null}
+    {"block":1,"blocks":1,"copy":"B","differCount":1,"differs":[131584],"keyCount":1,"keys":["/state/k/001"],"kind":"groupCopy","loss":false,"lsns":[2,2],"offset":131584,"repair":"copy A","segment":0}
+    {"summary":{"clean":false,"faultsLeft":2,"keys":3,"path":"x.img","repairable":2,"repairedBlocks":0,"tornGroups":0,"undo":null,"volume":"[32 hex digits]"}}
+    "#);
+
+    let repaired = statefs(folder.path(), "image fsck x.img --repair -o json").exits(1);
+    assert!(repaired.stderr.contains("x.img.undo-1"), "{}", repaired.stderr);
+    assert_eq!(image(&folder), good);
+    statefs(folder.path(), "image fsck x.img").exits(0);
+    let undone = undo(&good, &fs::read(folder.path().join("x.img.undo-1")).unwrap());
+    assert_eq!(undone, bad, "the undo file does not lead back");
+}
+
+/// Reads an undo file as the help describes it.
+fn undo(image: &[u8], undo: &[u8]) -> Vec<u8> {
+    let mut image = image.to_vec();
+    assert_eq!(&undo[..8], b"SFSUNDO1");
+    let mut at = 24;
+    loop {
+        let offset = u64::from_le_bytes(undo[at..at + 8].try_into().unwrap()) as usize;
+        let length = u32::from_le_bytes(undo[at + 8..at + 12].try_into().unwrap()) as usize;
+        at += 16;
+        if length == 0 {
+            assert_eq!(at, undo.len());
+            return image;
+        }
+        image[offset..offset + length].copy_from_slice(&undo[at..at + length]);
+        at += length;
+    }
+}
+
+#[test]
+fn a_loss_is_never_clean_nor_repaired() {
+    let folder = volume(&[puts(6, 0), puts(1, 1)]);
+    let mut bad = image(&folder);
+    for zone in [ZONE_A, ZONE_B] {
+        bad[zone + 2 * 512 + 180] ^= 1;
+    }
+    store(&folder, &bad);
+    let run = statefs(folder.path(), "image fsck x.img -o json").exits(4);
+    assert!(run.text().contains("\"kind\":\"lost\""), "{}", run.text());
+    assert!(run.text().contains("\"kind\":\"inDoubt\""), "{}", run.text());
+    statefs(folder.path(), "image fsck x.img --repair").exits(4);
+    assert_eq!(image(&folder), bad);
+}
+
+#[test]
+fn every_flipped_byte_of_what_is_used_is_found_and_repaired() {
+    let folder = volume(&[puts(30, 0), puts(4, 1)]);
+    let good = image(&folder);
+    let used: Vec<usize> = (0..good.len())
+        .step_by(512)
+        .filter(|&at| good[at..at + 512].iter().any(|&byte| byte != 0))
+        .collect();
+    let mut found = 0;
+    for &at in &used {
+        let mut bad = good.clone();
+        bad[at + 17] ^= 0x40;
+        store(&folder, &bad);
+        let run = statefs(folder.path(), "image fsck x.img --repair --undo u");
+        if run.exit == 1 {
+            found += 1;
+            assert_eq!(image(&folder), good, "byte {at}");
+            fs::remove_file(folder.path().join("u")).unwrap();
+        } else {
+            // Garbage: what was written over or cleaned since; no key and no log needs it.
+            assert_eq!((run.exit, &image(&folder)), (0, &bad), "byte {at}: {}", run.stderr);
+        }
+    }
+    assert!(found * 2 > used.len(), "{found} of {}", used.len());
+}
+
+#[test]
+fn hostile_images_end_soon_and_without_a_panic() {
+    let folder = volume(&[puts(20, 0), puts(3, 1)]);
+    let good = image(&folder);
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    for round in 0..60 {
+        let mut bad = good.clone();
+        for _ in 0..=next() % 40 {
+            let at = (next() % bad.len() as u64) as usize;
+            let end = (at + 1 + (next() % 600) as usize).min(bad.len());
+            let byte = next().to_le_bytes()[0];
+            bad[at..end].fill(byte);
+        }
+        store(&folder, &bad);
+        let run = statefs(folder.path(), "image fsck x.img -o json");
+        assert!([0, 4, 8].contains(&run.exit), "round {round}: {} {}", run.exit, run.stderr);
+        assert!(!run.stderr.contains("panicked"), "round {round}: {}", run.stderr);
+    }
+    for length in (0..good.len()).step_by(4096 + 512) {
+        store(&folder, &good[..length]);
+        let run = statefs(folder.path(), "image fsck x.img");
+        assert!([4, 8].contains(&run.exit), "length {length}: {} {}", run.exit, run.stderr);
+        assert!(!run.stderr.contains("panicked"), "length {length}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn what_cannot_be_checked_exits_with_8() {
+    let folder = Folder::new();
+    fs::write(folder.path().join("blank.img"), vec![0; 1 << 20]).unwrap();
+    fs::write(folder.path().join("foreign.img"), vec![7; 1 << 20]).unwrap();
+    for (path, code) in [
+        ("blank.img", "BLANK"),
+        ("foreign.img", "NO_VOLUME"),
+        ("none.img", "NO_IMAGE"),
+        (".", "NOT_STORAGE"),
+    ] {
+        let run = statefs(folder.path(), &format!("image fsck {path}")).exits(8);
+        assert!(run.stderr.starts_with(&format!("statefs: {code}: {path}: ")), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn an_image_that_a_daemon_holds_is_refused() {
+    let folder = Folder::new();
+    let daemon = common::daemon::Daemon::start(folder.path(), "1M", "");
+    for arguments in ["image fsck state.img", "image fsck state.img --repair"] {
+        let run = statefs(folder.path(), arguments).exits(8);
+        assert!(run.stderr.starts_with("statefs: BUSY: "), "{}", run.stderr);
+    }
+    drop(daemon);
+    statefs(folder.path(), "image fsck state.img").exits(0);
+}

@@ -1,0 +1,87 @@
+//! `image inspect`: text, JSON and page of a sound volume and of a damaged one.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a helper that fails is a test that fails"
+)]
+
+mod common;
+
+use std::fs;
+
+use common::volume::{self, SMALL_BYTES, puts};
+use common::{Folder, redact, statefs};
+
+/// A volume with a checkpoint and a log behind it.
+fn folder() -> Folder {
+    let folder = Folder::new();
+    let mounts = [puts(30, 0), puts(30, 1), puts(5, 2)];
+    volume::make(&folder.path().join("x.img"), SMALL_BYTES, 2, &mounts);
+    folder
+}
+
+#[test]
+fn text_is_golden_and_the_image_stays_as_it_is() {
+    let folder = folder();
+    let before = fs::read(folder.path().join("x.img")).unwrap();
+    let run = statefs(folder.path(), "image inspect x.img").exits(0);
+    insta::assert_snapshot!("text", redact(run.text()));
+    assert_eq!(fs::read(folder.path().join("x.img")).unwrap(), before);
+}
+
+#[test]
+fn json_is_golden() {
+    let folder = Folder::new();
+    volume::make(&folder.path().join("x.img"), SMALL_BYTES, 1, &[puts(3, 0)]);
+    let run = statefs(folder.path(), "image inspect x.img -o json").exits(0);
+    insta::assert_snapshot!("json", redact(run.text()));
+}
+
+#[test]
+fn damage_is_shown_and_a_loss_exits_with_6() {
+    let folder = folder();
+    let path = folder.path().join("x.img");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[4096 + 100] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let run = statefs(folder.path(), "image inspect x.img --html x.html").exits(0);
+    assert!(run.text().contains("superblock copy 1 does not verify"), "{}", run.text());
+    let page = fs::read_to_string(folder.path().join("x.html")).unwrap();
+    assert!(page.contains("1 fault, nothing lost"), "{page}");
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        if at >= 2 * 4096 && at % 4096 == 200 {
+            *byte ^= 1;
+        }
+    }
+    fs::write(&path, &bytes).unwrap();
+    let run = statefs(folder.path(), "image inspect x.img --html x.html").exits(6);
+    assert!(run.stderr.starts_with("statefs: DATA_LOSS: x.img: "), "{}", run.stderr);
+    let page = fs::read_to_string(folder.path().join("x.html")).unwrap();
+    assert!(page.contains("something acknowledged is lost"), "{page}");
+}
+
+#[test]
+fn the_page_refers_to_nothing_and_has_tables() {
+    let folder = folder();
+    statefs(folder.path(), "image inspect x.img --html x.html").exits(0);
+    let page = fs::read_to_string(folder.path().join("x.html")).unwrap();
+    for word in ["http", "src=", "href", "url(", "@import", "<script"] {
+        assert!(!page.contains(word), "{word}");
+    }
+    assert!(page.contains("<caption>Segments in use</caption>"));
+    assert!(page.contains("prefers-color-scheme:dark"));
+    let opened = page.matches("<section").count();
+    assert_eq!(opened, page.matches("</section>").count());
+}
+
+#[test]
+fn what_is_no_volume_is_said() {
+    let folder = Folder::new();
+    fs::write(folder.path().join("foreign.img"), vec![7; 1 << 20]).unwrap();
+    for (path, code) in [("foreign.img", "NO_VOLUME"), ("none.img", "NO_IMAGE")] {
+        let run = statefs(folder.path(), &format!("image inspect {path}")).exits(1);
+        assert!(run.stderr.starts_with(&format!("statefs: {code}: {path}: ")), "{}", run.stderr);
+    }
+}
