@@ -17,7 +17,7 @@ const LONG: &[u8] = &[7; 600];
 
 /// Tells whether a place is in the superblock's slots.
 pub(super) fn in_frame(offset: u64) -> bool {
-    offset < 8192 || offset >= DEVICE_BYTES - 8192
+    !(8192..DEVICE_BYTES - 8192).contains(&offset)
 }
 
 /// Cuts before the first flush that would make a superblock durable.
@@ -219,7 +219,7 @@ pub fn t11(plants: Plants) -> Ended {
     bench.put(&mut store, A, b"1")?;
     bench.leave_in_flight(&mut store, &[(B, b"2")])?;
     bench.device.power_cut_choosing(|_| Garbage);
-    fine.device.restore(&bench.device.durable().to_vec());
+    fine.device.restore(bench.device.durable());
     let mut store = fine.open_whole()?;
     fine.expect(&mut store, A, Some(b"1"))
 }
