@@ -8,7 +8,7 @@ use std::time::Instant;
 use journal::{Plant, Plants};
 use tests::faults::histories::{Bounds, histories};
 use tests::faults::plants::{CHECKS, caught_by};
-use tests::faults::rich::{Rich, rich};
+use tests::faults::rich::{Age, Rich, rich};
 use tests::faults::{pairs, singles};
 
 const HELP: &str = "\
@@ -34,14 +34,10 @@ type Part = (&'static str, fn() -> Result<String, String>);
 const PARTS: &[Part] = &[
     ("traces", traces),
     ("plants", plants),
-    ("flips", || flips(&volume()?)),
-    ("blocks", || singles::blocks(&volume()?, none(), 1).map(|found| format!("{found:?}"))),
-    ("pairs", || pairs::pairs(&volume()?, none(), 1).map(|found| format!("{found:?}"))),
-    ("histories", || {
-        let deep = histories(none(), DEEP)?;
-        let long = histories(none(), LONG)?;
-        Ok(format!("{deep:?}\n{long:?}"))
-    }),
+    ("flips", flips),
+    ("blocks", blocks),
+    ("pairs", every_pair),
+    ("histories", every_history),
 ];
 
 fn main() -> ExitCode {
@@ -70,10 +66,6 @@ fn none() -> Plants {
     Plants::default()
 }
 
-fn volume() -> Result<Rich, String> {
-    rich(none())
-}
-
 fn traces() -> Result<String, String> {
     for (name, check) in CHECKS {
         check(none()).map_err(|what| format!("{name}: {what}"))?;
@@ -90,12 +82,45 @@ fn plants() -> Result<String, String> {
     Ok(format!("{} noticed", Plant::ALL.len()))
 }
 
-/// Flips every bit, in two threads.
-fn flips(rich: &Rich) -> Result<String, String> {
-    let halves = std::thread::scope(|scope| {
-        let half = |first| scope.spawn(move || singles::flips(rich, none(), first, 2));
-        [half(0), half(1)].map(|half| half.join().map_err(|_| "a thread panicked".to_owned()))
+/// Flips every bit of a volume with everything in it.
+fn flips() -> Result<String, String> {
+    let [mut all, odd] =
+        halved(|half| singles::flips(&rich(none(), Age::Old)?, none(), half as u64, 2))?;
+    all.add(odd);
+    Ok(format!("{all:?}"))
+}
+
+fn blocks() -> Result<String, String> {
+    let [old, young] = halved(|half| singles::blocks(&volume(half)?, none(), 1))?;
+    Ok(format!("{old:?}\n{young:?}"))
+}
+
+fn every_pair() -> Result<String, String> {
+    let [old, young] = halved(|half| pairs::pairs(&volume(half)?, none(), 1))?;
+    Ok(format!("{old:?}\n{young:?}"))
+}
+
+fn every_history() -> Result<String, String> {
+    let of = |bounds| {
+        let [mut all, odd] = halved(|half| histories(none(), bounds, (half, 2)))?;
+        all.add(odd);
+        Ok::<_, String>(all)
+    };
+    Ok(format!("{:?}\n{:?}", of(DEEP)?, of(LONG)?))
+}
+
+fn volume(half: usize) -> Result<Rich, String> {
+    rich(none(), if half == 0 { Age::Old } else { Age::Young })
+}
+
+/// Does two halves of some work at once.
+fn halved<T: Send>(work: impl Fn(usize) -> Result<T, String> + Sync) -> Result<[T; 2], String> {
+    let work = &work;
+    let [first, second] = std::thread::scope(|scope| {
+        [0, 1].map(|half| scope.spawn(move || work(half))).map(|half| half.join())
     });
-    let [even, odd] = halves;
-    Ok(format!("{:?}\n{:?}", even??, odd??))
+    let ended = |half: std::thread::Result<Result<T, String>>| {
+        half.map_err(|_| "a thread panicked".to_owned()).flatten()
+    };
+    Ok([ended(first)?, ended(second)?])
 }

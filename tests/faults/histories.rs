@@ -64,19 +64,23 @@ pub struct Histories {
     pub nested: u64,
 }
 
-/// Tries every history within `bounds`.
+/// Tries every history within `bounds` whose number leaves `share` when divided by `of`.
 ///
 /// # Errors
 /// A promise was broken.
-pub fn histories(plants: Plants, bounds: Bounds) -> Result<Histories, String> {
+pub fn histories(
+    plants: Plants,
+    bounds: Bounds,
+    (share, of): (usize, usize),
+) -> Result<Histories, String> {
     let (base, book) = base(plants)?;
     let mut histories = Histories::default();
     let mut words: Vec<Vec<Letter>> = vec![Vec::new()];
     for length in 0..=bounds.letters {
-        for word in &words {
+        for word in words.iter().skip(share).step_by(of) {
             let mut run = Run::new(&base, &book, bounds, length <= bounds.nested);
             run.play(word).map_err(|what| format!("{word:?}: {what}"))?;
-            histories.histories += 1;
+            run.judge.found.histories = 1;
             histories.add(run.judge.found);
         }
         let longer = words.iter().flat_map(|word| {
@@ -88,7 +92,9 @@ pub fn histories(plants: Plants, bounds: Bounds) -> Result<Histories, String> {
 }
 
 impl Histories {
-    fn add(&mut self, other: Self) {
+    /// Adds another run's.
+    pub fn add(&mut self, other: Self) {
+        self.histories += other.histories;
         self.cuts += other.cuts;
         self.sampled += other.sampled;
         self.images += other.images;

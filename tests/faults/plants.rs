@@ -1,7 +1,8 @@
 //! Which check catches which planted fault.
 
+use super::rich::{self, Age};
 use super::traces::{self, Ended};
-use super::{ordering, rich, singles};
+use super::{ordering, singles};
 use journal::{Plant, Plants};
 
 /// A check of the engine under some plants.
@@ -9,12 +10,12 @@ pub type Check = fn(Plants) -> Ended;
 
 /// A sample of flipped bits.
 pub fn flips(plants: Plants) -> Ended {
-    singles::flips(&rich::rich(plants)?, plants, 3, 401).map(drop)
+    singles::flips(&rich::rich(plants, Age::Old)?, plants, 3, 401).map(drop)
 }
 
 /// A sample of damaged blocks.
 pub fn blocks(plants: Plants) -> Ended {
-    singles::blocks(&rich::rich(plants)?, plants, 31).map(drop)
+    singles::blocks(&rich::rich(plants, Age::Old)?, plants, 31).map(drop)
 }
 
 /// The named checks.

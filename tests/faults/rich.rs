@@ -29,11 +29,20 @@ pub fn keys() -> Vec<Vec<u8>> {
     (0..16_u8).map(|n| vec![b'/', b'a' + n]).collect()
 }
 
+/// How long the history is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Age {
+    /// Few commits: all of it lies in the log, in the uses of two mounts.
+    Young,
+    /// Many: checkpoints and cleanings lie behind it.
+    Old,
+}
+
 /// Plays the history.
 ///
 /// # Errors
 /// The store breaks a promise on the way.
-pub fn rich(plants: Plants) -> Result<Rich, String> {
+pub fn rich(plants: Plants, age: Age) -> Result<Rich, String> {
     let mut bench = Bench::new(plants);
     let mut rich = Rich {
         image: Vec::new(),
@@ -44,18 +53,22 @@ pub fn rich(plants: Plants) -> Result<Rich, String> {
         cleaned: 0,
     };
     let mut step = 0;
-    for round in 0..3 {
+    let (rounds, steps, older) = match age {
+        Age::Young => (2, 9, 6),
+        Age::Old => (3, 60, 32),
+    };
+    for round in 0..rounds {
         let mut store = bench.open_whole()?;
-        for _ in 0..60 {
+        for _ in 0..steps {
             step += 1;
             rich.change(&mut bench, &mut store, step)?;
-            if step % 32 == 0 {
+            if step % older == 0 {
                 rich.older.insert(0, bench.device.durable().to_vec());
             }
         }
         bench.idle(&mut store)?;
         rich.count(&store.journal.stats());
-        if round == 1 {
+        if round + 2 == rounds {
             rich.tear(&mut bench, &mut store)?;
         }
     }

@@ -21,6 +21,17 @@ pub struct Singles {
     pub harmless: u64,
 }
 
+impl Singles {
+    /// Adds another run's.
+    pub fn add(&mut self, other: Self) {
+        self.images += other.images;
+        self.repaired += other.repaired;
+        self.superblocks += other.superblocks;
+        self.checked += other.checked;
+        self.harmless += other.harmless;
+    }
+}
+
 /// One fault.
 #[derive(Clone, Copy, Debug)]
 pub enum Single<'a> {
