@@ -21,9 +21,11 @@ Usage: cargo xtask VERB
   schema [--check]  compile the schemas anew; with --check only tell whether an image is stale
                     (exit 0 fresh, 1 stale or failed, 3 the program `capnp` is missing)
   test              everything that must hold before a change is merged: format, lints, tests,
-                    schemas, link without std, documentation, simulated crashes
+                    schemas, link without std, documentation, simulated crashes, faults
   sim [OPTIONS]     crash the journal: [--crashes N] [--first-seed N] [--seed N] [--plant NAME]
   bench             figures of speed, each beside the floor of the same device in the same run
+  faults [PART]...  every single fault, pair of faults and cut of a small volume; parts: traces plants
+                    flips blocks pairs histories
   demo [OPTIONS]    build `statefs` and show the whole story
   bless             rewrite the golden files from what the code does now; review the diff
   help              this text
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         ["test"] => suite::run(root()),
         ["sim", options @ ..] => sim::run(root(), options),
         ["bench"] => run::to_its_end(&mut run::cargo(root(), &["run", "--release", "-p", "bench"])),
+        ["faults", parts @ ..] => sim::faults(root(), parts),
         ["demo", options @ ..] => demo::run(root(), options),
         ["bless"] => bless::run(root()),
         ["help" | "--help" | "-h"] => {

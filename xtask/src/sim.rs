@@ -1,4 +1,4 @@
-//! Runs the simulator, optimised.
+//! Runs the simulator and the suite of faults, optimised.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,13 +10,21 @@ use crate::{Failure, run};
 /// # Errors
 /// A promise was broken, or with a planted fault none was; the options are not understood (code 2).
 pub(crate) fn run(root: &Path, options: &[&str]) -> Result<(), Failure> {
-    run::to_its_end(&mut command(root, options))
+    run::to_its_end(&mut command(root, "sim", options))
 }
 
-/// Makes the call that [`run`] makes.
-pub(crate) fn command(root: &Path, options: &[&str]) -> Command {
+/// Runs the suite of faults, or the `parts` of it that are named.
+///
+/// # Errors
+/// A promise was broken; a part is not known (code 2).
+pub(crate) fn faults(root: &Path, parts: &[&str]) -> Result<(), Failure> {
+    run::to_its_end(&mut command(root, "faults", parts))
+}
+
+/// Makes the call of one of both programs.
+pub(crate) fn command(root: &Path, program: &str, options: &[&str]) -> Command {
     let mut command = run::cargo(root, &["run", "--release", "--package", "tests"]);
-    // The other suites want the daemon; the simulator is built without it.
-    command.args(["--no-default-features", "--bin", "sim", "--"]).args(options);
+    // The other suites want the daemon; these programs are built without it.
+    command.args(["--no-default-features", "--bin", program, "--"]).args(options);
     command
 }

@@ -52,8 +52,10 @@ impl Suite<'_> {
         doc.env("RUSTDOCFLAGS", "-D warnings");
         self.step("documentation", run::shown(&doc), |_, _| run::to_its_end(&mut doc))?;
         let options = ["--crashes", SIM_CRASHES, "--first-seed", SIM_FIRST_SEED];
-        let mut crashes = sim::command(self.root, &options);
-        self.step("simulator", run::shown(&crashes), |_, _| run::to_its_end(&mut crashes))
+        let mut crashes = sim::command(self.root, "sim", &options);
+        self.step("simulator", run::shown(&crashes), |_, _| run::to_its_end(&mut crashes))?;
+        let mut faults = sim::command(self.root, "faults", &[]);
+        self.step("faults", run::shown(&faults), |_, _| run::to_its_end(&mut faults))
     }
 
     /// Runs the suites with nextest where it is installed, which leaves the doctests to cargo.
