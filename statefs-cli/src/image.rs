@@ -3,9 +3,11 @@
 mod drive;
 mod dump;
 mod facts;
+mod fill;
 mod format;
 mod fsck;
 mod inspect;
+mod salvage;
 
 use std::path::Path;
 
@@ -14,6 +16,7 @@ pub(crate) use dump::{dump, walk};
 pub(crate) use format::{format, make};
 pub(crate) use fsck::fsck;
 pub(crate) use inspect::inspect;
+pub(crate) use salvage::salvage;
 
 use crate::failure::{Exit, Failure};
 

@@ -30,6 +30,7 @@ fn help_is_golden() {
         "image dump",
         "image fsck",
         "image inspect",
+        "image salvage",
     ];
     for verb in verbs {
         let command = format!("{verb} --help");

@@ -25,6 +25,15 @@ pub(crate) struct InspectArgs {
     pub(crate) html: Option<PathBuf>,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct SalvageArgs {
+    /// The damaged image or block device; it is only read
+    pub(crate) path: PathBuf,
+    /// The image to make
+    #[arg(long, value_name = "PATH")]
+    pub(crate) out: PathBuf,
+}
+
 pub(super) const FSCK: &str = "\
 Exit codes, those of fsck(8):
   0 clean    1 repaired, now clean    4 damage left    8 cannot run    (2 usage)
@@ -43,3 +52,8 @@ Examples:
   statefs image inspect state.img
   statefs image inspect state.img --html state.html
   statefs image inspect state.img -o json";
+
+pub(super) const SALVAGE: &str = "\
+Examples:
+  statefs image salvage broken.img --out saved.img
+  statefs image salvage /dev/mmcblk0p7 --out saved.img -o json > report.ndjson";
