@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use statefs_client::Version;
-pub(crate) use tools::{FsckArgs, InspectArgs, SalvageArgs};
+pub(crate) use tools::{FsckArgs, ImportArgs, InspectArgs, Origin, SalvageArgs};
 
 /// Where the socket is when nothing says otherwise: where `statefsd --dev` puts it.
 pub(crate) const SOCKET_DEFAULT: &str = "./statefs-dev/statefs.sock";
@@ -158,6 +158,13 @@ pub(crate) enum ImageVerb {
     /// holds the key of all the tags. Exits with 0 if nothing was lost, with 6 if something was.
     #[command(verbatim_doc_comment, after_help = tools::SALVAGE)]
     Salvage(SalvageArgs),
+    /// Make a volume of another system's image
+    ///
+    /// Keys and values come over as they are: envelopes and sealed values as the bytes that they are.
+    /// An image that is damaged in any place, or holds a key that no volume takes, is reported on and
+    /// not imported, with exit code 6; --salvage imports what is intact, and still exits with 6.
+    #[command(verbatim_doc_comment, after_help = tools::IMPORT)]
+    Import(ImportArgs),
 }
 
 #[derive(Args, Debug)]

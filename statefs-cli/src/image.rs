@@ -6,6 +6,7 @@ mod facts;
 mod fill;
 mod format;
 mod fsck;
+mod import;
 mod inspect;
 mod salvage;
 
@@ -15,6 +16,7 @@ use blockdev::OpenError as DeviceOpenError;
 pub(crate) use dump::{dump, walk};
 pub(crate) use format::{format, make};
 pub(crate) use fsck::fsck;
+pub(crate) use import::import;
 pub(crate) use inspect::inspect;
 pub(crate) use salvage::salvage;
 

@@ -31,6 +31,7 @@ fn help_is_golden() {
         "image fsck",
         "image inspect",
         "image salvage",
+        "image import",
     ];
     for verb in verbs {
         let command = format!("{verb} --help");
