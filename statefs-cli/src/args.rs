@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use statefs_client::Version;
-pub(crate) use tools::{FsckArgs, InspectArgs};
+pub(crate) use tools::{FsckArgs, ImportArgs, InspectArgs, Origin, SalvageArgs};
 
 /// Where the socket is when nothing says otherwise: where `statefsd --dev` puts it.
 pub(crate) const SOCKET_DEFAULT: &str = "./statefs-dev/statefs.sock";
@@ -153,6 +153,22 @@ pub(crate) enum ImageVerb {
     /// Exits with 6 if anything that had been acknowledged is lost, after showing the rest.
     #[command(verbatim_doc_comment, after_help = tools::INSPECT)]
     Inspect(InspectArgs),
+    /// Save all that verifies of a damaged volume into a new image, and report on the rest
+    ///
+    /// Takes the newest value of each key that verifies in any copy. Where later changes may be among
+    /// what was lost, a key is kept and reported as `keptInDoubt`: the value may be an older one, or
+    /// the key may have been deleted; one of which nothing verifies is a `keyLost`. The new volume
+    /// knows no doubt: keep the report. It needs one copy of the superblock that verifies, which
+    /// holds the key of all the tags. Exits with 0 if nothing was lost, with 6 if something was.
+    #[command(verbatim_doc_comment, after_help = tools::SALVAGE)]
+    Salvage(SalvageArgs),
+    /// Make a volume of another system's image
+    ///
+    /// Keys and values come over as they are: envelopes and sealed values as the bytes that they are.
+    /// An image that is damaged in any place, or holds a key that no volume takes, is reported on and
+    /// not imported, with exit code 6; --salvage imports what is intact, and still exits with 6.
+    #[command(verbatim_doc_comment, after_help = tools::IMPORT)]
+    Import(ImportArgs),
 }
 
 #[derive(Args, Debug)]

@@ -3,9 +3,12 @@
 mod drive;
 mod dump;
 mod facts;
+mod fill;
 mod format;
 mod fsck;
+mod import;
 mod inspect;
+mod salvage;
 
 use std::path::Path;
 
@@ -13,7 +16,9 @@ use blockdev::OpenError as DeviceOpenError;
 pub(crate) use dump::{dump, walk};
 pub(crate) use format::{format, make};
 pub(crate) use fsck::fsck;
+pub(crate) use import::import;
 pub(crate) use inspect::inspect;
+pub(crate) use salvage::salvage;
 
 use crate::failure::{Exit, Failure};
 

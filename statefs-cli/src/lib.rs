@@ -56,6 +56,8 @@ fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Verb::Image(ImageVerb::Dump { path }) => image::dump(&path, output),
         Verb::Image(ImageVerb::Fsck(arguments)) => image::fsck(&arguments, output),
         Verb::Image(ImageVerb::Inspect(arguments)) => image::inspect(&arguments, output),
+        Verb::Image(ImageVerb::Salvage(arguments)) => image::salvage(&arguments, output),
+        Verb::Image(ImageVerb::Import(arguments)) => image::import(&arguments, output),
         Verb::Demo => demo::run(output),
         Verb::Online(verb) => online::run(verb, cli.socket, output),
     }

@@ -30,6 +30,8 @@ fn help_is_golden() {
         "image dump",
         "image fsck",
         "image inspect",
+        "image salvage",
+        "image import",
     ];
     for verb in verbs {
         let command = format!("{verb} --help");

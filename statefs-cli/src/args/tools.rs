@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 #[derive(Args, Debug)]
 pub(crate) struct FsckArgs {
@@ -25,6 +25,39 @@ pub(crate) struct InspectArgs {
     pub(crate) html: Option<PathBuf>,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct SalvageArgs {
+    /// The damaged image or block device; it is only read
+    pub(crate) path: PathBuf,
+    /// The image to make
+    #[arg(long, value_name = "PATH")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ImportArgs {
+    /// Whose image it is
+    #[arg(long)]
+    pub(crate) from: Origin,
+    /// Import what is intact of a damaged image, and leave out what no key or value may be
+    #[arg(long)]
+    pub(crate) salvage: bool,
+    /// The image to import; it is only read
+    pub(crate) src: PathBuf,
+    /// The image to make
+    pub(crate) dst: PathBuf,
+    /// Size of the image to make [default: what its contents need, at least 16M]
+    #[arg(long, value_parser = super::size)]
+    pub(crate) size: Option<u64>,
+}
+
+/// Whose images can be imported.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
+pub(crate) enum Origin {
+    /// Open Nexus OS statefs: journals v1 and v2, compacted or not
+    Nexus,
+}
+
 pub(super) const FSCK: &str = "\
 Exit codes, those of fsck(8):
   0 clean    1 repaired, now clean    4 damage left    8 cannot run    (2 usage)
@@ -43,3 +76,13 @@ Examples:
   statefs image inspect state.img
   statefs image inspect state.img --html state.html
   statefs image inspect state.img -o json";
+
+pub(super) const SALVAGE: &str = "\
+Examples:
+  statefs image salvage broken.img --out saved.img
+  statefs image salvage /dev/mmcblk0p7 --out saved.img -o json > report.ndjson";
+
+pub(super) const IMPORT: &str = "\
+Examples:
+  statefs image import --from nexus blk.img state.img
+  statefs image import --from nexus --salvage damaged.img state.img -o json > report.ndjson";

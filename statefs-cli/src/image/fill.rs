@@ -1,0 +1,130 @@
+//! Filling a fresh volume through the journal's own commits.
+
+use std::fs;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+
+use blockdev::{BlockDevice, FileDevice, OpenOptions};
+use journal::{
+    Batch, Clock, CommitError, Disk, Durability, FormatOptions, Journal, Operation, Options,
+    Origin, Precondition,
+};
+
+use super::device_failure;
+use super::format::{make, random};
+use crate::failure::{Exit, Failure};
+
+/// Turns without an end after which a commit counts as hanging: far beyond what one takes.
+const TURNS_MAX: u32 = 1 << 20;
+/// Bytes of keys and values that go into one commit.
+const BATCH_BYTES: usize = 64 << 10;
+/// Most changes of one commit.
+const BATCH_KEYS_MAX: usize = 128;
+
+/// A new volume that takes keys; it is removed again unless [`Fill::finish`] is reached.
+pub(crate) struct Fill {
+    path: PathBuf,
+    device: FileDevice,
+    disk: Disk,
+    journal: Journal,
+    writer: Pin<Box<dyn Future<Output = ()>>>,
+    waiting: Vec<Operation>,
+    waiting_bytes: usize,
+    done: bool,
+}
+
+impl Fill {
+    /// Makes a volume of `size` bytes in a new file at `path`.
+    pub(crate) fn create(path: &Path, size: u64, options: FormatOptions) -> Result<Self, Failure> {
+        if path.exists() {
+            let message = "something is there already; nothing was changed";
+            return Err(Failure::new("EXISTS", Exit::Failure, message).about(path.display()));
+        }
+        make(path, Some(size), options)?;
+        let device = FileDevice::open(path, OpenOptions::default(), || {});
+        let mut device = device.map_err(|error| device_failure(path, &error))?;
+        let disk = Disk::new(device.geometry());
+        let opening = Journal::open(disk.clone(), random()?, Clock::default(), Options::default());
+        let opened = super::drive::block_on(&mut device, &disk, opening);
+        let journal = opened
+            .map_err(|error| Failure::new("DEVICE", Exit::Failure, error).about(path.display()))?;
+        let writer = Box::pin(journal.run());
+        let (waiting, waiting_bytes, done) = (Vec::new(), 0, false);
+        let path = path.to_path_buf();
+        Ok(Self { path, device, disk, journal, writer, waiting, waiting_bytes, done })
+    }
+
+    /// Puts a key.
+    pub(crate) fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
+        let bytes = key.len() + value.len();
+        if self.waiting.len() >= BATCH_KEYS_MAX || self.waiting_bytes + bytes > BATCH_BYTES {
+            self.commit()?;
+        }
+        self.waiting_bytes += bytes;
+        self.waiting.push(Operation {
+            key: key.into(),
+            value: Some(value.into()),
+            precondition: Precondition::Any,
+        });
+        Ok(())
+    }
+
+    /// Ends the volume. Durability: when this returns, all that was put survives a power cut.
+    pub(crate) fn finish(mut self) -> Result<(), Failure> {
+        self.commit()?;
+        self.done = true;
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), Failure> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        self.waiting_bytes = 0;
+        let operations = std::mem::take(&mut self.waiting);
+        let batch = Batch { operations, durability: Durability::Durable, origin: Origin(0) };
+        let committing = self.journal.commit(batch);
+        let committed = self.drive(committing).ok_or_else(|| {
+            Failure::new("INTERNAL", Exit::Failure, "the journal does not end a commit")
+        })?;
+        committed.map(drop).map_err(|error| {
+            let exit = match error {
+                CommitError::NoSpace => Exit::Full,
+                _ => Exit::Failure,
+            };
+            let code = if exit == Exit::Full { "TOO_SMALL" } else { "DEVICE" };
+            Failure::new(code, exit, error).about(self.path.display())
+        })
+    }
+
+    /// Runs a commit beside the task that writes.
+    fn drive<F: Future>(&mut self, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..TURNS_MAX {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+                return Some(output);
+            }
+            // It ends only after a failure, which the commit tells.
+            let _ = self.writer.as_mut().poll(&mut context);
+            while let Some(request) = self.disk.next_request() {
+                self.device.submit(request);
+            }
+            if let Some(completion) = self.device.completion_blocking() {
+                self.disk.complete(completion);
+            }
+        }
+        None
+    }
+}
+
+impl Drop for Fill {
+    fn drop(&mut self) {
+        if !self.done {
+            // A partial volume would be taken for a whole one; the failure that is told is the first.
+            fs::remove_file(&self.path).unwrap_or_default();
+        }
+    }
+}

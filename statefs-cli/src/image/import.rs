@@ -1,0 +1,85 @@
+//! `statefs image import`.
+
+mod nexus;
+
+use std::fs;
+
+use journal::FormatOptions;
+use policy::Key;
+use serde_json::json;
+
+use super::facts::{key_json, key_text};
+use super::fill::Fill;
+use crate::args::{ImportArgs, Origin};
+use crate::failure::{Exit, Failure};
+use crate::output::Output;
+
+/// Least bytes of the new image: there the longest values fit.
+const SIZE_MIN: u64 = 16 << 20;
+/// Longest value that a volume takes in one record.
+const VALUE_BYTES_MAX: usize = 65_536;
+
+/// Imports the image that was named.
+pub(crate) fn import(arguments: &ImportArgs, mut output: Output) -> Result<(), Failure> {
+    let ImportArgs { from: Origin::Nexus, salvage, src, dst, size } = arguments;
+    let image = fs::read(src)
+        .map_err(|error| Failure::new("NO_IMAGE", Exit::Failure, error).about(src.display()))?;
+    let parsed = nexus::parse(&image);
+    for damage in &parsed.damage {
+        let nexus::Damage { offset, what, intact_behind } = damage;
+        let object = json!({"intactBehind": intact_behind, "kind": "damage", "offset": offset,
+            "what": what});
+        let text = format!("{what}: byte {offset}; {intact_behind} intact records behind it");
+        output.either(&object, &text)?;
+    }
+    let unusable = |key: &[u8], value: &[u8]| {
+        let key = std::str::from_utf8(key).ok().filter(|key| Key::parse(key).is_ok());
+        key.is_none() || value.len() > VALUE_BYTES_MAX
+    };
+    let (mut skipped, mut bytes, mut kinds) = (0_u64, 0, [0_u64; 3]);
+    for (key, value) in &parsed.values {
+        bytes += (key.len() + value.len() + 64) as u64;
+        for (count, magic) in kinds.iter_mut().zip([b"NXEV", b"NXR1", b"NXEM"]) {
+            *count += u64::from(value.starts_with(magic));
+        }
+        if unusable(key, value) {
+            skipped += 1;
+            let object = json!({"key": key_json(key), "kind": "unusable"});
+            output.either(&object, &format!("no key or value of a volume: {}", key_text(key)))?;
+        }
+    }
+    let faults = parsed.damage.len() as u64 + skipped;
+    let written = faults == 0 || *salvage;
+    if written {
+        let size = size.unwrap_or((bytes * 4).next_multiple_of(4096).max(SIZE_MIN));
+        let mut fill = Fill::create(dst, size, FormatOptions::default())?;
+        for (key, value) in parsed.values.iter().filter(|(key, value)| !unusable(key, value)) {
+            fill.put(key, value)?;
+        }
+        fill.finish()?;
+    }
+    let keys = if written { parsed.values.len() as u64 - skipped } else { 0 };
+    let [envelopes, sealed, metadata] = kinds;
+    let object = json!({"summary": {"damage": parsed.damage.len(), "encryptionRecords": metadata,
+        "envelopes": envelopes, "generation": parsed.generation, "keys": keys,
+        "openTransactions": parsed.open_transactions, "records": parsed.records,
+        "sealed": sealed, "unusable": skipped, "written": written}});
+    let text = format!(
+        "{keys} keys imported of {} records; carried as bytes: {envelopes} envelopes, {sealed} \
+         sealed values, {metadata} encryption records; {} transactions were never committed",
+        parsed.records, parsed.open_transactions
+    );
+    output.either(&object, &text)?;
+    output.finish()?;
+    if faults == 0 {
+        return Ok(());
+    }
+    let done = if written {
+        "what is intact was imported; values may be older than what was lost"
+    } else {
+        "nothing was written; --salvage imports what is intact"
+    };
+    let message = format!("{faults} faults; {done}");
+    Err(Failure { advice: "", ..Failure::new("DATA_LOSS", Exit::DataLoss, message) }
+        .about(src.display()))
+}

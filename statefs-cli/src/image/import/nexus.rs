@@ -1,0 +1,221 @@
+//! Reading the images of Open Nexus OS statefs: journals v1 and v2, compacted or not.
+//!
+//! Its own reader stops at the first record that does not verify and says nothing. This one says what
+//! is wrong and where, goes on behind it, and leaves to the caller whether that may be used.
+
+use std::collections::BTreeMap;
+
+use crc::{CRC_32_ISCSI, Crc};
+
+const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
+const BLOCK_BYTES: usize = 512;
+const MAGIC: [u8; 4] = [0x46, 0x53, 0x58, 0x4e];
+const SUPERBLOCK_MAGIC: [u8; 4] = *b"NXS2";
+const HEADER_BYTES: usize = 11;
+const KEY_BYTES_MAX: usize = 255;
+const VALUE_BYTES_MAX: usize = 65_536;
+/// Bytes that the search behind damage may sum for each byte of the image: forged lengths cost no more.
+const WORK_MAX: usize = 64;
+
+/// Something that is wrong with an image.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) struct Damage {
+    /// Bytes from the start of the image.
+    pub(crate) offset: usize,
+    pub(crate) what: &'static str,
+    /// Records behind it that verify.
+    pub(crate) intact_behind: u64,
+}
+
+/// A key and a chunk of its value.
+type Part = (Vec<u8>, Vec<u8>);
+
+/// What an image holds.
+#[derive(Default)]
+pub(crate) struct Parsed {
+    pub(crate) values: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(crate) damage: Vec<Damage>,
+    pub(crate) records: u64,
+    pub(crate) generation: u32,
+    /// Transactions that were open at the end: never committed, so nothing of them counts.
+    pub(crate) open_transactions: usize,
+    /// The open ones; `None` once a part may be missing.
+    transactions: BTreeMap<u64, Option<Vec<Part>>>,
+}
+
+/// Reads a whole image.
+pub(crate) fn parse(image: &[u8]) -> Parsed {
+    let mut parsed = Parsed::default();
+    let blocks = image.len() / BLOCK_BYTES;
+    let region = blocks.saturating_sub(1) / 2 * BLOCK_BYTES;
+    let starts = [BLOCK_BYTES, BLOCK_BYTES + region];
+    let at = |start: usize| image.get(start..start + region).unwrap_or_default();
+    let generation = |start| record(at(start)).and_then(|record| checkpoint(&record));
+    let (start, bytes) = match superblock(image) {
+        Some((active, found, entries)) => {
+            let start = if active { starts[1] } else { starts[0] };
+            parsed.generation = found;
+            if generation(start) != Some((found, entries)) {
+                parsed.damage(start, "the checkpoint is not the one that the superblock names");
+            }
+            (start, at(start))
+        }
+        None if record(image).is_some() => (0, image),
+        None => match starts.into_iter().max_by_key(|start| generation(*start)) {
+            Some(start) if generation(start).is_some() => {
+                parsed.damage(0, "the superblock does not verify");
+                parsed.generation = generation(start).map_or(0, |(found, _)| found);
+                (start, at(start))
+            }
+            _ => {
+                if image.starts_with(&SUPERBLOCK_MAGIC) {
+                    parsed.damage(0, "the superblock does not verify");
+                }
+                (0, image)
+            }
+        },
+    };
+    parsed.replay(start, bytes);
+    if !image.len().is_multiple_of(BLOCK_BYTES) || image.is_empty() {
+        parsed.damage(image.len(), "the image is no whole number of blocks");
+    }
+    parsed.open_transactions = parsed.transactions.len();
+    parsed
+}
+
+impl Parsed {
+    fn damage(&mut self, offset: usize, what: &'static str) {
+        self.damage.push(Damage { offset, what, intact_behind: 0 });
+    }
+
+    fn replay(&mut self, start: usize, bytes: &[u8]) {
+        let mut at = 0;
+        let mut work = bytes.len().saturating_mul(WORK_MAX);
+        while at < bytes.len() {
+            let rest = bytes.get(at..).unwrap_or_default();
+            if let Some(record) = record(rest) {
+                self.apply(start + at, &record);
+                at += record.bytes;
+                continue;
+            }
+            let next = search(bytes, at + 1, &mut work);
+            // The writer zeroes what follows, up to the end of the next block.
+            let zeros = (at / BLOCK_BYTES + 2) * BLOCK_BYTES - at;
+            let ended = rest.iter().take(zeros).all(|&byte| byte == 0);
+            // A compacted region was used before: what lies behind its end is stale.
+            if ended && (next.is_none() || self.generation > 0) {
+                return;
+            }
+            self.damage(start + at, "a record does not verify: damaged, or torn if it is the last");
+            // What an open transaction is missing nobody knows.
+            self.transactions.values_mut().for_each(|transaction| *transaction = None);
+            let Some(next) = next else { return };
+            at = next;
+        }
+    }
+
+    fn apply(&mut self, offset: usize, record: &Record<'_>) {
+        self.records += 1;
+        if let Some(damage) = self.damage.last_mut() {
+            damage.intact_behind += 1;
+        }
+        let id = record.value.first_chunk().map_or(0, |id| u64::from_le_bytes(*id));
+        match record.op {
+            0x01 => drop(self.values.insert(record.key.into(), record.value.into())),
+            0x02 => drop(self.values.remove(record.key)),
+            0x03 => {
+                self.values.clear();
+                self.transactions.clear();
+            }
+            0x10 => drop(self.transactions.insert(id, Some(Vec::new()))),
+            0x11 => {
+                if let Some(Some(parts)) = self.transactions.get_mut(&id) {
+                    let chunk = record.value.get(8..).unwrap_or_default();
+                    parts.push((record.key.into(), chunk.into()));
+                }
+            }
+            0x12 => match self.transactions.remove(&id) {
+                Some(Some(parts)) => self.commit(parts),
+                Some(None) => self.damage(offset, "a committed transaction is not whole"),
+                // Begun in what was lost; without a loss the writer never began it.
+                None if !self.damage.is_empty() => {
+                    self.damage(offset, "a committed transaction is not whole");
+                }
+                None => {}
+            },
+            0x13 => drop(self.transactions.remove(&id)),
+            0x14 => {}
+            _ => self.damage(offset, "a record of a kind that is not known"),
+        }
+    }
+
+    fn commit(&mut self, parts: Vec<Part>) {
+        let mut whole: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+        for (key, chunk) in parts {
+            whole.entry(key).or_default().extend_from_slice(&chunk);
+        }
+        self.values.extend(whole);
+    }
+}
+
+/// Finds the next record that verifies.
+fn search(bytes: &[u8], from: usize, work: &mut usize) -> Option<usize> {
+    let rest = bytes.get(from..)?;
+    for (at, window) in rest.windows(MAGIC.len()).enumerate() {
+        if window != MAGIC {
+            continue;
+        }
+        let candidate = rest.get(at..)?;
+        *work = work.checked_sub(candidate.len().min(HEADER_BYTES + VALUE_BYTES_MAX))?;
+        if record(candidate).is_some() {
+            return Some(from + at);
+        }
+    }
+    None
+}
+
+struct Record<'a> {
+    op: u8,
+    key: &'a [u8],
+    value: &'a [u8],
+    bytes: usize,
+}
+
+/// Reads the record at the start of `bytes`, if one verifies; no length is trusted before it is checked.
+fn record(bytes: &[u8]) -> Option<Record<'_>> {
+    let header: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
+    let [a, b, c, d, op, k0, k1, v0, v1, v2, v3] = *header;
+    let key_bytes = usize::from(u16::from_le_bytes([k0, k1]));
+    let value_bytes = usize::try_from(u32::from_le_bytes([v0, v1, v2, v3])).ok()?;
+    if [a, b, c, d] != MAGIC || key_bytes > KEY_BYTES_MAX || value_bytes > VALUE_BYTES_MAX {
+        return None;
+    }
+    let end = HEADER_BYTES + key_bytes + value_bytes;
+    let covered = bytes.get(..end)?;
+    let sum: &[u8; 4] = bytes.get(end..)?.first_chunk()?;
+    if CRC.checksum(covered) != u32::from_le_bytes(*sum) {
+        return None;
+    }
+    let (key, value) = covered.get(HEADER_BYTES..)?.split_at_checked(key_bytes)?;
+    Some(Record { op, key, value, bytes: end + 4 })
+}
+
+/// Reads a CHECKPOINT: generation and entries.
+fn checkpoint(record: &Record<'_>) -> Option<(u32, u32)> {
+    let [a, b, c, d, e, f, g, h] = *record.value.first_chunk()?;
+    (record.op == 0x03)
+        .then_some((u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])))
+}
+
+/// Reads the superblock: whether region B is active, generation, entries.
+fn superblock(image: &[u8]) -> Option<(bool, u32, u32)> {
+    let bytes: &[u8; 20] = image.first_chunk()?;
+    let [m0, m1, m2, m3, version, active, _, _, g0, g1, g2, g3, e0, e1, e2, e3, s0, s1, s2, s3] =
+        *bytes;
+    let sound = [m0, m1, m2, m3] == SUPERBLOCK_MAGIC
+        && version == 1
+        && active <= 1
+        && CRC.checksum(bytes.get(..16)?) == u32::from_le_bytes([s0, s1, s2, s3]);
+    let numbers = (u32::from_le_bytes([g0, g1, g2, g3]), u32::from_le_bytes([e0, e1, e2, e3]));
+    sound.then_some((active == 1, numbers.0, numbers.1))
+}

@@ -1,0 +1,151 @@
+//! `statefs image salvage`.
+
+use std::collections::BTreeMap;
+
+use journal::inspect::VolumeFacts;
+use journal::{Birth, FormatOptions, SegmentIndex};
+use serde_json::json;
+
+use super::facts::{Image, fault_json, fault_text, key_json, key_text, no_volume_failure};
+use super::fill::Fill;
+use crate::args::SalvageArgs;
+use crate::failure::{Exit, Failure};
+use crate::output::Output;
+
+/// Least bytes of the new image: there the longest values fit.
+const SIZE_MIN: u64 = 16 << 20;
+
+/// Saves all that verifies of one image into a new one, and reports on the rest.
+pub(crate) fn salvage(arguments: &SalvageArgs, mut output: Output) -> Result<(), Failure> {
+    let SalvageArgs { path, out } = arguments;
+    let mut image = Image::open(path, true)?;
+    let found = image.inspect();
+    let Some(volume) = &found.volume else {
+        let failure = no_volume_failure(&found);
+        let exit = if failure.exit == Exit::DAMAGE_LEFT { Exit::DataLoss } else { Exit::Failure };
+        return Err(Failure { exit, ..failure }.about(path.display()));
+    };
+    let geometry = volume.superblock.geometry;
+    // Whatever the old blocks were, the new file's device may write no smaller ones.
+    let options = FormatOptions { copies: geometry.copies(), ..FormatOptions::default() };
+    let room = geometry.volume_bytes() + geometry.volume_bytes() / 4;
+    let size = room.next_multiple_of(4096).max(SIZE_MIN);
+    let mut fill = Fill::create(out, size, options)?;
+    for fault in &volume.faults {
+        output.either(&fault_json(fault), &fault_text(fault))?;
+    }
+    let carved = if volume.has_loss() { carve(&mut image, volume) } else { BTreeMap::new() };
+    let mut tally = Tally::default();
+    save(&mut image, volume, &carved, &mut fill, &mut tally, &mut output)?;
+    fill.finish()?;
+    let Tally { saved, in_doubt, lost } = tally;
+    let lossless = !volume.has_loss() && lost == 0;
+    let summary = json!({"summary": {"inDoubt": in_doubt, "keys": saved, "lossless": lossless,
+        "lost": lost, "out": out.to_string_lossy()}});
+    let text = format!("{saved} keys saved, {in_doubt} of them in doubt, {lost} lost");
+    output.either(&summary, &text)?;
+    output.finish()?;
+    if lossless {
+        return Ok(());
+    }
+    let message = format!("{text}; what was lost beyond that has no name any more");
+    Err(Failure { advice: "", ..Failure::new("DATA_LOSS", Exit::DataLoss, message) }
+        .about(path.display()))
+}
+
+/// The newest record of a key that verifies anywhere, `None` for a delete.
+type Carved = BTreeMap<Vec<u8>, (Birth, Option<Vec<u8>>)>;
+
+/// Looks through the whole volume for the newest record of each key that is not certain.
+fn carve(image: &mut Image, volume: &VolumeFacts) -> Carved {
+    let mut carved = Carved::new();
+    let disk = image.disk.clone();
+    for segment in (0..volume.segment_count()).map(SegmentIndex) {
+        let carving = volume.carve(&disk, segment, |record| {
+            let newest = carved.get(record.key).map(|(birth, _)| *birth);
+            if newest.is_none_or(|newest| newest < record.birth) {
+                let value = record.value.map(<[u8]>::to_vec);
+                carved.insert(record.key.to_vec(), (record.birth, value));
+            }
+        });
+        image.run(carving);
+    }
+    carved
+}
+
+#[derive(Default)]
+struct Tally {
+    saved: u64,
+    in_doubt: u64,
+    lost: u64,
+}
+
+/// Reports on a key that is not simply saved.
+fn tell(output: &mut Output, key: &[u8], what: &'static str) -> Result<(), Failure> {
+    let object = json!({"key": key_json(key), "kind": what});
+    output.either(&object, &format!("{what}: {}", key_text(key)))
+}
+
+fn save(
+    image: &mut Image,
+    volume: &VolumeFacts,
+    carved: &Carved,
+    fill: &mut Fill,
+    tally: &mut Tally,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let disk = image.disk.clone();
+    for (key, fact) in volume.keys_from(b"") {
+        let birth = volume.birth(key).unwrap_or_default();
+        let [first, second] = image.run(volume.value(&disk, key, &fact));
+        let value = first.or(second);
+        if !fact.in_doubt()
+            && let Some(value) = &value
+        {
+            fill.put(key, value)?;
+            tally.saved += 1;
+            continue;
+        }
+        // The index is not to be trusted here, or its value is gone: the newest that verifies counts.
+        let newest = match (value, carved.get(key)) {
+            (Some(value), Some((other, _))) if *other <= birth => Some(value),
+            (Some(value), None) => Some(value),
+            (_, Some((_, found))) => found.clone(),
+            (None, None) => None,
+        };
+        keep(key, newest.as_deref(), fill, tally, output)?;
+    }
+    if !volume.absent_in_doubt {
+        return Ok(());
+    }
+    for (key, (_, value)) in carved {
+        if volume.birth(key).is_none()
+            && let Some(value) = value
+        {
+            keep(key, Some(value), fill, tally, output)?;
+        }
+    }
+    Ok(())
+}
+
+fn keep(
+    key: &[u8],
+    value: Option<&[u8]>,
+    fill: &mut Fill,
+    tally: &mut Tally,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    match value {
+        Some(value) => {
+            tell(output, key, "keptInDoubt")?;
+            fill.put(key, value)?;
+            tally.saved += 1;
+            tally.in_doubt += 1;
+        }
+        None => {
+            tell(output, key, "keyLost")?;
+            tally.lost += 1;
+        }
+    }
+    Ok(())
+}

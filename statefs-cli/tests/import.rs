@@ -1,0 +1,198 @@
+//! `image import --from nexus`: every layout, and none of its own reader's silences.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a helper that fails is a test that fails"
+)]
+
+mod common;
+
+use std::fs;
+
+use common::{Folder, Run, statefs};
+
+/// CRC-32C, bit by bit, written from its definition and not with the program's crate.
+fn crc(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |sum, &byte| {
+        (0..8).fold(sum ^ u32::from(byte), |sum, _| (sum >> 1) ^ (0x82f6_3b78 * (sum & 1)))
+    })
+}
+
+fn record(op: u8, key: &str, value: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0x46, 0x53, 0x58, 0x4e, op];
+    bytes.extend((key.len() as u16).to_le_bytes());
+    bytes.extend((value.len() as u32).to_le_bytes());
+    bytes.extend(key.as_bytes());
+    bytes.extend(value);
+    bytes.extend(crc(&bytes).to_le_bytes());
+    bytes
+}
+
+fn puts(count: usize) -> Vec<Vec<u8>> {
+    (0..count).map(|n| record(1, &format!("/state/k{n:03}"), format!("v{n}").as_bytes())).collect()
+}
+
+fn padded(mut bytes: Vec<u8>, length: usize) -> Vec<u8> {
+    assert!(bytes.len() <= length);
+    bytes.resize(length, 0);
+    bytes
+}
+
+fn payload(id: u64, key: &str, chunk: &[u8]) -> Vec<u8> {
+    record(0x11, key, &[&id.to_le_bytes(), chunk].concat())
+}
+
+/// A compacted image whose region `active` holds `count` keys.
+fn compacted(active: u8, count: usize) -> Vec<u8> {
+    let numbers = [7_u32.to_le_bytes(), (count as u32).to_le_bytes()].concat();
+    let mut superblock = [b"NXS2".as_slice(), &[1, active, 0, 0], &numbers].concat();
+    superblock.extend(crc(&superblock).to_le_bytes());
+    let region = 20 * 512;
+    let live = padded([vec![record(3, "", &numbers)], puts(count)].concat().concat(), region);
+    let stale = padded(record(1, "/state/stale", b"old"), region);
+    let regions = if active == 0 { [live, stale] } else { [stale, live] };
+    [padded(superblock, 512), regions.concat()].concat()
+}
+
+fn run(folder: &Folder, image: &[u8], options: &str) -> Run {
+    fs::write(folder.path().join("n.img"), image).unwrap();
+    let run =
+        statefs(folder.path(), &format!("image import --from nexus {options} n.img s.img -o json"));
+    assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
+    run
+}
+
+fn keys(folder: &Folder) -> usize {
+    let dump = statefs(folder.path(), "image dump s.img").exits(0);
+    fs::remove_file(folder.path().join("s.img")).unwrap();
+    dump.text().lines().count() - 1
+}
+
+/// Demands that `image` is refused, and that a salvage brings `count` keys over.
+fn damaged(image: &[u8], count: usize) -> String {
+    let folder = Folder::new();
+    let refused = run(&folder, image, "").exits(6);
+    assert!(refused.text().contains("\"kind\":\"damage\""), "{}", refused.text());
+    assert!(!folder.path().join("s.img").exists());
+    run(&folder, image, "--salvage").exits(6);
+    assert_eq!(keys(&folder), count, "{}", refused.text());
+    refused.text().to_owned()
+}
+
+#[test]
+fn a_journal_of_version_1_comes_over() {
+    let folder = Folder::new();
+    let mut records = puts(9);
+    records.push(record(2, "/state/k003", b""));
+    records.push(record(1, "/state/e", b"NXEV-and-more"));
+    let done = run(&folder, &padded(records.concat(), 64 * 512), "").exits(0);
+    insta::assert_snapshot!(done.text().trim(), @r#"{"summary":{"damage":0,"encryptionRecords":0,"envelopes":1,"generation":0,"keys":9,"openTransactions":0,"records":11,"sealed":0,"unusable":0,"written":true}}"#);
+    statefs(folder.path(), "image fsck s.img").exits(0);
+    assert_eq!(keys(&folder), 9);
+}
+
+#[test]
+fn transactions_count_when_they_were_committed() {
+    let folder = Folder::new();
+    let id = |id: u64| id.to_le_bytes();
+    let records = [
+        record(0x10, "", &id(1)),
+        payload(1, "/state/a", b"one "),
+        payload(1, "/state/a", b"two"),
+        record(0x12, "", &id(1)),
+        record(0x10, "", &id(2)),
+        payload(2, "/state/b", b"aborted"),
+        record(0x13, "", &id(2)),
+        record(0x14, "", b""),
+        record(0x10, "", &id(3)),
+        payload(3, "/state/c", b"open"),
+    ];
+    run(&folder, &padded(records.concat(), 64 * 512), "").exits(0);
+    let dump = statefs(folder.path(), "image dump s.img").exits(0);
+    assert!(dump.text().contains("\"value\":\"b25lIHR3bw==\""), "{}", dump.text());
+    assert_eq!(keys(&folder), 1);
+}
+
+#[test]
+fn a_compacted_image_comes_over_from_either_region() {
+    for active in [0, 1] {
+        let folder = Folder::new();
+        run(&folder, &compacted(active, 12), "").exits(0);
+        assert_eq!(keys(&folder), 12);
+    }
+}
+
+#[test]
+fn d1_a_flipped_bit_in_the_superblock_is_no_empty_store() {
+    for byte in 0..20 {
+        for active in [0, 1] {
+            let mut image = compacted(active, 12);
+            image[byte] ^= 4;
+            damaged(&image, 12);
+        }
+    }
+}
+
+#[test]
+fn d2_records_behind_a_damaged_one_are_not_dropped_in_silence() {
+    let records = puts(40);
+    let before: usize = records[..11].iter().map(Vec::len).sum();
+    let mut image = padded(records.concat(), 64 * 512);
+    image[before + 20] ^= 1;
+    let report = damaged(&image, 39);
+    assert!(report.contains("\"intactBehind\":28"), "{report}");
+}
+
+#[test]
+fn d3_damage_in_a_magic_or_in_the_last_record_is_not_clean() {
+    let records = puts(40);
+    let before: usize = records[..11].iter().map(Vec::len).sum();
+    let last: usize = records[..39].iter().map(Vec::len).sum();
+    for at in [before, last, last + 20] {
+        let mut image = padded(records.concat(), 64 * 512);
+        image[at] ^= 1;
+        damaged(&image, 39);
+    }
+}
+
+#[test]
+fn d4_more_than_100_000_records_are_read() {
+    let folder = Folder::new();
+    let records: Vec<u8> =
+        (0..100_500).flat_map(|n| record(1, &format!("/state/{}", n % 50), b"v")).collect();
+    let length = records.len().next_multiple_of(512) + 1024;
+    let done = run(&folder, &padded(records, length), "").exits(0);
+    assert!(done.text().contains("\"records\":100500"), "{}", done.text());
+    assert_eq!(keys(&folder), 50);
+}
+
+#[test]
+fn d11_a_length_that_nothing_can_have_is_damage() {
+    let mut records = puts(3).concat();
+    records.extend([0x46, 0x53, 0x58, 0x4e, 1, 5, 0, 0xff, 0xff, 0xff, 0xff]);
+    damaged(&padded(records, 64 * 512), 3);
+}
+
+#[test]
+fn keys_that_no_volume_takes_are_named() {
+    let folder = Folder::new();
+    let records = [record(1, "/state/", b"v"), record(1, "/state/a//b", b"v"), puts(2).concat()];
+    let image = padded(records.concat(), 64 * 512);
+    let refused = run(&folder, &image, "").exits(6);
+    assert_eq!(refused.text().matches("\"kind\":\"unusable\"").count(), 2);
+    run(&folder, &image, "--salvage").exits(6);
+    assert_eq!(keys(&folder), 2);
+}
+
+#[test]
+fn no_truncation_is_silent_or_a_panic() {
+    let folder = Folder::new();
+    let image = compacted(1, 30);
+    let end = image.iter().rposition(|&byte| byte != 0).unwrap();
+    for length in (0..=end).step_by(37) {
+        run(&folder, &image[..length], "").exits(6);
+    }
+}

@@ -1,0 +1,139 @@
+//! `image salvage`: everything that verifies, and no silence about the rest.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a helper that fails is a test that fails"
+)]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::volume::{self, Change, SMALL_BYTES, puts};
+use common::{Folder, statefs};
+
+/// Where zone A of the small volumes begins, and zone B.
+const ZONES: [usize; 2] = [2 * 4096, (2 + (64 - 4) / 2) * 4096];
+const _: () = assert!(SMALL_BYTES == 64 * 4096);
+
+fn volume(mounts: &[Vec<Change>]) -> Folder {
+    let folder = Folder::new();
+    volume::make(&folder.path().join("x.img"), SMALL_BYTES, 2, mounts);
+    folder
+}
+
+/// The keys and values of an image, without versions, which differ.
+fn contents(folder: &Path, image: &str) -> Vec<String> {
+    let dump = statefs(folder, &format!("image dump {image}")).exits(0);
+    let lines = dump.text().lines().filter(|line| line.contains("\"key\""));
+    lines.map(|line| line.split(",\"version\"").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_sound_volume_comes_over_whole() {
+    let folder = volume(&[puts(30, 0), puts(30, 1), puts(5, 2)]);
+    let before = fs::read(folder.path().join("x.img")).unwrap();
+    let run = statefs(folder.path(), "image salvage x.img --out y.img").exits(0);
+    assert_eq!(run.text(), "30 keys saved, 0 of them in doubt, 0 lost\n");
+    assert_eq!(contents(folder.path(), "x.img"), contents(folder.path(), "y.img"));
+    assert_eq!(fs::read(folder.path().join("x.img")).unwrap(), before);
+    statefs(folder.path(), "image fsck y.img").exits(0);
+    let again = statefs(folder.path(), "image salvage x.img --out y.img").exits(1);
+    assert!(again.stderr.starts_with("statefs: EXISTS: y.img: "), "{}", again.stderr);
+}
+
+#[test]
+fn one_damaged_copy_loses_nothing() {
+    let folder = volume(&[puts(30, 0), puts(30, 1), puts(5, 2)]);
+    let good = contents(folder.path(), "x.img");
+    let mut bytes = fs::read(folder.path().join("x.img")).unwrap();
+    bytes[ZONES[0]..ZONES[1]].fill(0x55);
+    fs::write(folder.path().join("x.img"), &bytes).unwrap();
+    statefs(folder.path(), "image salvage x.img --out y.img").exits(0);
+    assert_eq!(contents(folder.path(), "y.img"), good);
+}
+
+#[test]
+fn a_lost_group_costs_its_own_record_alone_and_the_rest_is_marked() {
+    let folder = volume(&[puts(6, 0), puts(1, 1)]);
+    let path = folder.path().join("x.img");
+    let mut bytes = fs::read(&path).unwrap();
+    for zone in ZONES {
+        bytes[zone + 2 * 512 + 180] ^= 1;
+    }
+    fs::write(&path, &bytes).unwrap();
+    let run = statefs(folder.path(), "image salvage x.img --out y.img -o json").exits(6);
+    assert!(run.text().contains("{\"key\":\"/state/k/001\",\"kind\":\"keptInDoubt\"}"));
+    let saved = contents(folder.path(), "y.img");
+    assert_eq!(saved.len(), 5, "{saved:?}");
+    assert!(run.text().contains("\"kind\":\"lost\""), "{}", run.text());
+}
+
+#[test]
+fn a_header_lost_in_both_copies_gives_up_no_record() {
+    let folder = volume(&[puts(6, 0), puts(1, 1)]);
+    let good = contents(folder.path(), "x.img");
+    let path = folder.path().join("x.img");
+    let mut bytes = fs::read(&path).unwrap();
+    for zone in ZONES {
+        bytes[zone + 2 * 512 + 3] ^= 1;
+    }
+    fs::write(&path, &bytes).unwrap();
+    statefs(folder.path(), "image salvage x.img --out y.img").exits(6);
+    assert_eq!(contents(folder.path(), "y.img"), good);
+}
+
+#[test]
+fn a_lost_checkpoint_is_made_up_for_by_the_values() {
+    let folder = volume(&[puts(30, 0), puts(30, 1), puts(5, 2)]);
+    let good = contents(folder.path(), "x.img");
+    let path = folder.path().join("x.img");
+    let mut bytes = fs::read(&path).unwrap();
+    // Segment 4 of the golden text of `inspect` holds it.
+    for zone in ZONES {
+        bytes[zone + 4 * 8192 + 200] ^= 1;
+    }
+    fs::write(&path, &bytes).unwrap();
+    statefs(folder.path(), "image dump x.img").exits(6);
+    let run = statefs(folder.path(), "image salvage x.img --out y.img").exits(6);
+    assert!(run.text().contains("a part of the checkpoint"), "{}", run.text());
+    assert_eq!(contents(folder.path(), "y.img"), good);
+}
+
+#[test]
+fn without_a_superblock_nothing_is_made() {
+    let folder = volume(&[puts(3, 0)]);
+    let path = folder.path().join("x.img");
+    let mut bytes = fs::read(&path).unwrap();
+    let last = bytes.len() - 4096;
+    for slot in [0, 4096, last - 4096, last] {
+        bytes[slot + 100] ^= 1;
+    }
+    fs::write(&path, &bytes).unwrap();
+    statefs(folder.path(), "image salvage x.img --out y.img").exits(6);
+    assert!(!folder.path().join("y.img").exists());
+}
+
+#[test]
+fn hostile_images_end_soon_and_without_a_panic() {
+    let folder = volume(&[puts(20, 0), puts(3, 1)]);
+    let good = fs::read(folder.path().join("x.img")).unwrap();
+    let path = folder.path().join("x.img");
+    for round in 0..10_usize {
+        let mut bad = good.clone();
+        for (at, byte) in bad.iter_mut().enumerate().skip(8192) {
+            if at * 2_654_435_761 % (977 + 331 * round) == 7 {
+                *byte ^= 0x11;
+            }
+        }
+        bad.truncate(good.len() - round * 4096);
+        fs::write(&path, &bad).unwrap();
+        let run = statefs(folder.path(), "image salvage x.img --out y.img");
+        assert!([0, 6].contains(&run.exit), "round {round}: {} {}", run.exit, run.stderr);
+        assert!(!run.stderr.contains("panicked"), "round {round}: {}", run.stderr);
+        fs::remove_file(folder.path().join("y.img")).unwrap();
+    }
+}
