@@ -93,6 +93,7 @@ impl Verifier {
         let end = u64::from(block.0) + u64::from(header.blocks(&self.geometry));
         let sound = Lsn::NONE < header.first
             && header.first <= header.last
+            && header.last <= Lsn::READ_MAX
             && header.durable < header.first
             && end <= u64::from(self.geometry.segment_blocks());
         sound.then_some(header)

@@ -4,7 +4,7 @@ use crate::field::{self, is_zero, put, u8_at, u16_at, u32_at, u64_at};
 use crate::geometry::{SUPERBLOCK_COPIES, VolumeGeometry};
 use crate::layout::{superblock as at, use_entry};
 use crate::tag::{Tag, superblock_tag};
-use crate::types::{BlockIndex, Epoch, Lsn, SegmentIndex, Use, VolumeId};
+use crate::types::{Birth, BlockIndex, Epoch, Lsn, SegmentIndex, Use, VolumeId};
 use alloc::vec::Vec;
 
 /// Everything that one copy of the superblock states.
@@ -130,6 +130,11 @@ impl Superblock {
         if !reserved.into_iter().all(|field| is_zero(bytes, field)) {
             return Err(SuperblockError::Damaged);
         }
+        let counters = [at::SEQUENCE, at::DURABLE_LSN, at::BASE_LSN, at::REPLAY_BYTES];
+        let sound = counters.into_iter().all(|field| Lsn(u64_at(bytes, field)) <= Lsn::READ_MAX);
+        if !sound || u64_at(bytes, at::MOUNT) >= Birth::MOUNT_END {
+            return Err(SuperblockError::Damaged);
+        }
         let geometry = VolumeGeometry::new(
             u32_at(bytes, at::BLOCK_BYTES),
             u64_at(bytes, at::VOLUME_BYTES),
@@ -184,8 +189,9 @@ fn decode_uses(
             end: (end != Lsn::NONE).then_some(end),
             epoch: Epoch(field::array(entry, use_entry::EPOCH)),
         };
-        let inside =
-            use_.segment.0 < geometry.segment_count() && use_.start.0 < geometry.segment_blocks();
+        let inside = end <= Lsn::READ_MAX
+            && use_.segment.0 < geometry.segment_count()
+            && use_.start.0 < geometry.segment_blocks();
         if !inside {
             return Err(SuperblockError::Damaged);
         }
@@ -283,6 +289,17 @@ mod tests {
         let tag = superblock_tag(&newer[..at::TAG.start]);
         put(&mut newer, at::TAG, &tag.0);
         assert_eq!(Superblock::decode(&newer), Err(SuperblockError::Version(2)));
+    }
+
+    #[test]
+    fn counters_near_their_end_are_refused() {
+        for field in [at::SEQUENCE, at::MOUNT, at::DURABLE_LSN, at::BASE_LSN, at::REPLAY_BYTES] {
+            let mut forged = sample().encode();
+            put(&mut forged, field.clone(), &(u64::MAX - 3).to_le_bytes());
+            let tag = superblock_tag(&forged[..at::TAG.start]);
+            put(&mut forged, at::TAG, &tag.0);
+            assert_eq!(Superblock::decode(&forged), Err(SuperblockError::Damaged), "{field:?}");
+        }
     }
 
     #[test]

@@ -9,6 +9,8 @@ pub struct Lsn(pub u64);
 impl Lsn {
     /// Stands before the first record.
     pub const NONE: Self = Self(0);
+    /// Largest number that is read from a medium: a forged one must not bring the counting to its end.
+    pub(crate) const READ_MAX: Self = Self(1 << 62);
 
     /// Yields the number after this one.
     ///
