@@ -56,7 +56,8 @@ pub struct Options {
     pub buffered_ms: u64,
     /// Milliseconds without commits after which a watermark says what is durable; `None`: never.
     pub watermark_ms: Option<u64>,
-    /// Bound on the log that a mount replays, in bytes per copy; `None`: the larger of 4 MiB and twice the checkpoint.
+    /// Bound on the log that a mount replays, in bytes per copy; `None`: the larger of 4 MiB and twice the
+    /// checkpoint. Never less than six segments, which cleaning needs to work.
     pub replay_bytes: Option<u64>,
     /// Rules that a test switched off.
     pub plants: Plants,
