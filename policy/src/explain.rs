@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::quote::Quoted;
-use crate::{Denial, Policy, Position, Right, Rights, RuleId, Target};
+use crate::{Denial, Policy, Position, Prefix, Right, Rights, RuleId, Target};
 
 /// Why a service may or may not do something. Displays as the lines to print.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,6 +16,10 @@ pub struct Trace {
     pub grants: Vec<RuleId>,
     /// Every ceiling over the path, in the order of the file, and whether it lets this pass.
     pub ceilings: Vec<(Position, bool)>,
+    /// For [`Target::Within`], the subtrees that would be shown if it is less than the whole.
+    pub shown: Vec<Prefix>,
+    /// For a subtree, those parts of it that a ceiling withholds.
+    pub hidden: Vec<Prefix>,
     service: Arc<str>,
     right: Right,
     target: Arc<str>,
@@ -28,13 +32,27 @@ impl Policy {
     pub fn explain(&self, service: &str, right: Right, target: Target<'_>) -> Trace {
         let (service, path): (Arc<str>, _) = (service.into(), target.as_str());
         let (mut grants, mut ceilings) = (Vec::new(), Vec::new());
+        let (mut shown, mut hidden) = (Vec::new(), Vec::new());
         let subject = self.subject(&service, None, None);
         let outcome = subject.and_then(|subject| {
             let giving = subject.grants_over(path).filter(|grant| grant.rights.contains(right));
             grants.extend(giving.map(|grant| grant.rule));
             let over = subject.ceilings_over(path);
             ceilings.extend(over.map(|(ceiling, passes)| (ceiling.at, passes.contains(right))));
-            subject.judge(right, Rights::from(right), path)
+            let needed = Rights::from(right);
+            match target {
+                Target::Key(_) => subject.judge(right, needed, path),
+                Target::Prefix(prefix) => {
+                    hidden = subject.hidden(needed, prefix);
+                    subject.judge(right, needed, path)
+                }
+                Target::Within(prefix) => {
+                    let (rule, parts, holes) = subject.judge_within(right, needed, prefix)?;
+                    shown = parts.into_iter().filter(|part| part != prefix).collect();
+                    hidden = holes;
+                    Ok(rule)
+                }
+            }
         });
         let outcome = outcome.map_err(|refusal| Denial {
             service: Arc::clone(&service),
@@ -42,7 +60,7 @@ impl Policy {
             path: path.into(),
             refusal,
         });
-        Trace { outcome, grants, ceilings, service, right, target: path.into() }
+        Trace { outcome, grants, ceilings, shown, hidden, service, right, target: path.into() }
     }
 }
 
@@ -62,6 +80,14 @@ impl fmt::Display for Trace {
             let verb = if *passes { "lets it pass" } else { "forbids it" };
             writeln!(f, "  ceiling at {at} {verb}")?;
         }
+        if self.outcome.is_ok() {
+            for part in &self.shown {
+                writeln!(f, "  only in {}", Quoted(part.as_str()))?;
+            }
+            for hole in &self.hidden {
+                writeln!(f, "  a ceiling withholds {}", Quoted(hole.as_str()))?;
+            }
+        }
         let Err(denial) = &self.outcome else {
             return Ok(());
         };
@@ -75,7 +101,6 @@ impl fmt::Display for Trace {
 #[cfg(all(test, feature = "parse"))]
 mod tests {
     use super::*;
-    use crate::Prefix;
     use alloc::string::ToString as _;
 
     fn check(service: &str, right: Right, path: &str, expected: &str) {
@@ -83,6 +108,28 @@ mod tests {
         let path = Prefix::parse(path).expect("a path");
         let trace = policy.explain(service, right, Target::Prefix(&path));
         assert_eq!(trace.to_string(), expected);
+    }
+
+    #[test]
+    fn a_list_is_judged_by_what_it_would_show() {
+        let policy = Policy::parse(include_str!("../tests/appliance.toml")).expect("sound");
+        let check = |service: &str, path: &str, expected: &str| {
+            let path = Prefix::parse(path).expect("a path");
+            let trace = policy.explain(service, Right::List, Target::Within(&path));
+            assert_eq!(trace.to_string(), expected);
+        };
+        check(
+            "netd",
+            "/state",
+            "allow: \"netd\" may list \"/state\"\n  only in \"/state/net\"\n  \
+             a ceiling withholds \"/state/keystore\"\n",
+        );
+        check(
+            "operator",
+            "/state",
+            "allow: \"operator\" may list \"/state\"\n  grant at line 34 gives list\n  \
+             a ceiling withholds \"/state/keystore\"\n",
+        );
     }
 
     #[test]

@@ -60,6 +60,7 @@ extern crate alloc;
 
 mod decide;
 mod denial;
+mod diff;
 mod error;
 mod explain;
 mod key;
@@ -79,6 +80,7 @@ mod toml_reader;
 
 pub use decide::{Demand, Granted, Target, decide};
 pub use denial::{Denial, MissingGrant, Refusal};
+pub use diff::Change;
 pub use error::{PolicyError, PolicyErrorKind, Position, RuleFault};
 pub use explain::Trace;
 pub use key::{Key, KeyError, Prefix};

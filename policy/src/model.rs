@@ -8,7 +8,7 @@ use crate::load::{compare, enforce};
 use crate::parse::{CeilingDraft, Draft, GrantDraft, ServiceDraft};
 use crate::service::Badge;
 use crate::toml_reader::{Located, Reader};
-use crate::{Policy, PolicyErrorKind, Position, Prefix, Right, Rights, RuleFault, Scope};
+use crate::{Change, Policy, PolicyErrorKind, Position, Prefix, Right, Rights, RuleFault, Scope};
 
 const SERVICES: [&str; 2] = ["a", "b"];
 const RIGHTS: [Right; 2] = [Right::Get, Right::Put];
@@ -264,4 +264,101 @@ fn unreachable_grants_change_nothing() {
         }
     });
     assert!(unreachable > 1000, "{unreachable}");
+}
+
+/// What each service may do at each path.
+fn all_rights(policy: &Policy, paths: &[Prefix]) -> Vec<Rights> {
+    let at = |path| SERVICES.map(|service| policy.rights_at(service, path));
+    paths.iter().flat_map(at).collect()
+}
+
+fn random_policy(
+    random: &mut fastrand::Rng,
+    grants: &[ModelGrant],
+    ceilings: &[ModelCeiling],
+) -> (Vec<ModelGrant>, Vec<ModelCeiling>) {
+    let (grant_count, ceiling_count) = (random.usize(0..=4), random.usize(0..=3));
+    let grants = random.choose_multiple(grants, grant_count);
+    let ceilings = random.choose_multiple(ceilings, ceiling_count);
+    (grants.into_iter().cloned().collect(), ceilings.into_iter().cloned().collect())
+}
+
+#[test]
+fn the_rights_at_a_path_are_what_is_granted_there() {
+    let (paths, pool, ceilings) = (paths(), grant_pool(), ceiling_pool());
+    each_set(&pool, 2, &mut |grants| {
+        for ceilings in &ceilings {
+            let policy = enforce(&draft(grants, ceilings));
+            for (service, path) in SERVICES.iter().flat_map(|s| paths.iter().map(move |p| (s, p))) {
+                let granted = |right: &Right| {
+                    reference(grants, ceilings, None, service, *right, path.as_str())
+                };
+                let expected: Rights = RIGHTS.iter().copied().filter(granted).collect();
+                assert_eq!(policy.rights_at(service, path), expected, "{service} {path}");
+            }
+        }
+    });
+}
+
+/// No order of rules matters, one more grant takes nothing away, one more ceiling gives nothing.
+#[test]
+fn order_is_nothing_grants_add_and_ceilings_take_away() {
+    let (paths, pool) = (paths(), grant_pool());
+    let over: Vec<_> = ceiling_pool().into_iter().flatten().collect();
+    let mut random = fastrand::Rng::with_seed(1);
+    let (mut gained, mut lost) = (0, 0);
+    for _ in 0..20_000 {
+        let (mut grants, mut ceilings) = random_policy(&mut random, &pool, &over);
+        let before = all_rights(&enforce(&draft(&grants, &ceilings)), &paths);
+        random.shuffle(&mut grants);
+        random.shuffle(&mut ceilings);
+        assert_eq!(all_rights(&enforce(&draft(&grants, &ceilings)), &paths), before);
+        let one_more = random.choice(&pool).expect("a grant").clone();
+        grants.push(one_more);
+        let with_grant = all_rights(&enforce(&draft(&grants, &ceilings)), &paths);
+        assert!(with_grant.iter().zip(&before).all(|(now, then)| now.includes(*then)));
+        gained += usize::from(with_grant != before);
+        let one_more = random.choice(&over).expect("a ceiling").clone();
+        ceilings.push(one_more);
+        let with_ceiling = all_rights(&enforce(&draft(&grants, &ceilings)), &paths);
+        assert!(with_ceiling.iter().zip(&with_grant).all(|(now, then)| then.includes(*now)));
+        lost += usize::from(with_ceiling != with_grant);
+    }
+    assert!(gained > 1000 && lost > 1000, "{gained} {lost}");
+}
+
+/// Each change that a comparison tells is one, where it says and nowhere else, and none is missing.
+#[test]
+fn a_comparison_tells_each_change_of_rights_once() {
+    let (paths, pool) = (paths(), grant_pool());
+    let over: Vec<_> = ceiling_pool().into_iter().flatten().collect();
+    let mut random = fastrand::Rng::with_seed(2);
+    let mut told = 0;
+    for _ in 0..20_000 {
+        let old = random_policy(&mut random, &pool, &over);
+        let new = random_policy(&mut random, &pool, &over);
+        let changes = enforce(&draft(&old.0, &old.1)).diff(&enforce(&draft(&new.0, &new.1)));
+        for (name, path) in SERVICES.iter().flat_map(|s| paths.iter().map(move |p| (s, p))) {
+            let there = changes.iter().filter_map(|change| match change {
+                Change::Rights { service, prefix, except, gained, lost } => {
+                    let here = prefix.covers_prefix(path)
+                        && !except.iter().any(|hole| hole.covers_prefix(path));
+                    (**service == **name && here).then_some((*gained, *lost))
+                }
+                Change::Service { .. } | Change::Quota { .. } => None,
+            });
+            let there: Vec<_> = there.collect();
+            let may = |(grants, ceilings): &(Vec<_>, Vec<_>)| -> Rights {
+                let granted =
+                    |right: &Right| reference(grants, ceilings, None, name, *right, path.as_str());
+                RIGHTS.iter().copied().filter(granted).collect()
+            };
+            let (before, after) = (may(&old), may(&new));
+            let delta = (after.minus(before), before.minus(after));
+            let expected = if before == after { Vec::new() } else { vec_of([delta]) };
+            assert_eq!(there, expected, "{name} {path} {old:?} {new:?}");
+            told += there.len();
+        }
+    }
+    assert!(told > 10_000, "{told}");
 }

@@ -73,6 +73,29 @@ impl Policy {
         })
     }
 
+    /// The rights that `service` has on what has exactly this path, through no capability but its
+    /// own; none if no service has the name. What acts on the whole volume counts on
+    /// [`Prefix::root`] alone.
+    #[must_use]
+    pub fn rights_at(&self, service: &str, path: &Prefix) -> Rights {
+        let name = Arc::from(service);
+        let Ok(subject) = self.subject(&name, None, None) else {
+            return Rights::EMPTY;
+        };
+        let granted = subject.grants_over(path.as_str()).map(|grant| grant.rights);
+        let granted = granted.fold(Rights::EMPTY, Rights::union);
+        let passing = subject.ceilings_over(path.as_str()).map(|(_, passes)| passes);
+        let allowed = passing.fold(granted, Rights::intersection);
+        if *path == Prefix::root() { allowed } else { allowed.minus(Rights::ADMIN) }
+    }
+
+    /// How many grants and how many ceilings there are.
+    #[must_use]
+    pub fn rule_counts(&self) -> (usize, usize) {
+        let grants = self.services.values().map(|service| service.grants.len()).sum();
+        (grants, self.ceilings.len())
+    }
+
     /// Binds a name, and the capability it acts through, to today's rules. `evidence` is absent
     /// where only the rules are asked about, as in an explanation.
     pub(crate) fn subject<'a>(
@@ -232,7 +255,7 @@ impl<'a> Subject<'a> {
 }
 
 /// Sorts `prefixes` and drops those that lie within another.
-fn outermost(mut prefixes: Vec<Prefix>) -> Vec<Prefix> {
+pub(crate) fn outermost(mut prefixes: Vec<Prefix>) -> Vec<Prefix> {
     // Shortest first, so that whatever covers another is kept before it is met.
     prefixes.sort_by_key(|prefix| prefix.as_str().len());
     let mut kept: Vec<Prefix> = Vec::new();
@@ -265,7 +288,7 @@ impl fmt::Display for RuleId {
 
 /// How much a grant's prefix may hold, whoever wrote it. A part that is left out is unlimited.
 ///
-/// Parsed, checked and kept; nothing charges against it yet.
+/// Kept here; who knows the sizes charges against it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Quota {
     /// Bytes of keys and values together.

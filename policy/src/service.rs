@@ -7,6 +7,8 @@ use core::cmp::Ordering;
 use core::fmt;
 use core::hash::{Hash, Hasher};
 
+use crate::quote::Quoted;
+
 /// Longest name of a service or a channel, in bytes: it stands in every audit record.
 pub const NAME_BYTES_MAX: usize = 64;
 
@@ -134,6 +136,20 @@ impl Badge {
             }
         }
         agree(self.channel.as_deref(), other.channel.as_deref()) && agree(self.uid, other.uid)
+    }
+}
+
+/// Displays as the fields of a `[service]`.
+impl fmt::Display for Badge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(channel) = &self.channel {
+            write!(f, "channel = {}", Quoted(channel))?;
+        }
+        match (self.uid, &self.channel) {
+            (Some(uid), Some(_)) => write!(f, ", uid = {uid}"),
+            (Some(uid), None) => write!(f, "uid = {uid}"),
+            (None, _) => Ok(()),
+        }
     }
 }
 

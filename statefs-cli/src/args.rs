@@ -1,11 +1,13 @@
 //! The command line: verbs, options, and their help.
 
+mod rules;
 mod tools;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub(crate) use rules::{ExplainArgs, PolicyVerb};
 use statefs_client::Version;
 pub(crate) use tools::{FsckArgs, ImportArgs, InspectArgs, Origin, SalvageArgs};
 
@@ -46,6 +48,9 @@ pub(crate) enum Verb {
     /// Work on a volume's image or block device, without a daemon
     #[command(subcommand)]
     Image(ImageVerb),
+    /// Work on a policy file, without a daemon
+    #[command(subcommand)]
+    Policy(PolicyVerb),
     /// Tell the whole story in a few seconds, with a real daemon; leaves nothing behind
     ///
     /// Makes an image, a policy with two services and a daemon in a temporary directory, then has

@@ -167,6 +167,9 @@ fn advice(code: &str) -> &'static str {
         }
         "TIMED_OUT" => "the daemon or its device hangs; its log tells more",
         "NO_DAEMON" => "start the daemon, or name another socket with --socket or $STATEFS_SOCKET",
+        "INVALID_POLICY" => {
+            "the daemon would keep the policy that it has, or not start with this one"
+        }
         "NO_IMAGE" => "`statefs image format PATH --size 64M` makes one",
         _ => "",
     }

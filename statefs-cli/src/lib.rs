@@ -13,6 +13,7 @@ mod failure;
 mod image;
 mod online;
 mod output;
+mod rules;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -58,6 +59,7 @@ fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Verb::Image(ImageVerb::Inspect(arguments)) => image::inspect(&arguments, output),
         Verb::Image(ImageVerb::Salvage(arguments)) => image::salvage(&arguments, output),
         Verb::Image(ImageVerb::Import(arguments)) => image::import(&arguments, output),
+        Verb::Policy(verb) => rules::run(&verb, output),
         Verb::Demo => demo::run(output),
         Verb::Online(verb) => online::run(verb, cli.socket, output),
     }

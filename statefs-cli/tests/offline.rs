@@ -32,6 +32,10 @@ fn help_is_golden() {
         "image inspect",
         "image salvage",
         "image import",
+        "policy",
+        "policy check",
+        "policy explain",
+        "policy diff",
     ];
     for verb in verbs {
         let command = format!("{verb} --help");
@@ -59,6 +63,9 @@ fn mistakes_on_the_command_line_exit_with_2() {
         "image format x.img --size 64MB",
         "image format x.img --size 64M --copies 3",
         "get /state/a --socket",
+        "policy",
+        "policy explain p.toml --service a --op read /state/a",
+        "policy diff p.toml",
     ] {
         let run = statefs(folder.path(), arguments).exits(2);
         assert_eq!(run.text(), "", "{arguments}");
