@@ -35,6 +35,8 @@ impl Folder {
 
     fn write(&self, name: &str, text: &str) -> String {
         fs::write(self.0.join(name), text).unwrap();
+        // The program takes no policy that others may write.
+        fs::set_permissions(self.0.join(name), fs::Permissions::from_mode(0o600)).unwrap();
         self.path(name)
     }
 }
@@ -341,4 +343,20 @@ fn a_lack_of_descriptors_is_survived() {
     client.put("k", b"1", false).unwrap();
     assert_eq!(client.get("k").unwrap(), b"1");
     assert_eq!(daemon.stop(Signal::TERM).0, Some(0));
+}
+
+#[test]
+fn a_policy_that_others_may_write_is_not_loaded() {
+    let folder = Folder::new("trust");
+    let mut daemon = Daemon::dev(&folder);
+    let mut client = Client::connect(folder.path("statefs.sock"));
+    let policy = folder.write("policy.toml", "version = 1\n");
+    let allow = |mode| fs::set_permissions(&policy, fs::Permissions::from_mode(mode)).unwrap();
+    allow(0o620);
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("its permissions are 0620");
+    assert_eq!(client.get("k"), Err("absent".into()), "the policy that was in force still is");
+    assert_eq!(daemon.stop(Signal::TERM).0, Some(0));
+    let said = fails(1, &["--dev", &folder.path("")]);
+    assert!(said.contains("chmod go-w"), "{said}");
 }

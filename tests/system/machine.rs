@@ -1,6 +1,7 @@
 //! A folder with an image, a policy and sockets, and the daemon that serves them.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{self, Child, Command, ExitStatus};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -54,6 +55,7 @@ impl Machine {
     /// Replaces the policy file; the daemon notices when it is told to.
     pub fn write_policy(&self, text: &str) {
         fs::write(self.policy(), text).unwrap();
+        fs::set_permissions(self.policy(), Permissions::from_mode(0o600)).unwrap();
     }
 
     /// Starts the daemon, and returns when it answers on every socket.

@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -61,7 +61,12 @@ impl Machine {
         crate::image::make(&machine.image, Some(VOLUME_BYTES), FormatOptions::default())?;
         let metadata = fs::metadata(&machine.folder);
         let uid = metadata.map_err(|error| failed("asking for the user", &error))?.uid();
-        fs::write(machine.folder.join("policy.toml"), policy(uid))
+        // Whatever the user's mask, nobody else may write it, or the daemon refuses it.
+        let mut options = File::options();
+        options.write(true).create_new(true).mode(0o600);
+        options
+            .open(machine.folder.join("policy.toml"))
+            .and_then(|mut file| file.write_all(policy(uid).as_bytes()))
             .map_err(|error| failed("writing the policy", &error))?;
         Ok(machine)
     }

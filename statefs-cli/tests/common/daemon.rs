@@ -1,7 +1,7 @@
 //! A real daemon for tests: the one that the demonstration runs, from this very program.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -26,7 +26,9 @@ impl Daemon {
         super::statefs(folder, &format!("image format state.img --size {size}")).exits(0);
         let uid = fs::metadata(folder).unwrap().uid();
         let policy = format!("version = 1\n[service.tester]\nuid = {uid}\n{grants}");
-        fs::write(folder.join("policy.toml"), policy).unwrap();
+        let path = folder.join("policy.toml");
+        fs::write(&path, policy).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         let mut daemon = Self { folder: folder.into(), child: None };
         daemon.restart();
         daemon

@@ -8,6 +8,8 @@ use std::vec::Vec;
 
 use journal::{FormatError, OpenError};
 
+use super::policy_file::Mistrust;
+
 /// An end that was not asked for.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -21,6 +23,8 @@ pub(crate) enum Failure {
     Dev { path: PathBuf, error: io::Error },
     /// The policy cannot be read.
     PolicyFile { path: PathBuf, error: io::Error },
+    /// The policy file could be written by others.
+    PolicyTrust { path: PathBuf, mistrust: Mistrust },
     /// The policy is not sound; one line for each fault.
     Policy { faults: Vec<String> },
     /// Somebody listens on the socket.
@@ -59,6 +63,9 @@ impl fmt::Display for Failure {
                  be read: --policy PATH",
                 path.display()
             ),
+            Self::PolicyTrust { path, mistrust } => {
+                write!(f, "policy {}: {mistrust}", path.display())
+            }
             Self::Policy { faults } => {
                 f.write_str("the policy is not sound; mend these lines:")?;
                 faults.iter().try_for_each(|fault| write!(f, "\n  {fault}"))

@@ -39,7 +39,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "[CHANNEL=]PATH", required_unless_present = "dev", value_parser = socket)]
     socket: Vec<Socket>,
 
-    /// Policy file; SIGHUP reads it anew
+    /// Policy file, which nobody but root and the daemon's user may own or write; SIGHUP reads it
+    /// anew, and a faulty one changes nothing
     #[arg(long, value_name = "PATH", required_unless_present = "dev")]
     policy: Option<PathBuf>,
 
