@@ -15,7 +15,9 @@
 # ordered by their bytes, and two keys are the same if and only if their bytes are. A key may be
 # present while others lie beneath it: "a" and "a/b" are independent.
 #
-# Values. Up to `Limits.valueBytes` bytes in one call, uninterpreted. An empty value is a value.
+# Values. Uninterpreted bytes, up to `Limits.valueBytes` in one call and up to
+# `Limits.largeValueBytes` through a `Writer` and a `Reader`. An empty value is a value. However it
+# was written, a value is visible only whole.
 #
 # Versions. An opaque 64-bit number, never 0, given to every write of a key. Two versions are equal
 # if and only if they come from the same write; they have no order.
@@ -29,6 +31,14 @@
 # Order. The effects of one connection's calls appear in the order of the calls. A read sees what
 # is durable and what was acknowledged as buffered; it waits for an earlier write of the same key
 # on the same connection, and for nothing else.
+#
+# Capabilities. Each is good on the connection that it came from and ends with it. What a directory,
+# a writer or a reader is good for is asked at each use: its own prefix and rights AND today's
+# policy AND that nothing that it was derived from was revoked or has expired.
+#
+# Retries. What only reads may be called again on a new connection. A write without precondition
+# whose answer was lost may be repeated where nobody else writes the key; a `commit` with a token
+# may be repeated always. Any other write whose answer was lost is indeterminate.
 #
 # Outcomes. What a correct caller must expect is a member of the result's union. The member with
 # the lowest ordinal is always the one that claims least, so that a message of zeros, or a result
@@ -78,6 +88,21 @@ interface StateFs @0xd456090dbb3b76d1 {
   # Errors: ACCESS_DENIED if it grants none, whatever the store holds; INVALID_KEY, KEY_TOO_LONG for
   # the prefix; SEALED; IO_ERROR in the mode `failed`.
 
+  describe @3 DescribeParams -> DescribeResults;
+  # Returns this schema, compiled, for tools that make calls from it.
+  #
+  # Rights: none; it is the same for everybody. Durability: none.
+
+  admin @4 AdminParams -> AdminResults;
+  # Returns a capability for the administration of the whole store.
+  #
+  # It promises nothing about later calls: each method of it checks the right that it needs against
+  # the policy of that moment. Works in every mode.
+  #
+  # Rights: the policy grants the caller some of the rights that begin with "admin.".
+  # Durability: none.
+  # Errors: ACCESS_DENIED if it grants none.
+
   struct HelloParams @0xd11ce71b6db2eab9 {
     clientName @0 :Text;
     # The client's program and version, for the server's log. The server trusts it for nothing,
@@ -92,8 +117,9 @@ interface StateFs @0xd456090dbb3b76d1 {
     # The protocol version of this connection: the smaller of the client's and the server's newest.
 
     features @1 :UInt64;
-    # What the server serves beyond the first state of this schema, one bit each. No bit is
-    # assigned yet. Bits that a client does not know mean nothing to it.
+    # What the server serves beyond the first state of this schema: the bit `1 << ordinal` for each
+    # enumerant of `Feature`. A method whose bit is not set answers UNIMPLEMENTED. Bits that a
+    # client does not know mean nothing to it.
 
     limits @2 :Limits;
     # The bounds that this server enforces.
@@ -132,6 +158,24 @@ interface StateFs @0xd456090dbb3b76d1 {
 
   struct OpenResults @0xeb13fdb66ec71238 {
     directory @0 :Directory;
+    # The capability. Never null in a result, so calls may be pipelined on it.
+  }
+
+  struct DescribeParams @0xecc1b2f95a8b8c78 {}
+
+  struct DescribeResults @0xed7c51c0f1740bb7 {
+    schema @0 :Data;
+    # The compiled schema: a `CodeGeneratorRequest` of Cap'n Proto's schema.capnp in the stream
+    # format, with every comment of the source. Read it with a traversal limit of its own size.
+
+    protocol @1 :UInt32;
+    # The newest protocol version that the server speaks: the one that `schema` declares.
+  }
+
+  struct AdminParams @0x826c1d967d483ccc {}
+
+  struct AdminResults @0xfc3a194592abb1c3 {
+    admin @0 :Admin;
     # The capability. Never null in a result, so calls may be pipelined on it.
   }
 }
@@ -188,6 +232,66 @@ interface Directory @0xd79d2f30c3e6e5bb {
   # Rights: none beyond holding a directory. Durability: all of those writes, when this returns
   # `durable`.
 
+  getMany @5 GetManyParams -> GetManyResults;
+  # Reads several keys, each as `get` does. The entries are not one snapshot.
+  #
+  # It answers the first of the keys, as many as stay under `Limits.replyBytes`, at least one and
+  # `Limits.listEntries` at most; the caller asks again for the rest. What lies behind the first
+  # `Limits.listEntries` keys is not looked at.
+  #
+  # Rights: get on every key that is looked at; one that is not granted ends the whole call.
+  # Durability: none, as for `get`.
+
+  commit @6 CommitParams -> CommitResults;
+  # Writes and removes several keys: all of it happens, at one moment, or nothing.
+  #
+  # All operations are judged by one version of the policy, before the store is looked at, and their
+  # preconditions by the state before the batch. With a token the call may be repeated after a lost
+  # answer without being applied twice; see `CommitParams.token`.
+  #
+  # Rights: for each operation those of `put` or `delete`; one that is not granted ends the whole
+  # call.
+  # Durability: as asked for, when this returns `applied`.
+  # Errors: INVALID_ARGUMENT for no operation, an operation that is `unset`, a key that occurs
+  # twice, or a token of another length or with other operations than before; BATCH_TOO_LARGE past
+  # `Limits.batchOperations` or `Limits.batchBytes`; VALUE_TOO_LARGE, QUOTA_EXCEEDED, NO_SPACE,
+  # READ_ONLY. A batch that only removes works when the disk is full or a quota is used up.
+
+  writer @7 WriterParams -> WriterResults;
+  # Begins to write a value of any size up to `Limits.largeValueBytes`, in chunks.
+  #
+  # Nothing of it is visible, and the key is not looked at, before `Writer.done`.
+  #
+  # Rights: as for `put`; they are asked for here, at each `write` and at `done`. Durability: none.
+  # Errors: VALUE_TOO_LARGE, QUOTA_EXCEEDED and NO_SPACE where `bytes` already tells; READ_ONLY;
+  # OVERLOADED past `Limits.streams`.
+
+  reader @8 ReaderParams -> ReaderResults;
+  # Begins to read a value of any size, in parts that the caller asks for.
+  #
+  # The reader is for what the key holds at the time of this call. It pins nothing: once that was
+  # replaced or removed, its `read` answers `changed`.
+  #
+  # Rights: get; it is asked for here and at each `read`. Durability: none, as for `get`.
+  # Errors: OVERLOADED past `Limits.streams`.
+
+  restrict @9 RestrictParams -> RestrictResults;
+  # Returns a directory that can do less than this one, and what takes it away again.
+  #
+  # It can never do more than this directory: it lies within its prefix, has no right that it lacks,
+  # and ends when it ends. Nothing is stored: it is gone with the connection.
+  #
+  # Rights: this directory and the policy grant the caller some right on some key that is below
+  # `prefix`.
+  # Durability: none.
+  # Errors: OVERLOADED past `Limits.restrictions`.
+
+  usage @10 UsageParams -> UsageResults;
+  # Tells how much is stored, and how much may be.
+  #
+  # Rights: list on all of `prefix`: ACCESS_DENIED if a part of it is not granted.
+  # Durability: none; what is under way counts as done.
+
   struct GetParams @0xfc233b1ca10df6bf {
     key @0 :Text;
     # The key to read.
@@ -207,6 +311,11 @@ interface Directory @0xd79d2f30c3e6e5bb {
 
       value @2 :Value;
       # What the key holds, verified.
+
+      large @3 :Value;
+      # The key holds a value that is longer than `Limits.valueBytes`, and it was asked for. `data`
+      # is empty and was not verified; a `reader` reads it. Where only metadata is asked for such a
+      # value is a `value` like any other.
     }
   }
 
@@ -307,6 +416,129 @@ interface Directory @0xd79d2f30c3e6e5bb {
     # because a stretch of the journal that could have held them was lost.
   }
 
+  struct GetManyParams @0xaab176e29934f3db {
+    keys @0 :List(Text);
+    # The keys to read. The same one may occur more than once. None is answered with none.
+
+    metadataOnly @1 :Bool;
+    # As `GetParams.metadataOnly`, for all of them.
+  }
+
+  struct GetManyResults @0xcf7ca876c13a16fb {
+    entries @0 :List(GetResults);
+    # What `get` would answer, one for each of the first keys, in their order. Fewer than were asked
+    # for means that the caller asks again, from the first key that has no entry.
+  }
+
+  struct CommitParams @0xe3a9be07eb986bbf {
+    operations @0 :List(Operation);
+    # What to do, 1 to `Limits.batchOperations` operations, each on a key of its own.
+
+    durability @1 :Durability;
+    # What must be true before the answer `applied`.
+
+    token @2 :Data;
+    # Empty, or 16 bytes that the client chose at random for this batch. The same token from the
+    # same service, with the same operations in the same directory, answers what the first one
+    # answered and applies nothing: also on another connection, and after a restart of the server. A
+    # batch that was refused or answered `conflict` or `dataLoss` is not remembered: it applied
+    # nothing, and is judged anew. `indeterminate` is remembered until the server restarts, which
+    # decides it.
+    #
+    # Remembered are at least the last 1,024 batches with a token that the store applied, whoever
+    # sent them; with a token that was forgotten a batch is applied again.
+  }
+
+  struct CommitResults @0xb108bc75ca4e379f {
+    union {
+      indeterminate @0 :Void;
+      # The batch was begun and could not be confirmed: all of it may be found after the next
+      # replay, or nothing. The store takes no writes from here on.
+
+      applied @1 :List(UInt64);
+      # All of it happened. For each operation, in their order, the version that it gave its key; 0
+      # for a `delete`, whether there was anything to remove or not.
+
+      conflict @2 :Conflict;
+      # A precondition does not hold; nothing happened.
+
+      dataLoss @3 :UInt32;
+      # The key of the operation with this index, from 0, is damaged, so its precondition cannot be
+      # told; nothing happened.
+    }
+  }
+
+  struct WriterParams @0x8f15dd6e0aaeedda {
+    key @0 :Text;
+    # The key to write.
+
+    precondition @1 :Precondition;
+    # What must hold of the key when `Writer.done` is called; null is `any`.
+
+    durability @2 :Durability;
+    # What must be true before the answer to `Writer.done`.
+
+    bytes @3 :UInt64;
+    # How long the value will be, as far as the caller knows: what cannot fit is refused at once. 0
+    # if it is not known. It binds to nothing.
+  }
+
+  struct WriterResults @0xbb7937f1c70af78a {
+    writer @0 :Writer;
+    # The capability. Never null in a result, so calls may be pipelined on it.
+  }
+
+  struct ReaderParams @0x8fd80735c82eb1eb {
+    key @0 :Text;
+    # The key to read.
+  }
+
+  struct ReaderResults @0xb900489a613df830 {
+    reader @0 :Reader;
+    # The capability. Never null in a result, so calls may be pipelined on it. That the key is
+    # absent or damaged is told by its methods.
+  }
+
+  struct RestrictParams @0x94dc6d82f1bda09b {
+    prefix @0 :Text;
+    # A relative key: the directory shall be for the keys below it, and its keys relative to it.
+    # Empty for all that this one covers.
+
+    rights @1 :Rights;
+    # The most that it shall be good for. A right that this directory lacks has no effect.
+
+    expiryMillis @2 :UInt64;
+    # After so many milliseconds, by the server's clock, it answers EXPIRED, and so does all that
+    # was derived from it. 0 for as long as this directory lasts.
+  }
+
+  struct RestrictResults @0x9d291937dc52ec21 {
+    directory @0 :Directory;
+    # The capability. Never null in a result, so calls may be pipelined on it.
+
+    revoker @1 :Revoker;
+    # What revokes it. Never null in a result. Dropping it leaves the directory as it is.
+  }
+
+  struct UsageParams @0xc1305d5729a7c90b {
+    prefix @0 :Text;
+    # A relative key: what that key and those beneath it hold is counted. Empty for the whole
+    # directory.
+  }
+
+  struct UsageResults @0xc5341c19a9bdb816 {
+    bytes @0 :UInt64;
+    # What the keys and values take together: for each key its length, as a whole path, and the
+    # length of its value. What the volume spends on copies and records is not in it.
+
+    keys @1 :UInt64;
+    # How many keys there are.
+
+    quotas @2 :List(Quota);
+    # Every quota of today's policy that a write to some key in the prefix is charged to, in the
+    # order of their prefixes.
+  }
+
   struct SyncParams @0xf048819d6cc50a4d {}
 
   struct SyncResults @0xc54ac866ec4bae80 {
@@ -317,6 +549,218 @@ interface Directory @0xd79d2f30c3e6e5bb {
       durable @1 :Void;
       # All of those writes survive a power cut.
     }
+  }
+}
+
+interface Writer @0x92380b7c274eba11 {
+  # One value on its way in. Dropping the capability, or losing the connection, abandons it: nothing
+  # of it is ever visible, and the space that it took is given back.
+  #
+  # Every method may answer what `Directory.put` may, and REVOKED and EXPIRED where the directory
+  # that it came from would. After an exception the writer is of no more use.
+
+  write @0 WriteParams -> stream;
+  # Appends to the value. It returns once the server has room for more, so a client need not wait
+  # for one before it sends the next, within `Limits.bytesInFlight`. One that failed makes all later
+  # ones and `done` fail.
+  #
+  # Rights: as for `Directory.writer`. Durability: none.
+  # Errors: VALUE_TOO_LARGE past `Limits.largeValueBytes`; QUOTA_EXCEEDED, NO_SPACE, READ_ONLY;
+  # INVALID_ARGUMENT after `done`.
+
+  done @1 DoneParams -> Directory.PutResults;
+  # Ends the value and makes it that of the key, at one moment, as `Directory.put` does. A value of
+  # no chunk is an empty value. The writer is of no more use afterwards.
+  #
+  # Rights: as for `Directory.writer`. Durability: as asked for there, when this returns `version`.
+  # Errors: as for `write`.
+
+  struct WriteParams @0xcb9fc17e9c830ce3 {
+    chunk @0 :Data;
+    # The next bytes, `Limits.valueBytes` at most. May be empty.
+  }
+
+  struct DoneParams @0xf581517e001aed79 {}
+}
+
+interface Reader @0xcc35f7e05e6ce620 {
+  # One value on its way out, as the key held it when the reader was made. It is read in parts, in
+  # any order, each asked for by the caller: who does not ask is sent nothing.
+  #
+  # Every method may answer ACCESS_DENIED, REVOKED and EXPIRED where the directory that it came from
+  # would, SEALED and IO_ERROR.
+
+  info @0 InfoParams -> InfoResults;
+  # Tells what is there to be read.
+  #
+  # Rights: get. Durability: none.
+
+  read @1 ReadParams -> ReadResults;
+  # Reads a part.
+  #
+  # Rights: get. Durability: none.
+
+  struct InfoParams @0x986bea31de1f7c3a {}
+
+  struct InfoResults @0xe6478657780caee7 {
+    union {
+      dataLoss @0 :Void;
+      # The key was damaged, as far as was known.
+
+      absent @1 :Void;
+      # There was no such key, and no damage hid one.
+
+      value @2 :Value;
+      # The version and the size of what it held; `data` is empty.
+    }
+  }
+
+  struct ReadParams @0xde184c2eabef1c4b {
+    offset @0 :UInt64;
+    # Where to begin, in bytes from the start of the value.
+
+    bytes @1 :UInt32;
+    # How many bytes are wanted. 0, or more than `Limits.valueBytes`, means `Limits.valueBytes`.
+  }
+
+  struct ReadResults @0xc41525e24a52fe8e {
+    union {
+      dataLoss @0 :Void;
+      # The part cannot be read back as it was written, or the key was damaged.
+
+      changed @1 :Void;
+      # The key was written or removed since the reader was made; that value is not to be had any
+      # more.
+
+      absent @2 :Void;
+      # There was no such key.
+
+      data @3 :Data;
+      # The part, verified. Shorter than asked for only at the end of the value; empty behind it.
+    }
+  }
+}
+
+interface Revoker @0x8073034734ed4285 {
+  # The power to end one directory that came from `restrict`.
+
+  revoke @0 RevokeParams -> RevokeResults;
+  # Ends that directory and all that was derived from it: directories, writers, readers. When this
+  # returns, each call on them answers REVOKED; calls that were let in before go on. Repeatable.
+  #
+  # Rights: none beyond holding it. Durability: none.
+
+  struct RevokeParams @0x8e3226bdeafceae7 {}
+
+  struct RevokeResults @0xb3425007992a1fe4 {}
+}
+
+interface Admin @0xe2ed56231d424882 {
+  # The administration of the whole store. Each method checks its right against today's policy, on
+  # the prefix /state; none of them tells a value.
+  #
+  # Every method may answer ACCESS_DENIED; only further errors are told below.
+
+  stats @0 StatsParams -> StatsResults;
+  # Tells the figures of this moment. Answered in every mode, without device I/O.
+  #
+  # Rights: admin.stats. Durability: none.
+
+  check @1 CheckParams -> CheckResults;
+  # Reads every copy of all that the volume holds, and repairs what one copy still has. Returns at
+  # the end, which may be hours away; the store serves meanwhile. A call while a check is under way
+  # joins it, at the rate that was asked for last.
+  #
+  # Rights: admin.check. Durability: the repairs, when this returns.
+  # Errors: READ_ONLY; IO_ERROR if the device failed, or the mode is `failed`; SEALED.
+
+  checkpoint @2 CheckpointParams -> CheckpointResults;
+  # Writes a checkpoint now, so that the next opening replays next to nothing.
+  #
+  # Rights: admin.checkpoint. Durability: the checkpoint, and with it every write that was
+  # acknowledged before this call, when this returns.
+  # Errors: READ_ONLY; NO_SPACE; IO_ERROR if the device failed, or the mode is `failed`; SEALED.
+
+  reloadPolicy @3 ReloadPolicyParams -> ReloadPolicyResults;
+  # Reads the policy anew from where the server has it, and puts it in force if it is sound.
+  #
+  # Rights: admin.policy, in the policy of before. Durability: none.
+
+  audit @4 AuditParams -> AuditResults;
+  # Returns a page of the audit records, oldest first.
+  #
+  # There are two rings, of a bounded size each: new records take the place of the oldest.
+  #
+  # Rights: admin.audit. Durability: none; a record of a mutation is as durable as the mutation.
+  # Errors: IO_ERROR if the device failed, or the mode is `failed`; SEALED.
+
+  struct StatsParams @0xe30c47eedebf816a {}
+
+  struct StatsResults @0xaa2e4f0c592672e7 {
+    counters @0 :List(Counter);
+    # The figures, in no order. A name keeps its meaning; which names there are may change with each
+    # release.
+  }
+
+  struct CheckParams @0xec05ffcca5c8bd99 {
+    bytesPerSecond @0 :UInt64;
+    # How fast to read at most, over all copies. 0 for as fast as it goes.
+  }
+
+  struct CheckResults @0xa99730f88aa7eb0d {
+    bytesRead @0 :UInt64;
+    # What was read, over all copies.
+
+    groups @1 :UInt64;
+    # Groups of writes that verify in one copy at least.
+
+    repaired @2 :UInt64;
+    # Copies that did not verify and were written again from another one.
+
+    damaged @3 :UInt64;
+    # Groups that should be there and verify in no copy: what they held is lost. 0 and `repaired` 0
+    # mean that all is well.
+  }
+
+  struct CheckpointParams @0xef48e25e40e10711 {}
+
+  struct CheckpointResults @0xccdd3618324d5ee4 {}
+
+  struct ReloadPolicyParams @0xbb6d8fb7a9304838 {}
+
+  struct ReloadPolicyResults @0xf128d1c55edd6cd8 {
+    union {
+      refused @0 :Text;
+      # The policy was not taken, and the one of before stays in force. Why, for people, with the
+      # place in the file.
+
+      loaded @1 :Void;
+      # The policy is in force, for every connection and capability there is.
+    }
+  }
+
+  struct AuditParams @0xaca1009f7251461e {
+    ring @0 :AuditRing;
+    # Which records.
+
+    after @1 :UInt64;
+    # Only records with a greater sequence number. 0 starts at the oldest.
+
+    limit @2 :UInt32;
+    # The most records wanted. 0, or more than `Limits.listEntries`, means `Limits.listEntries`. A
+    # page may hold fewer.
+  }
+
+  struct AuditResults @0xe4bd245fa459106d {
+    records @0 :List(AuditRecord);
+    # The page, in the order of sequence numbers.
+
+    next @1 :UInt64;
+    # The sequence number to be passed as `after` for the next page; 0 at the end.
+
+    oldest @2 :UInt64;
+    # The sequence number of the oldest record that the ring still holds; 0 if it holds none. More
+    # than `after + 1` means that records in between are gone.
   }
 }
 
@@ -361,6 +805,38 @@ struct Precondition @0xe8abfc69eb47298b {
   }
 }
 
+struct Operation @0x8ce4891fe67f5849 {
+  # One operation of a batch.
+
+  key @0 :Text;
+  # The key that it is about.
+
+  precondition @1 :Precondition;
+  # What must hold of the key before the batch; null is `any`. If one of them does not hold, nothing
+  # of the batch happens.
+
+  union {
+    unset @2 :Void;
+    # Nothing that can be done: INVALID_ARGUMENT. What an operation that was left out reads as.
+
+    put @3 :Data;
+    # Write this value, creating or replacing the key as a whole.
+
+    delete @4 :Void;
+    # Remove the key. It is no error if there is none.
+  }
+}
+
+struct Conflict @0xc3a0593ecf96e98a {
+  # Where a batch met what it did not expect.
+
+  index @0 :UInt32;
+  # The operation whose precondition does not hold, from 0. Others may not hold either.
+
+  current @1 :Current;
+  # What its key is instead.
+}
+
 struct Current @0x8bed4458d2fcccfe {
   # What a key is instead of what the precondition demanded.
 
@@ -398,7 +874,72 @@ struct Entry @0x80c18ee9cb3f3fd3 {
 
     value @2 :Value;
     # What it holds.
+
+    large @3 :Value;
+    # As `GetResults.large`.
   }
+}
+
+struct Quota @0x81383518d959f603 {
+  # A bound of the policy on what lies below a prefix, whoever wrote it. A maximum of 2^64 - 1 is no
+  # bound of that kind.
+
+  prefix @0 :Text;
+  # The whole path of the prefix that it is about.
+
+  bytesUsed @1 :UInt64;
+  # What lies below it, counted as in `UsageResults.bytes`.
+
+  bytesMax @2 :UInt64;
+  # The most that may.
+
+  keysUsed @3 :UInt64;
+  # How many keys lie below it.
+
+  keysMax @4 :UInt64;
+  # The most that may.
+
+  valueBytesMax @5 :UInt64;
+  # The longest value that may be written below it.
+}
+
+struct Counter @0x85e33262aa0f3f91 {
+  # One figure of the server.
+
+  name @0 :Text;
+  # Its name, with the unit last, such as "journal_free_bytes".
+
+  value @1 :UInt64;
+  # The figure. One whose name ends in "_total" only grows, from the start of the server.
+}
+
+struct AuditRecord @0xab74237495719024 {
+  # One mutation that was applied, or one request that was refused. Never a value.
+
+  sequence @0 :UInt64;
+  # Its number in its ring, from 1, without gaps in the life of the volume.
+
+  unixMillis @1 :UInt64;
+  # When it was, for people only: milliseconds since 1970 by the machine's clock, 0 if it has none.
+  # The order is that of `sequence`.
+
+  service @2 :Text;
+  # The name of the service that asked; empty for a peer that the policy did not name.
+
+  operation @3 :Text;
+  # The right that the operation is named after, such as "put".
+
+  key @4 :Text;
+  # The whole path of the key or prefix that it was about.
+
+  rule @5 :Text;
+  # Of a mutation the grant of the policy that allowed it; of a refusal what was missing.
+
+  outcome @6 :AuditOutcome;
+  # How it ended.
+
+  repeats @7 :UInt32;
+  # How many refusals followed this one and have no record of their own.
 }
 
 struct Limits @0xb779df17b72d5eb1 {
@@ -442,6 +983,79 @@ struct Limits @0xb779df17b72d5eb1 {
 
   connections @11 :UInt32;
   # 128. Most connections, over all clients. Beyond: the new connection ends at once.
+
+  batchOperations @12 :UInt32;
+  # 128. Most operations of one `commit`. Beyond: BATCH_TOO_LARGE.
+
+  batchBytes @13 :UInt32;
+  # 1,048,576. Most bytes of keys, as whole paths, and values of one `commit`; the volume's geometry
+  # may allow less. Beyond: BATCH_TOO_LARGE.
+
+  largeValueBytes @14 :UInt64;
+  # Longest value that a writer takes, by the volume's geometry; 0 where writers are not served.
+  # Beyond: VALUE_TOO_LARGE.
+
+  streams @15 :UInt32;
+  # 16. Most writers and readers, together, that one connection holds. Beyond: OVERLOADED.
+
+  restrictions @16 :UInt32;
+  # 256. Most directories from `restrict` that one connection holds; each counts until it and its
+  # revoker and all that was derived from it are dropped. Beyond: OVERLOADED.
+}
+
+enum Feature @0x82516e546d8d1126 {
+  # What a server may serve, beyond the first state of this schema; see `HelloResults.features`.
+
+  describe @0;
+  # `StateFs.describe`.
+
+  admin @1;
+  # `StateFs.admin` with `stats`, `check`, `checkpoint` and `reloadPolicy`.
+
+  getMany @2;
+  # `Directory.getMany`.
+
+  commit @3;
+  # `Directory.commit`, without a token.
+
+  tokens @4;
+  # `CommitParams.token`.
+
+  restrict @5;
+  # `Directory.restrict`.
+
+  streams @6;
+  # `Directory.writer` and `Directory.reader`.
+
+  usage @7;
+  # `Directory.usage`.
+
+  audit @8;
+  # `Admin.audit`.
+}
+
+enum AuditRing @0xecf1d235146043cc {
+  # The two rings of audit records.
+
+  mutations @0;
+  # What was written and removed: one record for each key.
+
+  denials @1;
+  # What was refused. The same refusal in a row is one record, and those that come faster than is
+  # good for the device are only counted, in `AuditRecord.repeats`.
+}
+
+enum AuditOutcome @0x8bf99578ad3ab38d {
+  # How an audited request ended.
+
+  unknown @0;
+  # Never sent. What a missing answer reads as.
+
+  applied @1;
+  # It happened.
+
+  denied @2;
+  # It was refused.
 }
 
 enum Mode @0xe9069bf663b67eee {
@@ -497,10 +1111,11 @@ enum ErrorCode @0xd1eb5ff304bf81d0 {
   # KEY_TOO_LONG, failed. A key, prefix or `after` passes `Limits.keyBytes`.
 
   valueTooLarge @3;
-  # VALUE_TOO_LARGE, failed. A value passes `Limits.valueBytes`.
+  # VALUE_TOO_LARGE, failed. A value passes `Limits.valueBytes`, `Limits.largeValueBytes`, or the
+  # quota on single values.
 
   batchTooLarge @4;
-  # BATCH_TOO_LARGE, failed. A group of writes passes a limit. No method of this version answers it.
+  # BATCH_TOO_LARGE, failed. A batch passes `Limits.batchOperations` or `Limits.batchBytes`.
 
   quotaExceeded @5;
   # QUOTA_EXCEEDED, failed. The write would pass a quota on bytes or keys. `delete` still works.
@@ -519,10 +1134,10 @@ enum ErrorCode @0xd1eb5ff304bf81d0 {
   # the reason that `health` tells. Whether the key is damaged is not known: that is `dataLoss`.
 
   revoked @10;
-  # REVOKED, failed. The capability was revoked. No method of this version revokes one.
+  # REVOKED, failed. The capability, or one that it was derived from, was revoked.
 
   expired @11;
-  # EXPIRED, failed. The capability's time is over. No method of this version limits it.
+  # EXPIRED, failed. The time of the capability, or of one that it was derived from, is over.
 
   overloaded @12;
   # OVERLOADED, overloaded. The connection is at a limit of its own, or the server is out of memory

@@ -13,7 +13,9 @@ mod error;
 
 pub use error::ErrorCode;
 pub use statefs_capnp::{
-    Durability, Mode, current, directory, entry, limits, precondition, rights, state_fs, value,
+    AuditOutcome, AuditRing, Durability, Feature, Mode, admin, audit_record, conflict, counter,
+    current, directory, entry, limits, operation, precondition, quota, reader, revoker, rights,
+    state_fs, value, writer,
 };
 
 /// The stubs, in the module where generated code expects itself.

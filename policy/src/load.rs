@@ -250,7 +250,8 @@ mod tests {
                 "p.toml:4:1: [[grant]] lacks `to`",
                 "p.toml:5:10: a path does not end in a slash",
                 "p.toml:6:18: \"gte\" is no right; the rights are get list put delete watch \
-                 snapshot delegate admin.stats admin.check admin.checkpoint admin.policy",
+                 snapshot delegate admin.stats admin.check admin.checkpoint admin.policy \
+                 admin.audit",
                 "p.toml:6:25: \"get\" is named twice",
                 "p.toml:7:1: [[grant]] has no field \"colour\"; it has to prefix rights quota",
             ],
@@ -293,7 +294,8 @@ mod tests {
             "[[assert]]\nservice = 'a'\nop = 'read'\nkey = '/state/../x'\nexpect = 'no\\n'",
             &[
                 "p.toml:6:6: \"read\" is no right; the rights are get list put delete watch \
-                 snapshot delegate admin.stats admin.check admin.checkpoint admin.policy",
+                 snapshot delegate admin.stats admin.check admin.checkpoint admin.policy \
+                 admin.audit",
                 "p.toml:7:7: no segment is . or .., but the one at byte 7",
                 "p.toml:8:10: expected \"allow\" or \"deny\", found \"no\\\\n\"",
             ],

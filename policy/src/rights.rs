@@ -31,11 +31,13 @@ pub enum Right {
     AdminCheckpoint,
     /// Load the policy anew.
     AdminPolicy,
+    /// Read the audit records.
+    AdminAudit,
 }
 
 impl Right {
     /// Every right, in order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Get,
         Self::List,
         Self::Put,
@@ -47,6 +49,7 @@ impl Right {
         Self::AdminCheck,
         Self::AdminCheckpoint,
         Self::AdminPolicy,
+        Self::AdminAudit,
     ];
 
     /// The name in a policy file, stable.
@@ -64,6 +67,7 @@ impl Right {
             Self::AdminCheck => "admin.check",
             Self::AdminCheckpoint => "admin.checkpoint",
             Self::AdminPolicy => "admin.policy",
+            Self::AdminAudit => "admin.audit",
         }
     }
 
@@ -101,7 +105,8 @@ impl Rights {
         Right::AdminStats.bit()
             | Right::AdminCheck.bit()
             | Right::AdminCheckpoint.bit()
-            | Right::AdminPolicy.bit(),
+            | Right::AdminPolicy.bit()
+            | Right::AdminAudit.bit(),
     );
 
     /// The set that `bits` stands for, or `None` if a bit stands for no right.
@@ -218,7 +223,8 @@ mod tests {
         let told: Vec<_> =
             Right::ALL.into_iter().map(|right| format!("{right}={}", right.bit())).collect();
         let golden = "get=1 list=2 put=4 delete=8 watch=16 snapshot=32 delegate=64 \
-                      admin.stats=128 admin.check=256 admin.checkpoint=512 admin.policy=1024";
+                      admin.stats=128 admin.check=256 admin.checkpoint=512 admin.policy=1024 \
+                      admin.audit=2048";
         assert_eq!(told.join(" "), golden);
         for right in Right::ALL {
             assert_eq!(Right::parse(right.name()), Ok(right));
@@ -234,7 +240,7 @@ mod tests {
         assert_eq!(
             Right::parse("admin.*").unwrap_err().to_string(),
             "\"admin.*\" is no right; the rights are get list put delete watch snapshot delegate \
-             admin.stats admin.check admin.checkpoint admin.policy"
+             admin.stats admin.check admin.checkpoint admin.policy admin.audit"
         );
     }
 

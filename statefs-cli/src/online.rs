@@ -273,9 +273,14 @@ fn print_entry(
             }
             output.json(&object)
         }
+        Held::Large(value) if json => {
+            let version = value.version.to_string();
+            output.json(&json!({"bytes": value.bytes, "key": key, "version": version}))
+        }
         _ if keys_only => output.line(&key),
         Held::DataLoss => output.line(&format!("{:<16}  {:>8}  {key}", "DATA_LOSS", "-")),
         Held::Value(value) => output.line(&format!("{}  {:>8}  {key}", value.version, value.bytes)),
+        Held::Large(value) => output.line(&format!("{}  {:>8}  {key}", value.version, value.bytes)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Why a call did not do what it was asked.
 
+use crate::types::Metadata;
 use crate::version::Version;
 use alloc::format;
 use alloc::string::String;
@@ -29,6 +30,8 @@ pub enum Error {
     },
     /// The key is damaged: an acknowledged value of it cannot be read back. It is not absent.
     DataLoss,
+    /// The value is too long for one call; it is read in parts.
+    Large(Metadata),
     /// A write was begun and not confirmed: it may be found later, or not.
     Indeterminate {
         /// What came in the way.
@@ -76,6 +79,7 @@ impl Error {
             Self::Refused { code, .. } => code.text(),
             Self::Conflict { .. } => "CONFLICT",
             Self::DataLoss => "DATA_LOSS",
+            Self::Large(_) => ErrorCode::ValueTooLarge.text(),
             Self::Indeterminate { .. } => "INDETERMINATE",
             Self::Disconnected { .. } => "DISCONNECTED",
             Self::TimedOut { .. } => "TIMED_OUT",
@@ -154,6 +158,9 @@ impl fmt::Display for Error {
                 f.write_str("there is no such key; nothing was written")
             }
             Self::DataLoss => f.write_str("what the key held cannot be read back"),
+            Self::Large(Metadata { bytes, .. }) => {
+                write!(f, "the value has {bytes} bytes, which is too long for one call")
+            }
             Self::Indeterminate { cause } => {
                 write!(f, "the write was not confirmed and may be found later, or not: {cause}")
             }

@@ -44,6 +44,16 @@ pub struct Limits {
     pub bytes_in_flight: u32,
     /// Most connections, over all clients.
     pub connections: u32,
+    /// Most operations of one batch.
+    pub batch_operations: u32,
+    /// Most bytes of keys, as whole paths, and values of one batch.
+    pub batch_bytes: u32,
+    /// Longest value that is written in chunks; 0 where none is.
+    pub large_value_bytes: u64,
+    /// Most values of one connection that are being written or read in chunks.
+    pub streams: u32,
+    /// Most restricted directories of one connection.
+    pub restrictions: u32,
 }
 
 /// How a store fares.

@@ -50,6 +50,8 @@ pub struct Entry {
 pub enum Held {
     /// A value.
     Value(Value),
+    /// A value that was asked for and is too long for a list.
+    Large(Metadata),
     /// An acknowledged value that cannot be read back any more.
     DataLoss,
 }

@@ -30,6 +30,11 @@ pub(crate) fn hello(results: state_fs::hello_results::Reader<'_>) -> Result<Hell
             exports: limits.get_exports(),
             bytes_in_flight: limits.get_bytes_in_flight(),
             connections: limits.get_connections(),
+            batch_operations: limits.get_batch_operations(),
+            batch_bytes: limits.get_batch_bytes(),
+            large_value_bytes: limits.get_large_value_bytes(),
+            streams: limits.get_streams(),
+            restrictions: limits.get_restrictions(),
         },
         service: (!service.is_empty()).then_some(service),
         software: text(results.get_software_version())?,
@@ -56,6 +61,7 @@ pub(crate) fn get(results: directory::get_results::Reader<'_>) -> Result<Option<
     match results.which() {
         Ok(Which::Value(value)) => read_value(value).map(Some),
         Ok(Which::Absent(())) => Ok(None),
+        Ok(Which::Large(value)) => Err(Error::Large(read_metadata(value)?)),
         // An unknown member reads as the one that claims least.
         Ok(Which::DataLoss(())) | Err(_) => Err(Error::DataLoss),
     }
@@ -63,8 +69,11 @@ pub(crate) fn get(results: directory::get_results::Reader<'_>) -> Result<Option<
 
 /// Reads the answer to a `get` of metadata.
 pub(crate) fn metadata(results: directory::get_results::Reader<'_>) -> Result<Option<Metadata>> {
-    let value = get(results)?;
-    Ok(value.map(|Value { version, bytes, .. }| Metadata { version, bytes }))
+    match get(results) {
+        Ok(value) => Ok(value.map(|Value { version, bytes, .. }| Metadata { version, bytes })),
+        Err(Error::Large(metadata)) => Ok(Some(metadata)),
+        Err(error) => Err(error),
+    }
 }
 
 /// Reads the answer to `put`.
@@ -170,6 +179,7 @@ fn write_precondition(precondition: Precondition, mut builder: precondition::Bui
 fn read_entry(entry: entry::Reader<'_>) -> Result<Entry> {
     let held = match entry.which() {
         Ok(entry::Which::Value(value)) => Held::Value(read_value(value)?),
+        Ok(entry::Which::Large(value)) => Held::Large(read_metadata(value)?),
         Ok(entry::Which::DataLoss(())) | Err(_) => Held::DataLoss,
     };
     Ok(Entry { key: text(entry.get_key())?, held })
@@ -180,6 +190,12 @@ fn read_value(value: capnp::Result<value::Reader<'_>>) -> Result<Value> {
     let version = read_version(value.get_version(), Effect::Reads)?;
     let data = value.get_data().map_err(unreadable)?.to_vec();
     Ok(Value { version, data, bytes: value.get_bytes() })
+}
+
+fn read_metadata(value: capnp::Result<value::Reader<'_>>) -> Result<Metadata> {
+    let value = value.map_err(unreadable)?;
+    let version = read_version(value.get_version(), Effect::Reads)?;
+    Ok(Metadata { version, bytes: value.get_bytes() })
 }
 
 fn read_version(number: u64, effect: Effect) -> Result<Version> {

@@ -167,6 +167,7 @@ impl Client {
         match answer.get().unwrap().which().unwrap() {
             directory::get_results::Value(value) => Ok(value.unwrap().get_data().unwrap().into()),
             directory::get_results::Absent(()) => Err("absent".into()),
+            directory::get_results::Large(_) => Err("large".into()),
             directory::get_results::DataLoss(()) => Err("data loss".into()),
         }
     }

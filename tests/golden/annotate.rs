@@ -50,6 +50,8 @@ enum Kind {
     Number { bits: usize, enumeration: Option<u64> },
     Struct(u64),
     StructList(u64),
+    NumberList,
+    TextList,
     Text,
     Data,
     Capability(u64),
@@ -107,6 +109,20 @@ impl Walk<'_> {
                 for index in 0..elements {
                     let start = target + 1 + index * (data + pointers);
                     self.structure(start, *id, data, pointers);
+                }
+            }
+            (5, Kind::NumberList) => {
+                self.note(at, format!("{name}: list of {count} numbers of 64 bits"));
+                for index in 0..count {
+                    let value = self.words[target + index];
+                    let value = self.value(64, None, value);
+                    self.note(target + index, format!("  [{index}] = {value}"));
+                }
+            }
+            (6, Kind::TextList) => {
+                self.note(at, format!("{name}: list of {count} texts"));
+                for index in 0..count {
+                    self.pointer(target + index, &format!("[{index}]"), &Kind::Text);
                 }
             }
             (found, _) => panic!("{name}: a list of elements {found} is not expected here"),
@@ -262,6 +278,8 @@ fn kind_of(kind: type_::Reader<'_>) -> Kind {
         type_::Interface(kind) => Kind::Capability(kind.get_type_id()),
         type_::List(list) => match kind_of(list.get_element_type().unwrap()) {
             Kind::Struct(id) => Kind::StructList(id),
+            Kind::Number { bits: 64, .. } => Kind::NumberList,
+            Kind::Text => Kind::TextList,
             _ => panic!("teach the walk this kind of list"),
         },
         _ => panic!("teach the walk this type"),

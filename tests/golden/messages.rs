@@ -1,11 +1,15 @@
 //! One message for each method and direction, and one for each member of a union in it.
 
+mod admin;
+mod batches;
+mod streams;
+
 use capnp::capability::{FromClientHook, Promise, Request};
 use capnp::message::{Builder, HeapAllocator};
 use capnp::private::capability::{ClientHook, ParamsHook, ResultsHook};
 use capnp::traits::{ImbueMut, Owned};
 use capnp::{MessageSize, Word, any_pointer};
-use statefs::{Durability, Mode, current, directory, state_fs, value};
+use statefs::{Durability, Feature, Mode, current, directory, state_fs, value};
 
 /// A message in canonical form.
 pub struct Message {
@@ -22,11 +26,29 @@ pub const METHODS: &[Method] = &[
     ("StateFs.hello", hello),
     ("StateFs.health", health),
     ("StateFs.open", open),
+    ("StateFs.describe", admin::describe),
+    ("StateFs.admin", admin::admin),
     ("Directory.get", get),
     ("Directory.put", put),
     ("Directory.delete", delete),
     ("Directory.list", list),
     ("Directory.sync", sync),
+    ("Directory.getMany", batches::get_many),
+    ("Directory.commit", batches::commit),
+    ("Directory.writer", streams::writer),
+    ("Directory.reader", streams::reader),
+    ("Directory.restrict", streams::restrict),
+    ("Directory.usage", admin::usage),
+    ("Writer.write", streams::write),
+    ("Writer.done", streams::done),
+    ("Reader.info", streams::info),
+    ("Reader.read", streams::read),
+    ("Revoker.revoke", streams::revoke),
+    ("Admin.stats", admin::stats),
+    ("Admin.check", admin::check),
+    ("Admin.checkpoint", admin::checkpoint),
+    ("Admin.reloadPolicy", admin::reload_policy),
+    ("Admin.audit", admin::audit),
 ];
 
 fn hello() -> Vec<Message> {
@@ -36,7 +58,7 @@ fn hello() -> Vec<Message> {
     });
     let told = result::<state_fs::hello_results::Owned>("the usual limits", |mut hello| {
         hello.set_protocol(1);
-        hello.set_features(0);
+        hello.set_features(1 << Feature::Describe as u64 | 1 << Feature::Audit as u64);
         hello.set_service_name("updated");
         hello.set_software_version("statefsd 0.1.0");
         let mut limits = hello.init_limits();
@@ -52,6 +74,11 @@ fn hello() -> Vec<Message> {
         limits.set_exports(1024);
         limits.set_bytes_in_flight(2 << 20);
         limits.set_connections(128);
+        limits.set_batch_operations(128);
+        limits.set_batch_bytes(1 << 20);
+        limits.set_large_value_bytes(1 << 33);
+        limits.set_streams(16);
+        limits.set_restrictions(256);
     });
     vec![asked, told]
 }
@@ -111,22 +138,13 @@ fn open() -> Vec<Message> {
             rights.set_delegate(right == 6);
         }));
     }
-    messages.push(open_result());
+    messages.push(with_capabilities::<state_fs::open_results::Owned>(
+        "the directory",
+        |mut open| {
+            open.set_directory(directory::Client::new(Box::new(Nobody)));
+        },
+    ));
     messages
-}
-
-/// A message with a capability has no canonical form; this one is a single segment, in order.
-fn open_result() -> Message {
-    let mut message = Builder::new(HeapAllocator::new());
-    let mut capabilities = Vec::new();
-    let mut root = message.init_root::<any_pointer::Builder<'_>>();
-    root.imbue_mut(&mut capabilities);
-    let mut open = root.init_as::<state_fs::open_results::Builder<'_>>();
-    open.set_directory(directory::Client::new(Box::new(Nobody)));
-    assert_eq!(capabilities.len(), 1);
-    let segments = message.get_segments_for_output();
-    let [segment] = segments[..] else { panic!("one segment holds the message") };
-    Message { is_result: true, title: "the directory", bytes: segment.to_vec() }
 }
 
 fn get() -> Vec<Message> {
@@ -143,6 +161,7 @@ fn get() -> Vec<Message> {
         result::<Results>("a value", |get| fill(get.init_value(), b"home\n", 5)),
         result::<Results>("an empty value", |get| fill(get.init_value(), b"", 0)),
         result::<Results>("metadata", |get| fill(get.init_value(), b"", 65_536)),
+        result::<Results>("a large value", |get| fill(get.init_large(), b"", 65_537)),
     ]
 }
 
@@ -236,6 +255,12 @@ fn list() -> Vec<Message> {
             entry.set_key("wifi/ssid");
             fill(entry.init_value(), b"", 5);
         }),
+        result::<Results>("a large value", |mut list| {
+            list.set_intact(true);
+            let mut entry = list.init_entries(1).get(0);
+            entry.set_key("dump");
+            fill(entry.init_large(), b"", 1 << 33);
+        }),
     ]
 }
 
@@ -262,6 +287,19 @@ fn request<T: Owned>(title: &'static str, fill: impl FnOnce(T::Builder<'_>)) -> 
 
 fn result<T: Owned>(title: &'static str, fill: impl FnOnce(T::Builder<'_>)) -> Message {
     Message { is_result: true, title, bytes: canonical::<T>(fill) }
+}
+
+/// A message with capabilities has no canonical form; this one is a single segment, in order.
+fn with_capabilities<T: Owned>(title: &'static str, fill: impl FnOnce(T::Builder<'_>)) -> Message {
+    let mut message = Builder::new(HeapAllocator::new());
+    let mut capabilities = Vec::new();
+    let mut root = message.init_root::<any_pointer::Builder<'_>>();
+    root.imbue_mut(&mut capabilities);
+    fill(root.init_as::<T::Builder<'_>>());
+    assert!(!capabilities.is_empty());
+    let segments = message.get_segments_for_output();
+    let [segment] = segments[..] else { panic!("one segment holds the message") };
+    Message { is_result: true, title, bytes: segment.to_vec() }
 }
 
 fn canonical<T: Owned>(fill: impl FnOnce(T::Builder<'_>)) -> Vec<u8> {

@@ -329,6 +329,9 @@ pub(crate) fn look(
         match answer.get().unwrap().which().unwrap() {
             directory::get_results::DataLoss(()) => "data loss".into(),
             directory::get_results::Absent(()) => "absent".into(),
+            directory::get_results::Large(value) => {
+                format!("large, {} bytes", value.unwrap().get_bytes())
+            }
             directory::get_results::Value(value) => {
                 let value = value.unwrap();
                 assert_ne!(value.get_version(), 0);
@@ -389,6 +392,7 @@ pub(crate) fn list(
             let key = entry.get_key().unwrap().to_str().unwrap();
             lines.push(match entry.which().unwrap() {
                 statefs::entry::DataLoss(()) => format!("{key} lost"),
+                statefs::entry::Large(_) => format!("{key} large"),
                 statefs::entry::Value(value) => {
                     let value = value.unwrap();
                     let data = String::from_utf8_lossy(value.get_data().unwrap()).into_owned();
