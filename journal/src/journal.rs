@@ -377,6 +377,7 @@ impl State {
             moves: VecDeque::new(),
             moves_unsettled: 0,
             buffered_lost: false,
+            drops: 0,
             next_birth: Birth::new(durable.lsn.next(), superblock.mount),
             durable,
             mount: superblock.mount,

@@ -64,6 +64,12 @@ impl Overlay {
         })
     }
 
+    /// Yields the keys at or after `from` that have a change, with the newest, whoever made it.
+    pub(crate) fn newest_from(&self, from: &[u8]) -> impl Iterator<Item = (&[u8], &Pending)> {
+        let keys = self.0.range::<[u8], _>((Bound::Included(from), Bound::Unbounded));
+        keys.filter_map(|(key, list)| Some((&**key, list.last()?)))
+    }
+
     /// Forgets the change of `key` that `birth` made: it is durable.
     pub(crate) fn remove(&mut self, key: &[u8], birth: Birth) {
         if let Some(list) = self.0.get_mut(key) {

@@ -111,6 +111,43 @@ impl Journal {
         }
     }
 
+    /// Yields the bytes of the value that `key` will have once all that was accepted is durable.
+    pub fn accepted_bytes(&self, key: &[u8]) -> Option<u64> {
+        let state = self.0.state.borrow();
+        match state.overlay.newest(key) {
+            Some(pending) => pending.value.as_ref().map(|value| value.len() as u64),
+            None => state.index.get(key).map(|entry| entry.value_bytes.into()),
+        }
+    }
+
+    /// Shows the keys that begin with `start`, in no order, with the bytes that
+    /// [`Journal::accepted_bytes`] tells of each.
+    ///
+    /// Cost: a pass over the index from `start` on; no value is read.
+    pub fn each_accepted(&self, start: &[u8], mut visit: impl FnMut(&[u8], u64)) {
+        let state = self.0.state.borrow();
+        for (key, entry) in state.index.iter_from(start) {
+            if !key.starts_with(start) {
+                break;
+            }
+            if state.overlay.newest(key).is_none() {
+                visit(key, entry.value_bytes.into());
+            }
+        }
+        let pending = state.overlay.newest_from(start);
+        for (key, pending) in pending.take_while(|(key, _)| key.starts_with(start)) {
+            if let Some(value) = &pending.value {
+                visit(key, value.len() as u64);
+            }
+        }
+    }
+
+    /// Yields how often changes that had been accepted came to nothing, so that what was counted by
+    /// [`Journal::accepted_bytes`] has to be counted anew.
+    pub fn drops(&self) -> u64 {
+        self.0.state.borrow().drops
+    }
+
     /// Reads the value that a look or a scan has seen; what the key has now, where that was written over meanwhile.
     pub async fn value(&self, key: &[u8], seen: &Seen) -> Got {
         let mut seen = seen.clone();

@@ -77,6 +77,8 @@ pub(crate) struct State {
     pub(crate) moves_unsettled: usize,
     /// Buffered commits were acknowledged and found no room: the next sync tells.
     pub(crate) buffered_lost: bool,
+    /// How often accepted changes came to nothing.
+    pub(crate) drops: u64,
     pub(crate) next_birth: Birth,
     pub(crate) durable: Durable,
     pub(crate) mount: u64,
@@ -381,6 +383,7 @@ impl State {
     ///
     /// Admission counts so that this does not happen; damaged segments that cannot be cleaned may lead here.
     pub(crate) fn reject_queue(&mut self) {
+        self.drops += 1;
         for queued in core::mem::take(&mut self.queue) {
             self.room.unsettled -= queued.record_bytes as u64;
             for change in &queued.changes {
@@ -401,6 +404,7 @@ impl State {
     /// What was on its way is indeterminate, what was queued never happened, and neither is seen again.
     pub(crate) fn poison(&mut self, reason: ReadOnlyReason, on_the_way: Vec<Queued>) {
         self.mode = Mode::ReadOnly(reason);
+        self.drops += 1;
         self.abandon_check();
         let strict = self.strict.drain(..).map(|(_, ticket)| ticket);
         for ticket in strict.chain(self.seal.take()).collect::<Vec<_>>() {

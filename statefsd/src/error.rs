@@ -4,6 +4,8 @@ use journal::{CommitError, OpenError, ReadOnlyReason};
 use policy::{Denial, KeyError};
 use statefs::ErrorCode;
 
+use crate::quota::Exceeded;
+
 /// A refusal or a fault. Nothing of the call was applied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Error {
@@ -29,6 +31,8 @@ pub(crate) enum Error {
         /// The limit.
         most: usize,
     },
+    /// A quota would be passed.
+    Quota(Exceeded),
     /// The volume is full.
     NoSpace,
     /// The store takes no writes.
@@ -74,6 +78,7 @@ impl Error {
             Self::Unknown(_) => ErrorCode::Unimplemented,
             Self::ValueBytes { .. } => ErrorCode::ValueTooLarge,
             Self::BatchBytes { .. } => ErrorCode::BatchTooLarge,
+            Self::Quota(_) => ErrorCode::QuotaExceeded,
             Self::NoSpace => ErrorCode::NoSpace,
             Self::ReadOnly(_) => ErrorCode::ReadOnly,
             Self::Overloaded | Self::Opening => ErrorCode::Overloaded,
@@ -85,6 +90,12 @@ impl Error {
 impl From<KeyError> for Error {
     fn from(error: KeyError) -> Self {
         Self::Key(error)
+    }
+}
+
+impl From<Exceeded> for Error {
+    fn from(exceeded: Exceeded) -> Self {
+        Self::Quota(exceeded)
     }
 }
 
@@ -100,6 +111,7 @@ impl From<Error> for capnp::Error {
             Error::ValueBytes { bytes, most } | Error::BatchBytes { bytes, most } => {
                 code.error(format_args!("{bytes} bytes, the limit is {most}"))
             }
+            Error::Quota(exceeded) => code.error(exceeded),
             Error::NoSpace => code.error(CommitError::NoSpace),
             Error::ReadOnly(reason) => code.error(reason),
             Error::Overloaded => code.error(CommitError::Overloaded),
@@ -123,6 +135,7 @@ mod tests {
             Error::Unknown("the durability"),
             Error::ValueBytes { bytes: 70_000, most: 65_536 },
             Error::BatchBytes { bytes: 2, most: 1 },
+            Error::Quota(Exceeded::Bytes(4096)),
             Error::NoSpace,
             Error::ReadOnly(ReadOnlyReason::FlushFailed),
             Error::Overloaded,

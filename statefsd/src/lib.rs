@@ -24,6 +24,7 @@ pub mod limits;
 pub mod linux;
 mod page;
 mod permits;
+mod quota;
 mod request;
 mod server;
 mod session;
@@ -32,6 +33,7 @@ mod wire;
 
 pub use event::{Closed, Denied, Event};
 pub use limits::Limits;
+pub use quota::{Account, Usage, Used};
 pub use server::{Full, Gone, Server, Turn};
 pub use session::ConnectionId;
 pub use store::{Health, Mode};

@@ -10,10 +10,11 @@ use core::task::{Context, Poll, Waker};
 
 use blockdev::{Completion, Geometry, Request};
 use journal::{Clock, Disk, Journal, OpenError, Random};
-use policy::{Peer, Policy};
+use policy::{Peer, Policy, Prefix};
 
 use crate::event::{Closed, Event, Events};
 use crate::limits::Limits;
+use crate::quota::Usage;
 use crate::session::{ConnectionId, Session, Shared};
 use crate::store::{Health, Mode, Store};
 
@@ -80,10 +81,12 @@ impl Server {
         let (disk, clock) = (Disk::new(geometry), Clock::default());
         let random = Random::from_seed(seed);
         let opening = Journal::open(disk.clone(), random, clock.clone(), limits.journal);
+        let store = Store::new();
+        store.load_quotas(&policy);
         let shared = Shared {
             limits,
             policy: RefCell::new(Rc::new(policy)),
-            store: Store::new(),
+            store,
             events: RefCell::new(Events::new(&limits)),
         };
         Self {
@@ -247,11 +250,20 @@ impl Server {
         self.shared.store.health()
     }
 
+    /// What a subtree holds, and the quotas that concern it; `None` while there is no volume.
+    ///
+    /// Cost: a pass over its keys.
+    #[must_use]
+    pub fn usage(&self, prefix: &Prefix) -> Option<Usage> {
+        self.shared.store.usage(prefix).ok()
+    }
+
     /// Puts another policy in force, at once and for every connection and capability there is.
     ///
     /// Connections keep the identity that they were given; a service that the new policy names
     /// differently is denied from now on.
     pub fn set_policy(&mut self, policy: Policy) {
+        self.shared.store.load_quotas(&policy);
         self.shared.policy.replace(Rc::new(policy));
         self.shared.events.borrow_mut().push(Event::PolicyChanged);
     }

@@ -6,15 +6,17 @@ use alloc::rc::Rc;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::cell::RefCell;
+use core::future::Future;
 
 use journal::{
-    Applied, Batch, Durability, Got, Journal, Looked, OpenError, Operation, Origin, Outcome,
-    Precondition, Version,
+    Applied, Batch, CommitError, Durability, Got, Journal, Looked, OpenError, Operation, Origin,
+    Outcome, Precondition, Version,
 };
-use policy::Key;
+use policy::{Key, Policy, Prefix};
 
 use crate::error::Error;
 use crate::limits::DAMAGED_KEYS_MAX;
+use crate::quota::{Ledger, Usage};
 
 /// What the store can do, as the schema's `Mode` tells it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,6 +73,7 @@ pub(crate) struct Store {
     /// Keys whose values turned out to be unreadable, each with the version of that value. At most
     /// [`DAMAGED_KEYS_MAX`]: of those beyond, a read still tells, but not what needs no value.
     damaged: RefCell<BTreeMap<Key, Version>>,
+    ledger: RefCell<Ledger>,
 }
 
 enum State {
@@ -81,7 +84,11 @@ enum State {
 
 impl Store {
     pub(crate) fn new() -> Self {
-        Self { state: RefCell::new(State::Opening), damaged: RefCell::default() }
+        Self {
+            state: RefCell::new(State::Opening),
+            damaged: RefCell::default(),
+            ledger: RefCell::default(),
+        }
     }
 
     /// Notes how opening ended.
@@ -91,6 +98,35 @@ impl Store {
             Err(error) => State::Failed(error),
         };
         self.state.replace(state);
+        if let Ok(journal) = self.journal() {
+            self.ledger.borrow_mut().recount(&journal);
+        }
+    }
+
+    /// Puts the quotas of a policy in force.
+    pub(crate) fn load_quotas(&self, policy: &Policy) {
+        self.ledger.borrow_mut().load(policy, self.journal().ok().as_ref());
+    }
+
+    /// Tells what a subtree holds and what it may.
+    ///
+    /// # Errors
+    /// As [`Store::journal`].
+    pub(crate) fn usage(&self, prefix: &Prefix) -> Result<Usage, Error> {
+        let journal = self.journal()?;
+        Ok(self.ledger.borrow_mut().usage(&journal, prefix))
+    }
+
+    /// Commits a batch within the quotas. Its place in the order is fixed when this returns.
+    ///
+    /// # Errors
+    /// [`Error::Quota`], or why there is no volume; nothing was changed.
+    pub(crate) fn commit(
+        &self,
+        batch: Batch,
+    ) -> Result<impl Future<Output = Result<Outcome, CommitError>> + use<>, Error> {
+        let journal = self.journal()?;
+        Ok(self.ledger.borrow_mut().commit(&journal, batch)?)
     }
 
     pub(crate) fn is_opening(&self) -> bool {
@@ -190,14 +226,13 @@ impl Store {
         durability: Durability,
         origin: Origin,
     ) -> Result<Written, Error> {
-        let journal = self.journal()?;
         // The journal knows only of what was lost when it was opened.
         if precondition != Precondition::Any && self.damaged.borrow().contains_key(&key) {
             return Ok(Written::DataLoss);
         }
         let operation = Operation { key: key.as_str().as_bytes().into(), value, precondition };
         let batch = Batch { operations: Vec::from([operation]), durability, origin };
-        let commit = journal.commit(batch);
+        let commit = self.commit(batch)?;
         // Its place in the order is fixed: what follows is judged by this write, not by the damage.
         let damage = self.damaged.borrow_mut().remove(&key);
         let end = commit.await;

@@ -7,4 +7,5 @@ mod bounds;
 mod calls;
 mod faults;
 mod lists;
+mod quotas;
 mod rig;

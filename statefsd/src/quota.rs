@@ -1,0 +1,243 @@
+//! What subtrees hold, and what they may: the quotas of today's policy, and what is charged to them.
+//!
+//! A key is charged to every quota over it, whoever writes it: its length as a whole path and the
+//! length of its value. What the journal has accepted counts, durable or not, so that no haste
+//! passes a quota. A write is refused for making more of what there is too much of; one that makes
+//! it less passes, also where a new policy left less room than there is use.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::future::Future;
+
+use journal::{Batch, CommitError, Journal, Operation, Outcome};
+use policy::{Policy, Prefix, Quota};
+
+/// The quotas in force, each with what is charged to it.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    accounts: BTreeMap<String, Account>,
+    /// The journal's count of accepted changes that came to nothing, when it was last looked at.
+    drops: u64,
+}
+
+/// One quota and what is charged to it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Account {
+    /// The subtree that the quota is on.
+    pub prefix: Prefix,
+    /// What it may hold, by the strictest of the grants on it.
+    pub quota: Quota,
+    /// What it holds.
+    pub used: Used,
+}
+
+/// What keys take.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Used {
+    /// Bytes of keys, as whole paths, and values together.
+    pub bytes: u64,
+    /// Number of keys.
+    pub keys: u64,
+}
+
+/// What a subtree holds, and the quotas that a write somewhere in it is charged to, in the order of
+/// their prefixes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Usage {
+    /// What all keys in it take, what was accepted and is not yet durable included.
+    pub used: Used,
+    /// The quotas over it and in it.
+    pub accounts: Vec<Account>,
+}
+
+/// Which part of a quota a write would pass, and how much that allows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Exceeded {
+    /// Bytes of keys and values together.
+    Bytes(u64),
+    /// Number of keys.
+    Keys(u64),
+    /// Bytes of the largest value.
+    ValueBytes(u64),
+}
+
+impl Ledger {
+    /// Puts the quotas of a policy in force, and counts what is charged to them if there is a
+    /// volume.
+    ///
+    /// Cost: a pass over all keys, if there is a quota.
+    pub(crate) fn load(&mut self, policy: &Policy, journal: Option<&Journal>) {
+        let account = |(prefix, quota): (Prefix, Quota)| {
+            (prefix.as_str().into(), Account { prefix, quota, used: Used::default() })
+        };
+        self.accounts = policy.quota_map().into_iter().map(account).collect();
+        if let Some(journal) = journal {
+            self.recount(journal);
+        }
+    }
+
+    /// Counts what is charged, from the journal alone.
+    pub(crate) fn recount(&mut self, journal: &Journal) {
+        self.drops = journal.drops();
+        for account in self.accounts.values_mut() {
+            account.used = Used::default();
+        }
+        if !self.accounts.is_empty() {
+            journal.each_accepted(b"/", |key, value_bytes| {
+                self.charge(key, None, Some(value_bytes));
+            });
+        }
+    }
+
+    /// Commits a batch unless that passes a quota, and charges what it changes. As
+    /// [`Journal::commit`], all is decided when this returns.
+    ///
+    /// # Errors
+    /// [`Exceeded`]; nothing was changed.
+    pub(crate) fn commit(
+        &mut self,
+        journal: &Journal,
+        batch: Batch,
+    ) -> Result<impl Future<Output = Result<Outcome, CommitError>> + use<>, Exceeded> {
+        self.catch_up(journal);
+        let mut before = Vec::new();
+        if !self.accounts.is_empty() {
+            self.check(journal, &batch.operations)?;
+            let sizes = batch.operations.iter().map(|operation| operation.key.clone());
+            before = sizes.map(|key| (journal.accepted_bytes(&key), key)).collect();
+            // A key that is named twice changes once.
+            before.sort_unstable_by(|(_, one), (_, two)| one.cmp(two));
+            before.dedup_by(|(_, one), (_, two)| one == two);
+        }
+        let commit = journal.commit(batch);
+        // What was refused has changed nothing, and is charged as that.
+        for (old, key) in before {
+            self.charge(&key, old, journal.accepted_bytes(&key));
+        }
+        Ok(commit)
+    }
+
+    /// Tells what a subtree holds, and what it may.
+    ///
+    /// Cost: a pass over its keys.
+    pub(crate) fn usage(&mut self, journal: &Journal, prefix: &Prefix) -> Usage {
+        self.catch_up(journal);
+        let mut used = Used::default();
+        journal.each_accepted(prefix.as_str().as_bytes(), |key, value_bytes| {
+            let below = key.get(prefix.as_str().len()..).unwrap_or_default();
+            if below.first().is_none_or(|byte| *byte == b'/') {
+                used.bytes += key.len() as u64 + value_bytes;
+                used.keys += 1;
+            }
+        });
+        let concerned = |account: &&Account| {
+            account.prefix.covers_prefix(prefix) || prefix.covers_prefix(&account.prefix)
+        };
+        Usage { used, accounts: self.accounts.values().filter(concerned).cloned().collect() }
+    }
+
+    /// Counts anew if accepted changes came to nothing since.
+    fn catch_up(&mut self, journal: &Journal) {
+        if journal.drops() != self.drops {
+            self.recount(journal);
+        }
+    }
+
+    /// Decides whether a batch may be committed, by what all of it would leave behind.
+    fn check(&self, journal: &Journal, operations: &[Operation]) -> Result<(), Exceeded> {
+        let mut ends: BTreeMap<&[u8], Option<u64>> = BTreeMap::new();
+        for operation in operations {
+            let bytes = operation.value.as_ref().map(|value| value.len() as u64);
+            for path in paths(&operation.key) {
+                let most =
+                    self.accounts.get(path).and_then(|account| account.quota.value_bytes_max);
+                if let Some(most) = most.filter(|most| bytes.is_some_and(|bytes| bytes > *most)) {
+                    return Err(Exceeded::ValueBytes(most));
+                }
+            }
+            ends.insert(&operation.key, bytes);
+        }
+        let mut after: BTreeMap<&str, (Used, Used)> = BTreeMap::new();
+        for (key, end) in ends {
+            let (less, more) = (taken(key, journal.accepted_bytes(key)), taken(key, end));
+            for path in paths(key) {
+                let (all_less, all_more) = after.entry(path).or_default();
+                all_less.add(less);
+                all_more.add(more);
+            }
+        }
+        for (path, (less, more)) in after {
+            if let Some(account) = self.accounts.get(path) {
+                account.check(less, more)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Charges one key's change of value to every quota over it.
+    fn charge(&mut self, key: &[u8], old: Option<u64>, new: Option<u64>) {
+        let (less, more) = (taken(key, old), taken(key, new));
+        for path in paths(key) {
+            if let Some(Account { used, .. }) = self.accounts.get_mut(path) {
+                // What was counted before is part of it, so neither goes below zero.
+                used.bytes = (used.bytes + more.bytes) - less.bytes;
+                used.keys = (used.keys + more.keys) - less.keys;
+            }
+        }
+    }
+}
+
+impl Account {
+    /// Refuses what makes more of that of which there would be too much.
+    fn check(&self, less: Used, more: Used) -> Result<(), Exceeded> {
+        let passes =
+            |used: u64, less: u64, more: u64, most: u64| more > less && used + more - less > most;
+        let Self { quota, used, .. } = self;
+        match (quota.bytes, quota.keys) {
+            (Some(most), _) if passes(used.bytes, less.bytes, more.bytes, most) => {
+                Err(Exceeded::Bytes(most))
+            }
+            (_, Some(most)) if passes(used.keys, less.keys, more.keys, most) => {
+                Err(Exceeded::Keys(most))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Exceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(most) => write!(f, "a quota allows {most} bytes of keys and values"),
+            Self::Keys(most) => write!(f, "a quota allows {most} keys"),
+            Self::ValueBytes(most) => write!(f, "a quota allows values of {most} bytes"),
+        }
+    }
+}
+
+impl Used {
+    fn add(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.keys += other.keys;
+    }
+}
+
+/// What a key with a value of so many bytes takes; nothing without one.
+fn taken(key: &[u8], value_bytes: Option<u64>) -> Used {
+    let used = |bytes| Used { bytes: key.len() as u64 + bytes, keys: 1 };
+    value_bytes.map(used).unwrap_or_default()
+}
+
+/// Yields the path of each subtree that a key lies in, the key's own included, the widest first.
+///
+/// Keys that are no text lie in none: no call makes one.
+fn paths(key: &[u8]) -> impl Iterator<Item = &str> {
+    let key = core::str::from_utf8(key).unwrap_or_default();
+    let slashes = key.match_indices('/').map(|(at, _)| at).skip(1);
+    slashes.chain([key.len()]).filter_map(|end| key.get(..end))
+}
+
+#[cfg(test)]
+mod tests;
