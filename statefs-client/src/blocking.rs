@@ -6,6 +6,7 @@ mod connect;
 mod link;
 mod list;
 
+use std::future::Future;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -92,6 +93,20 @@ impl Client {
     /// Those of the call and of the connection.
     pub fn wait<T: 'static>(&self, call: Call<T>) -> Result<T> {
         self.link.wait(call)
+    }
+
+    /// Runs work of several calls on [`Client::calls`] to its end.
+    ///
+    /// The timeout bounds the silence between two answers, not the whole. When it is over so is the
+    /// connection, and the work learns it from the call that it waits for.
+    ///
+    /// # Errors
+    /// Those of the work; see [`crate::drive`].
+    pub fn run<T, E: From<crate::Error>>(
+        &self,
+        work: impl Future<Output = core::result::Result<T, E>>,
+    ) -> core::result::Result<T, E> {
+        self.link.run(work)
     }
 
     /// Yields the store for making calls without waiting for each; see [`Directory::calls`].

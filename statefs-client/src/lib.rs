@@ -21,7 +21,8 @@
 //! Underneath, and for machines without an operating system, lies the asynchronous [`StateFs`] over
 //! a [`vat::Vat`] whose bytes somebody else moves. A call is sent by the method that makes it, not
 //! by the first poll of its [`Call`], and a [`Directory`] may be used before the server has answered
-//! that it exists. So calls made one after the other take one round trip together.
+//! that it exists. So calls made one after the other take one round trip together. What takes several
+//! calls is written as an `async fn` over a [`Directory`], which [`drive`] or [`Client::run`] runs.
 //!
 //! What a correct program must expect is a variant of [`Error`] or an `Option`. A write whose answer
 //! never came is [`Error::Indeterminate`], never a plain connection error.
@@ -35,6 +36,7 @@ extern crate std;
 #[cfg(feature = "std")]
 pub mod blocking;
 mod call;
+mod drive;
 mod error;
 mod info;
 mod store;
@@ -47,6 +49,7 @@ mod wire;
 #[cfg(feature = "std")]
 pub use blocking::Client;
 pub use call::Call;
+pub use drive::drive;
 pub use error::{Error, Result};
 pub use info::{Health, Hello, Limits, Mode};
 pub use statefs::ErrorCode;

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use vat::Vat;
 
 use crate::call::Call;
+use crate::drive::drive;
 use crate::error::{Effect, Error, Result};
 
 /// Bytes read from the socket at a time: a few small answers, or a sixteenth of the largest.
@@ -88,6 +89,19 @@ impl Link {
                 return Err(Error::of_silence(timeout.unwrap_or_default(), effect));
             }
         }
+    }
+
+    /// Runs work of several calls.
+    pub(super) fn run<T, E: From<Error>>(
+        &self,
+        work: impl Future<Output = core::result::Result<T, E>>,
+    ) -> core::result::Result<T, E> {
+        drive(&self.vat, work, |_| {
+            let timeout = self.timeout.get();
+            let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+            let silence = |Silence| format!("no answer within {:?}", timeout.unwrap_or_default());
+            self.turn(deadline).map_err(silence)
+        })
     }
 
     /// Writes what the socket takes, waits until it is ready, reads what is there.

@@ -166,3 +166,27 @@ fn a_socket_without_its_daemon_is_refused() {
     fs::remove_file(&path).unwrap();
     assert!(error.to_string().contains("its daemon is gone"), "{error}");
 }
+
+#[test]
+fn work_of_several_calls_runs_until_the_daemon_falls_silent() {
+    let peer = Peer::start(answer_all);
+    let client = Client::connect(&peer.path).unwrap();
+    let directory = client.calls().directory("/state", Rights::ALL);
+    let moved = client.run(async {
+        let version = directory.put("from", b"v").await?;
+        directory.put("to", b"v").await?;
+        directory.delete_if_version("from", version).await
+    });
+    assert_eq!(moved, Ok(true));
+    drop((client, directory));
+
+    let peer = Peer::start(swallow);
+    let client = Client::connect(&peer.path).unwrap();
+    client.set_timeout(Some(Duration::from_millis(20)));
+    let directory = client.calls().directory("/state", Rights::ALL);
+    let error = client.run(async { directory.put("k", b"v").await }).unwrap_err();
+    assert_eq!(error.code(), "INDETERMINATE");
+    let error = client.run(directory.get("k")).unwrap_err();
+    assert_eq!(error.code(), "DISCONNECTED", "the connection is over: {error}");
+    drop((client, directory));
+}
