@@ -70,19 +70,18 @@ impl Journal {
     /// Yields what `key` has like [`Journal::get`], without reading its value.
     pub async fn look(&self, key: &[u8], origin: Origin) -> Looked {
         // Only the writes before this call: later ones would keep it waiting for ever, and are not
-        // what it asks for. Tickets settle in order, so the newest covers the others.
+        // what it asks for. Tickets settle in order, so the newest covers the others. Where everybody
+        // sees something newer already that is the answer, and waiting could only miss it.
         let own = {
             let state = self.0.state.borrow();
             let visible = state.overlay.visible(key).map(|pending| pending.birth);
-            let own = state.overlay.own(key, origin).cloned();
-            // What everybody sees already may be newer than the caller's own write.
-            own.map(|own| (visible.is_none_or(|visible| visible < own.birth), own))
+            let own = state.overlay.own(key, origin);
+            own.filter(|own| visible.is_none_or(|visible| visible < own.birth)).cloned()
         };
-        if let Some((newest, own)) = own {
-            let settled = own.ticket.clone().await;
-            if newest && settled == Settled::Durable {
-                return self.0.seen_pending(&own).map_or(Looked::Absent, Looked::Present);
-            }
+        if let Some(own) = own
+            && own.ticket.clone().await == Settled::Durable
+        {
+            return self.0.seen_pending(&own).map_or(Looked::Absent, Looked::Present);
         }
         self.0.visible(key)
     }

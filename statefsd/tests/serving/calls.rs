@@ -261,6 +261,23 @@ fn a_read_between_two_own_writes_shows_the_first() {
 }
 
 #[test]
+fn a_read_behind_an_own_buffered_write_shows_it_and_not_what_comes_later() {
+    let mut rig = Rig::open();
+    let client = rig.connect("keeper");
+    let mine = rig.directory(client, "/state");
+    let durable = put(&mine, "k", b"first", If::Any, DURABLE);
+    let buffered = put(&mine, "k", b"second", If::Any, BUFFERED);
+    let between = get(&mine, "k");
+    // May become durable together with the first.
+    let deleted = delete(&mine, "k", If::Any);
+    assert_eq!(rig.wait(between).unwrap(), "second");
+    version(&rig.wait(durable).unwrap());
+    version(&rig.wait(buffered).unwrap());
+    assert_eq!(rig.wait(deleted).unwrap(), "deleted");
+    assert_eq!(rig.wait(get(&mine, "k")).unwrap(), "absent");
+}
+
+#[test]
 fn buffered_writes_are_seen_at_once_and_sync_is_their_barrier() {
     let mut rig = Rig::open();
     let (writer, other) = (rig.connect("keeper"), rig.connect("net"));
