@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod account;
+mod conforms;
 mod crash;
 mod denial;
 mod hostile;
