@@ -3,12 +3,14 @@
 //! It owns everything that the core refuses to know: files, sockets, signals, time, entropy and
 //! the log. Device I/O blocks on helper threads of `blockdev`; nothing else does.
 
+mod activation;
 mod dev;
 mod driver;
 mod failure;
 mod link;
 mod listen;
 mod log;
+mod notify;
 mod options;
 mod policy_file;
 
@@ -19,16 +21,18 @@ use std::string::ToString as _;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use rustix::rand::{GetRandomFlags, getrandom};
 
+use activation::Passed;
 use driver::Driver;
 use failure::Failure;
-use options::Config;
+use notify::Notify;
 
 /// The program `statefsd`, from its arguments, the first of which is its name.
 ///
 /// Ends 0 after a clean shutdown, 1 after a failure, 2 if it was called in a wrong way. It takes
 /// over signals and the log of the process, so it is a process' only job.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let options = match options::parse(arguments) {
+    let passed = Passed::from_env();
+    let options = match options::parse(arguments, !passed.is_empty()) {
         Ok(options) => options,
         Err(error) => {
             // Help and version come this way too. A closed terminal is nothing to report to.
@@ -38,7 +42,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     log::start(options.log_level());
     harden();
-    let done = options.config().and_then(run);
+    let notify = Notify::from_env();
+    let done = options.config().and_then(|config| {
+        let listeners = passed.take()?;
+        Driver::start(config, listeners, notify, seed()?)?.run()
+    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -46,10 +54,6 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn run(config: Config) -> Result<(), Failure> {
-    Driver::start(config, seed()?)?.run()
 }
 
 /// Keeps values out of core dumps and of the reach of other processes of the same user. A system

@@ -264,8 +264,15 @@ impl Server {
     /// differently is denied from now on.
     pub fn set_policy(&mut self, policy: Policy) {
         self.shared.store.load_quotas(&policy);
+        self.shared.store.set_stale(false);
         self.shared.policy.replace(Rc::new(policy));
         self.shared.events.borrow_mut().push(Event::PolicyChanged);
+    }
+
+    /// Notes that the driver was told to load a policy and could not: the one in force stays, and
+    /// health is degraded until another one is put in force.
+    pub fn keep_policy(&mut self) {
+        self.shared.store.set_stale(true);
     }
 
     /// Begins to end: nobody connects any more and no further call is let in, those that run are

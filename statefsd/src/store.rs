@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::future::Future;
 
 use journal::{
@@ -74,6 +74,8 @@ pub(crate) struct Store {
     /// [`DAMAGED_KEYS_MAX`]: of those beyond, a read still tells, but not what needs no value.
     damaged: RefCell<BTreeMap<Key, Version>>,
     ledger: RefCell<Ledger>,
+    /// The policy in force is not the one that it should be.
+    stale: Cell<bool>,
 }
 
 enum State {
@@ -88,6 +90,7 @@ impl Store {
             state: RefCell::new(State::Opening),
             damaged: RefCell::default(),
             ledger: RefCell::default(),
+            stale: Cell::new(false),
         }
     }
 
@@ -106,6 +109,11 @@ impl Store {
     /// Puts the quotas of a policy in force.
     pub(crate) fn load_quotas(&self, policy: &Policy) {
         self.ledger.borrow_mut().load(policy, self.journal().ok().as_ref());
+    }
+
+    /// Tells whether the policy in force is older than it should be, which is a matter of health.
+    pub(crate) fn set_stale(&self, stale: bool) {
+        self.stale.set(stale);
     }
 
     /// Tells what a subtree holds and what it may.
@@ -158,6 +166,7 @@ impl Store {
         let lost = journal.report().lost.len();
         let damaged = self.damaged.borrow().len();
         let (mode, reason) = match journal.mode() {
+            journal::Mode::Healthy if self.stale.get() => (Mode::Degraded, STALE.into()),
             journal::Mode::Healthy => (Mode::Healthy, String::new()),
             journal::Mode::Degraded => (Mode::Degraded, degraded(&journal, lost, damaged)),
             journal::Mode::ReadOnly(reason) => (Mode::ReadOnly, reason.to_string()),
@@ -252,6 +261,10 @@ impl Store {
         }
     }
 }
+
+/// Why health is degraded though the volume is well.
+const STALE: &str = "the policy file cannot be loaded, and the policy before it stays in force; \
+                     the daemon's log names its faults";
 
 /// Yields the version in which reads find a key now.
 fn version(journal: &Journal, key: &Key) -> Option<Version> {

@@ -6,8 +6,9 @@
 use std::fs;
 use std::future::Future;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
@@ -360,4 +361,70 @@ fn a_policy_that_others_may_write_is_not_loaded() {
     assert_eq!(daemon.stop(Signal::TERM).0, Some(0));
     let said = fails(1, &["--dev", &folder.path("")]);
     assert!(said.contains("chmod go-w"), "{said}");
+}
+
+/// What a service manager hears, line by line.
+fn heard(manager: &UnixDatagram) -> String {
+    let mut buffer = [0; 1024];
+    let bytes = manager.recv(&mut buffer).unwrap();
+    String::from_utf8(buffer[..bytes].to_vec()).unwrap()
+}
+
+#[test]
+fn a_service_manager_passes_sockets_on_and_hears_how_it_goes() {
+    let folder = Folder::new("manager");
+    drop(Daemon::dev(&folder));
+    let (socket, bus) = (folder.path("passed"), folder.path("manager"));
+    let listener = UnixListener::bind(&socket).unwrap();
+    let manager = UnixDatagram::bind(&bus).unwrap();
+    let text = "version = 1\n[service.net]\nchannel = \"net\"\n[[grant]]\nto = \"net\"\n\
+                prefix = \"/state\"\nrights = [\"get\", \"put\"]\n";
+    folder.write("policy.toml", text);
+    // The socket has to be descriptor 3, and the process to be told that it is meant.
+    let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=net \
+                  exec \"$0\" --image \"$1\" --policy \"$2\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, PROGRAM, &folder.path("state.img"), &folder.path("policy.toml")]);
+    command.stdin(OwnedFd::from(listener)).env("NOTIFY_SOCKET", &bus);
+    command.env("WATCHDOG_USEC", "60000000");
+    // Nobody has to wait for the daemon to connect.
+    let mut client = Client::connect(&socket);
+    let mut daemon = Daemon::start(&mut command);
+    client.put("k", b"1", false).unwrap();
+    let mut said = vec![heard(&manager), heard(&manager), heard(&manager)];
+    said.sort();
+    let ready = "READY=1\nSTATUS=serving\n";
+    assert_eq!(said, [ready, "STATUS=opening the volume\n", "WATCHDOG=1\n"]);
+    let reload = |daemon: &Daemon| {
+        daemon.signal(Signal::HUP);
+        assert!(heard(&manager).starts_with("RELOADING=1\nMONOTONIC_USEC="));
+        heard(&manager)
+    };
+    folder.write("policy.toml", "version = 2\n");
+    assert!(reload(&daemon).starts_with("READY=1\nSTATUS=serving, degraded: the policy file"));
+    daemon.wait_for("the policy in force stays");
+    assert!(heard(&manager).starts_with("STATUS=serving, degraded: the policy file"));
+    assert_eq!(client.get("k").unwrap(), b"1");
+    folder.write("policy.toml", text);
+    assert_eq!(reload(&daemon), ready);
+    assert_eq!(heard(&manager), "STATUS=serving\n");
+    daemon.signal(Signal::TERM);
+    assert_eq!(heard(&manager), "STOPPING=1\nSTATUS=shutting down\n");
+    assert!(daemon.child.wait().unwrap().success());
+    assert!(Path::new(&socket).exists(), "its file is the manager's");
+}
+
+#[test]
+fn what_is_passed_on_has_to_listen() {
+    let folder = Folder::new("passed");
+    drop(Daemon::dev(&folder));
+    let (one, _other) = UnixStream::pair().unwrap();
+    let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" --dev \"$1\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, PROGRAM, &folder.path("")]).stdin(OwnedFd::from(one));
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("the socket passed on for channel \"default\": "), "{said}");
+    assert!(said.contains("Accept=no"), "{said}");
 }

@@ -7,15 +7,14 @@ use std::format;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
-use std::vec;
+use std::path::{Path, PathBuf};
 
 use blockdev::{BlockDevice as _, FileDevice};
 use journal::{Disk, FormatOptions, Random, format as format_volume};
 use policy::Rights;
 
 use super::failure::Failure;
-use super::options::{Config, DEFAULT_CHANNEL, Socket};
+use super::options::{DEFAULT_CHANNEL, Socket};
 
 /// The folder that is used when none is named.
 pub(crate) const FOLDER: &str = "statefs-dev";
@@ -23,11 +22,18 @@ pub(crate) const FOLDER: &str = "statefs-dev";
 /// Size of a new image.
 const IMAGE_BYTES: u64 = 64 << 20;
 
+/// Where everything is.
+pub(crate) struct Made {
+    pub(crate) image: PathBuf,
+    pub(crate) socket: Socket,
+    pub(crate) policy: PathBuf,
+}
+
 /// Makes what `folder` lacks, and says where everything is.
 ///
 /// # Errors
 /// A file cannot be made. What is there already is never changed.
-pub(crate) fn prepare(folder: &Path, socket_mode: u32) -> Result<Config, Failure> {
+pub(crate) fn prepare(folder: &Path) -> Result<Made, Failure> {
     let failed = |error| Failure::Dev { path: folder.into(), error };
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
     let (image, policy) = (folder.join("state.img"), folder.join("policy.toml"));
@@ -36,7 +42,7 @@ pub(crate) fn prepare(folder: &Path, socket_mode: u32) -> Result<Config, Failure
         make_image(folder, &image)?;
     }
     let socket = Socket { channel: DEFAULT_CHANNEL.into(), path: folder.join("statefs.sock") };
-    Ok(Config { image, sockets: vec![socket], socket_mode, policy })
+    Ok(Made { image, socket, policy })
 }
 
 /// Writes a policy that grants the invoking user everything, unless there is a policy.

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::PathBuf;
+use std::string::String;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
-use std::{mem, vec};
+use std::{format, mem, vec};
 
 use blockdev::{BlockDevice as _, FileDevice, OpenOptions};
 use mio::net::UnixStream;
@@ -17,11 +18,12 @@ use super::failure::Failure;
 use super::link::{Link, Tended};
 use super::listen::Listener;
 use super::log;
+use super::notify::Notify;
 use super::options::Config;
 use super::policy_file;
 use crate::event::Event;
 use crate::limits::READ_BYTES_MAX;
-use crate::{ConnectionId, Limits, Server};
+use crate::{ConnectionId, Health, Mode, Server};
 
 /// Milliseconds for which nobody is accepted after the system ran out of what that takes.
 const ACCEPT_PAUSE_MS: u64 = 1000;
@@ -58,16 +60,22 @@ pub(crate) struct Driver {
     /// When a shutdown gives up.
     stop_at: Option<u64>,
     started: Instant,
+    notify: Notify,
     buffer: Vec<u8>,
 }
 
 impl Driver {
-    /// Opens the image, makes the sockets and begins to open the volume.
+    /// Opens the image, makes the sockets besides `listeners`, and begins to open the volume.
     ///
     /// # Errors
     /// Anything of that cannot be done.
-    pub(crate) fn start(config: Config, seed: [u8; 32]) -> Result<Self, Failure> {
-        let Config { image, sockets, socket_mode, policy } = config;
+    pub(crate) fn start(
+        config: Config,
+        mut listeners: Vec<Listener>,
+        notify: Notify,
+        seed: [u8; 32],
+    ) -> Result<Self, Failure> {
+        let Config { image, sockets, socket_mode, policy, limits } = config;
         let rules = policy_file::load(&policy)?;
         let system = |what| move |error| Failure::System { what, error };
         let poll = Poll::new().map_err(system("waiting for events"))?;
@@ -82,16 +90,17 @@ impl Driver {
         let device = FileDevice::open(&image, OpenOptions::default(), wake)
             .map_err(|error| Failure::Image { path: image.clone(), error })?;
         tracing::info!(image = %image.display(), direct = device.direct(), "image open");
-        let mut listeners = Vec::new();
-        for (socket, token) in sockets.into_iter().zip(LISTENERS..LINKS) {
-            let mut listener = Listener::bind(socket, socket_mode)?;
+        for socket in sockets {
+            listeners.push(Listener::bind(socket, socket_mode)?);
+        }
+        for (listener, token) in listeners.iter_mut().zip(LISTENERS..LINKS) {
             let registered =
                 poll.registry().register(&mut listener.socket, Token(token), Interest::READABLE);
             registered.map_err(system("watching a socket"))?;
-            listeners.push(listener);
         }
+        notify.status("opening the volume");
         Ok(Self {
-            server: Server::new(device.geometry(), rules, seed, Limits::default()),
+            server: Server::new(device.geometry(), rules, seed, limits),
             device,
             poll,
             stop,
@@ -104,6 +113,7 @@ impl Driver {
             accept_at: 0,
             stop_at: None,
             started: Instant::now(),
+            notify,
             buffer: vec![0; READ_BYTES_MAX],
         })
     }
@@ -152,7 +162,8 @@ impl Driver {
         if moved || self.server.wants_poll() || !self.due.is_empty() {
             return Ok(Some(self.now()));
         }
-        Ok([accepts, turn.deadline, self.stop_at].into_iter().flatten().min())
+        let alive = self.notify.live(self.now());
+        Ok([accepts, turn.deadline, self.stop_at, alive].into_iter().flatten().min())
     }
 
     fn take(&mut self, event: &mio::event::Event) {
@@ -257,9 +268,14 @@ impl Driver {
                 return Err(Failure::Volume { path: self.image.clone(), error });
             }
             log::event(&event);
-            if let Event::Opened { .. } = event {
-                let sockets: Vec<_> = self.listeners.iter().map(Listener::path).collect();
-                tracing::info!(?sockets, "ready");
+            match event {
+                Event::Opened { health, .. } => {
+                    let sockets: Vec<_> = self.listeners.iter().map(Listener::path).collect();
+                    tracing::info!(?sockets, "ready");
+                    self.notify.ready(&status(&health));
+                }
+                Event::ModeChanged { health } => self.notify.status(&status(&health)),
+                _ => {}
             }
         }
         Ok(())
@@ -267,16 +283,22 @@ impl Driver {
 
     fn load_policy(&mut self) {
         drain(&mut self.reload);
+        self.notify.reloading();
         match policy_file::load(&self.policy) {
             Ok(policy) => self.server.set_policy(policy),
-            Err(failure) => tracing::error!(%failure, "the policy in force stays"),
+            Err(failure) => {
+                tracing::error!(%failure, "the policy in force stays");
+                self.server.keep_policy();
+            }
         }
+        self.notify.ready(&status(&self.server.health()));
     }
 
     fn shut_down(&mut self) {
         drain(&mut self.stop);
         if self.stop_at.is_none() {
             tracing::info!("shutting down");
+            self.notify.stopping();
             self.stop_at = Some(self.now().saturating_add(SHUTDOWN_MS));
             self.listeners.clear();
             self.server.shut_down();
@@ -297,6 +319,17 @@ impl Driver {
     /// Milliseconds since the start.
     fn now(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// What the service manager shows; names no key.
+fn status(health: &Health) -> String {
+    match health.mode {
+        Mode::Opening => "opening the volume".into(),
+        Mode::Healthy => "serving".into(),
+        Mode::Degraded => format!("serving, degraded: {}", health.reason),
+        Mode::ReadOnly => format!("serving reads only: {}", health.reason),
+        Mode::Failed => format!("serving nothing: {}", health.reason),
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) enum Failure {
     NotSocket { path: PathBuf },
     /// The socket cannot be made.
     Socket { path: PathBuf, error: io::Error },
+    /// A socket that the service manager passed on is of no use.
+    Passed { channel: String, error: io::Error },
     /// The system refuses what the daemon cannot do without.
     System { what: &'static str, error: io::Error },
     /// There is no entropy.
@@ -88,6 +90,9 @@ impl fmt::Display for Failure {
                  less than 108 bytes",
                 path.display()
             ),
+            Self::Passed { channel, error } => {
+                write!(f, "the socket passed on for channel {channel:?}: {error}")
+            }
             Self::System { what, error } => write!(
                 f,
                 "{what}: {error}; the daemon cannot do without: raise the limits of its service \

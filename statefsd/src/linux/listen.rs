@@ -4,6 +4,7 @@ use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::string::String;
 
@@ -39,6 +40,22 @@ impl Listener {
         };
         let inode = fs::symlink_metadata(&path).ok().map(|file| (file.dev(), file.ino()));
         Ok(Self { socket, channel, path, inode, ready: true })
+    }
+
+    /// Listens on a socket that somebody else made, whose file is somebody else's too.
+    ///
+    /// # Errors
+    /// It does not listen.
+    pub(crate) fn passed(socket: StdListener, channel: String) -> io::Result<Self> {
+        if !rustix::net::sockopt::socket_acceptconn(&socket)? {
+            let what = "it is a connection, not a socket that listens: Accept=no is needed";
+            return Err(io::Error::new(ErrorKind::InvalidInput, what));
+        }
+        socket.set_nonblocking(true)?;
+        let address = socket.local_addr()?;
+        let path = address.as_pathname().unwrap_or(Path::new("")).into();
+        let socket = UnixListener::from_std(socket);
+        Ok(Self { socket, channel, path, inode: None, ready: true })
     }
 
     /// Takes the next connection, with what the kernel vouches for.

@@ -3,20 +3,24 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::string::{String, ToString as _};
+use std::vec;
 use std::vec::Vec;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser};
 use tracing::level_filters::LevelFilter;
 
 use super::dev;
 use super::failure::Failure;
+use crate::Limits;
 
-/// Where everything is.
+/// Where everything is, and how much of it there may be.
 pub(crate) struct Config {
     pub(crate) image: PathBuf,
     pub(crate) sockets: Vec<Socket>,
     pub(crate) socket_mode: u32,
     pub(crate) policy: PathBuf,
+    pub(crate) limits: Limits,
 }
 
 /// One listening socket.
@@ -35,8 +39,9 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PATH", required_unless_present = "dev")]
     image: Option<PathBuf>,
 
-    /// Socket to listen on, for the policy's channel CHANNEL ("default" if not named); repeatable
-    #[arg(long, value_name = "[CHANNEL=]PATH", required_unless_present = "dev", value_parser = socket)]
+    /// Socket to listen on, for the policy's channel CHANNEL ("default" if not named); repeatable.
+    /// Sockets that systemd passes on are listened on too, each under its FileDescriptorName=
+    #[arg(long, value_name = "[CHANNEL=]PATH", value_parser = socket)]
     socket: Vec<Socket>,
 
     /// Policy file, which nobody but root and the daemon's user may own or write; SIGHUP reads it
@@ -58,6 +63,10 @@ pub(crate) struct Options {
     )]
     dev: Option<PathBuf>,
 
+    /// Memory for what connections hold, together; beyond it they wait, and who stands still is cut
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = memory)]
+    memory: usize,
+
     /// Least severe message to log on stderr: error, warn, info, debug, trace or off
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: LevelFilter,
@@ -77,12 +86,20 @@ const EXAMPLES: &str = "Examples:
 
 Exit status: 0 after a clean shutdown, 1 after a failure, 2 for wrong arguments.";
 
-/// Reads the command line.
+/// Reads the command line. It names a socket at least, unless one is `passed` on.
 ///
 /// # Errors
 /// What is wrong with it, or the help that was asked for.
-pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Options, clap::Error> {
-    Options::try_parse_from(arguments)
+pub(crate) fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    passed: bool,
+) -> Result<Options, clap::Error> {
+    let options = Options::try_parse_from(arguments)?;
+    if options.dev.is_none() && options.socket.is_empty() && !passed {
+        let lacks = "there is nothing to listen on: name a --socket, or have systemd pass one on";
+        return Err(Options::command().error(ErrorKind::MissingRequiredArgument, lacks));
+    }
+    Ok(options)
 }
 
 impl Options {
@@ -95,16 +112,14 @@ impl Options {
     /// # Errors
     /// Something could not be made.
     pub(crate) fn config(self) -> Result<Config, Failure> {
-        let Self { image, socket, policy, socket_mode, dev, .. } = self;
+        let Self { image, socket, policy, socket_mode, dev, memory, .. } = self;
+        let limits = Limits { memory_bytes: memory, ..Limits::default() };
         if let Some(folder) = dev {
-            return dev::prepare(&folder, socket_mode);
+            let dev::Made { image, socket, policy } = dev::prepare(&folder)?;
+            return Ok(Config { image, sockets: vec![socket], socket_mode, policy, limits });
         }
-        Ok(Config {
-            image: image.unwrap_or_default(),
-            sockets: socket,
-            socket_mode,
-            policy: policy.unwrap_or_default(),
-        })
+        let (image, policy) = (image.unwrap_or_default(), policy.unwrap_or_default());
+        Ok(Config { image, sockets: socket, socket_mode, policy, limits })
     }
 }
 
@@ -129,6 +144,29 @@ fn mode(text: &str) -> Result<u32, String> {
         _ => Err("permissions are three octal digits, such as 0660".to_string()),
     }
 }
+
+/// Reads a size such as `64M`: powers of 1024.
+fn memory(text: &str) -> Result<usize, String> {
+    let digits = text.trim_end_matches(['K', 'M', 'G']);
+    let unit = match text.get(digits.len()..) {
+        Some("") => Some(1),
+        Some("K") => Some(1 << 10),
+        Some("M") => Some(1 << 20),
+        Some("G") => Some(1 << 30),
+        _ => None,
+    };
+    let bytes = unit
+        .zip(digits.parse().ok())
+        .and_then(|(unit, count): (usize, usize)| count.checked_mul(unit));
+    match bytes {
+        Some(bytes) if bytes >= MEMORY_BYTES_MIN => Ok(bytes),
+        Some(_) => Err("the least is 8M, room for a few messages of the largest size".into()),
+        None => Err("a size is a number of bytes, or with K, M or G, such as 64M".into()),
+    }
+}
+
+/// Least memory for connections: room for several in the middle of their largest message.
+const MEMORY_BYTES_MIN: usize = 8 << 20;
 
 /// The channel of a socket that is given without one.
 pub(crate) const DEFAULT_CHANNEL: &str = "default";
@@ -169,18 +207,27 @@ mod tests {
         let parse = |line: &str| {
             let words = format!("statefsd {line}");
             let words: Vec<OsString> = words.split_whitespace().map(OsString::from).collect();
-            parse(words)
+            super::parse(words, false)
         };
         let whole = "--image i --socket s --socket k=t --policy p --socket-mode 660";
         let options = parse(whole).expect("complete");
         let config = options.config().expect("nothing to make");
         assert_eq!((config.sockets.len(), config.socket_mode), (2, 0o660));
+        assert_eq!(config.limits.memory_bytes, 64 << 20);
+        let passed = "statefsd --image i --policy p --memory 8M".split(' ').map(OsString::from);
+        let options = super::parse(passed, true).expect("sockets are passed on");
+        assert_eq!(options.config().expect("nothing to make").limits.memory_bytes, 8 << 20);
         assert_eq!(parse("--dev").expect("alone").dev, Some(dev::FOLDER.into()));
         assert_eq!(parse("--dev x --log-level off").expect("alone").dev, Some("x".into()));
         for wrong in [
             "",
             "--image i",
             "--image i --socket s",
+            "--image i --policy p",
+            "--dev --memory 7M",
+            "--dev --memory 1T",
+            "--dev --memory M",
+            "--dev --memory 99999999999G",
             "--dev --image i",
             "--dev a b",
             "--socket-mode 9 --dev",

@@ -222,7 +222,14 @@ fn another_policy_counts_at_once_for_capabilities_that_are_held() {
     let denied = rig.wait(put(&directory, "k", b"2", If::Any, DURABLE)).unwrap();
     assert_eq!(denied, "ACCESS_DENIED");
     assert_eq!(rig.wait(get(&directory, "k")).unwrap(), "1");
+    // One that cannot be loaded changes nothing but health, until one can.
+    let root = rig.root(client);
+    rig.server.keep_policy();
+    let told = rig.wait(health(&root)).unwrap();
+    assert!(told.starts_with("Degraded 0 the policy file cannot be loaded"), "{told}");
+    assert_eq!(rig.wait(get(&directory, "k")).unwrap(), "1");
     rig.server.set_policy(policy::Policy::deny_all());
+    assert_eq!(rig.wait(health(&root)).unwrap(), "Healthy 0 ");
     assert_eq!(rig.wait(get(&directory, "k")).unwrap(), "ACCESS_DENIED");
 }
 
