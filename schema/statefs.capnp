@@ -522,8 +522,8 @@ interface Directory @0xd79d2f30c3e6e5bb {
 
   struct UsageParams @0xc1305d5729a7c90b {
     prefix @0 :Text;
-    # A relative key: what that key and those beneath it hold is counted. Empty for the whole
-    # directory.
+    # A relative key: what that key and those beneath it hold is counted. Empty counts what the
+    # directory's own prefix, as a key, and all beneath it hold.
   }
 
   struct UsageResults @0xc5341c19a9bdb816 {
@@ -646,7 +646,8 @@ interface Revoker @0x8073034734ed4285 {
 
   revoke @0 RevokeParams -> RevokeResults;
   # Ends that directory and all that was derived from it: directories, writers, readers. When this
-  # returns, each call on them answers REVOKED; calls that were let in before go on. Repeatable.
+  # returns, each call on them but `sync` answers REVOKED; calls that were let in before go on.
+  # Repeatable.
   #
   # Rights: none beyond holding it. Durability: none.
 

@@ -31,6 +31,24 @@ pub(crate) enum Error {
         /// The limit.
         most: usize,
     },
+    /// There are too many operations in one call.
+    BatchOperations {
+        /// Their number.
+        count: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// The capability, or one that it was derived from, was revoked.
+    Revoked,
+    /// The time of the capability, or of one that it was derived from, is over.
+    Expired,
+    /// The connection holds as many of something as it may.
+    TooMany {
+        /// What.
+        what: &'static str,
+        /// The limit.
+        most: usize,
+    },
     /// A quota would be passed.
     Quota(Exceeded),
     /// The volume is full.
@@ -77,11 +95,13 @@ impl Error {
             Self::Argument(_) => ErrorCode::InvalidArgument,
             Self::Unknown(_) => ErrorCode::Unimplemented,
             Self::ValueBytes { .. } => ErrorCode::ValueTooLarge,
-            Self::BatchBytes { .. } => ErrorCode::BatchTooLarge,
+            Self::BatchBytes { .. } | Self::BatchOperations { .. } => ErrorCode::BatchTooLarge,
+            Self::Revoked => ErrorCode::Revoked,
+            Self::Expired => ErrorCode::Expired,
             Self::Quota(_) => ErrorCode::QuotaExceeded,
             Self::NoSpace => ErrorCode::NoSpace,
             Self::ReadOnly(_) => ErrorCode::ReadOnly,
-            Self::Overloaded | Self::Opening => ErrorCode::Overloaded,
+            Self::Overloaded | Self::Opening | Self::TooMany { .. } => ErrorCode::Overloaded,
             Self::Failed(_) => ErrorCode::IoError,
         }
     }
@@ -111,6 +131,14 @@ impl From<Error> for capnp::Error {
             Error::ValueBytes { bytes, most } | Error::BatchBytes { bytes, most } => {
                 code.error(format_args!("{bytes} bytes, the limit is {most}"))
             }
+            Error::BatchOperations { count, most } => {
+                code.error(format_args!("{count} operations, the limit is {most}"))
+            }
+            Error::Revoked => code.error("the capability was revoked"),
+            Error::Expired => code.error("the time of the capability is over"),
+            Error::TooMany { what, most } => {
+                code.error(format_args!("the connection holds {most} {what}, which is the limit"))
+            }
             Error::Quota(exceeded) => code.error(exceeded),
             Error::NoSpace => code.error(CommitError::NoSpace),
             Error::ReadOnly(reason) => code.error(reason),
@@ -135,6 +163,10 @@ mod tests {
             Error::Unknown("the durability"),
             Error::ValueBytes { bytes: 70_000, most: 65_536 },
             Error::BatchBytes { bytes: 2, most: 1 },
+            Error::BatchOperations { count: 2, most: 1 },
+            Error::Revoked,
+            Error::Expired,
+            Error::TooMany { what: "restricted directories", most: 1 },
             Error::Quota(Exceeded::Bytes(4096)),
             Error::NoSpace,
             Error::ReadOnly(ReadOnlyReason::FlushFailed),

@@ -2,11 +2,13 @@
 
 use alloc::format;
 use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
 
-use policy::{Demand, Denial, Granted, Right, Rights, Scope, decide};
+use policy::{Demand, Denial, Granted, Policy, Right, Rights, Scope, decide};
 
 use crate::error::Error;
 use crate::event::Denied;
+use crate::power::Power;
 use crate::request::Open;
 use crate::session::Caller;
 
@@ -21,31 +23,85 @@ pub(crate) const DIRECTORY_RIGHTS: [Right; 7] = [
     Right::Delegate,
 ];
 
-/// Lets a request of `caller` pass that comes through the capability `scope`.
+/// Lets a request of `caller` pass that comes through a capability of this power.
 ///
 /// # Errors
-/// [`Error::Denied`]; who, what and why is an event for the daemon's log.
+/// [`Error::Denied`]; who, what and why is an event for the daemon's log. [`Error::Revoked`] and
+/// [`Error::Expired`].
 pub(crate) fn admit<R: Demand>(
     caller: &Caller,
+    power: &Power,
+    request: R,
+) -> Result<Granted<R>, Error> {
+    power.check(caller.shared.clock.now())?;
+    let policy = caller.shared.policy.borrow().clone();
+    judge(caller, &policy, power.scope(), request)
+}
+
+/// Lets all of several requests pass, by one version of the policy, or none.
+///
+/// # Errors
+/// Those of [`admit`], for the first that is refused.
+pub(crate) fn admit_all<R: Demand>(
+    caller: &Caller,
+    power: &Power,
+    requests: Vec<R>,
+) -> Result<Vec<Granted<R>>, Error> {
+    power.check(caller.shared.clock.now())?;
+    let policy = caller.shared.policy.borrow().clone();
+    requests.into_iter().map(|request| judge(caller, &policy, power.scope(), request)).collect()
+}
+
+/// Lets a request for a whole subtree pass if no part of it is withheld.
+///
+/// # Errors
+/// Those of [`admit`].
+pub(crate) fn admit_whole<R: Demand>(
+    caller: &Caller,
+    power: &Power,
+    request: R,
+) -> Result<Granted<R>, Error> {
+    let granted = admit(caller, power, request)?;
+    let Some(hidden) = granted.hidden().first() else {
+        return Ok(granted);
+    };
+    caller.shared.events.borrow_mut().deny(Denied {
+        connection: caller.connection,
+        service: Some(granted.service().name().into()),
+        right: granted.request().right(),
+        path: granted.request().target().as_str().into(),
+        reason: format!("a ceiling withholds {:?}, which is a part of it", hidden.as_str()),
+    });
+    Err(Error::Denied)
+}
+
+fn judge<R: Demand>(
+    caller: &Caller,
+    policy: &Policy,
     scope: &Scope,
     request: R,
 ) -> Result<Granted<R>, Error> {
     let Some(service) = &caller.service else {
         return Err(refuse_stranger(caller, request.right(), request.target().as_str()));
     };
-    let policy = caller.shared.policy.borrow().clone();
-    decide(&policy, service, Some(scope), request).map_err(|denial| refuse(caller, &denial))
+    decide(policy, service, Some(scope), request).map_err(|denial| refuse(caller, &denial))
 }
 
-/// Lets a directory be opened by whoever holds some right on some key in it.
+/// Lets a directory be made by whoever holds some right on some key in it: at the root, or out of
+/// another one.
 ///
 /// # Errors
 /// [`Error::Denied`]; the event names the first right that was asked for, or the first of all.
+/// [`Error::Revoked`] and [`Error::Expired`].
 pub(crate) fn admit_open(
     caller: &Caller,
+    from: Option<&Power>,
     prefix: policy::Prefix,
     rights: Rights,
 ) -> Result<Granted<Open>, Error> {
+    if let Some(power) = from {
+        power.check(caller.shared.clock.now())?;
+    }
     let asked = rights.iter().next().unwrap_or(Right::Get);
     let Some(service) = &caller.service else {
         return Err(refuse_stranger(caller, asked, prefix.as_str()));
@@ -53,7 +109,7 @@ pub(crate) fn admit_open(
     let policy = caller.shared.policy.borrow().clone();
     let attempt = |by| {
         let request = Open { prefix: prefix.clone(), rights, by };
-        decide(&policy, service, None, request)
+        decide(&policy, service, from.map(Power::scope), request)
     };
     let denial = match attempt(asked) {
         Ok(granted) => return Ok(granted),

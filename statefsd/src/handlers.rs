@@ -1,12 +1,17 @@
 //! What calls do. Each handler takes a request that the gate granted; there is no other way in.
 
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+
 use journal::{Applied, Durability, Version};
 use policy::{Granted, Scope};
 
 use crate::error::Error;
 use crate::event::Event;
 use crate::page::{self, Page};
-use crate::request::{Delete, Get, Hello, List, Open, Put};
+use crate::power::{Power, Restriction};
+use crate::quota::Usage;
+use crate::request::{Change, Count, Get, Hello, List, Open, Write};
 use crate::session::Caller;
 use crate::store::{Found, Written};
 
@@ -39,10 +44,10 @@ pub(crate) fn hello(caller: &Caller, hello: &Hello<'_>) -> Result<u32, Error> {
 }
 
 /// Makes the power of a directory; what it is good for is asked again at each use.
-pub(crate) fn open(caller: &Caller, granted: Granted<Open>) -> Result<Scope, Error> {
+pub(crate) fn open(caller: &Caller, granted: Granted<Open>) -> Result<Power, Error> {
     caller.shared.store.journal()?;
     let Open { prefix, rights, .. } = granted.into_request();
-    Ok(Scope::new(prefix, rights))
+    Ok(Power::new(Scope::new(prefix, rights)))
 }
 
 pub(crate) async fn get(caller: &Caller, granted: Granted<Get>) -> Result<Found, Error> {
@@ -51,25 +56,82 @@ pub(crate) async fn get(caller: &Caller, granted: Granted<Get>) -> Result<Found,
     caller.shared.store.get(&key, caller.origin(), metadata_only).await
 }
 
-pub(crate) async fn put(caller: &Caller, granted: Granted<Put>) -> Result<Written, Error> {
-    let Put { key, value, precondition, durability } = granted.into_request();
-    note(caller, durability);
-    let store = &caller.shared.store;
-    store.write(key, Some(value), precondition, durability, caller.origin()).await
+/// Reads the first of several keys, as many as fit into one reply.
+pub(crate) async fn get_many(
+    caller: &Caller,
+    granted: Vec<Granted<Get>>,
+) -> Result<Vec<Found>, Error> {
+    let limits = &caller.shared.limits;
+    let _permit = caller.reads.take(limits.reply_bytes).await;
+    page::many(&caller.shared.store, &granted, caller.origin(), limits).await
 }
 
-pub(crate) async fn delete(caller: &Caller, granted: Granted<Delete>) -> Result<Removed, Error> {
-    let Delete { key, precondition, durability } = granted.into_request();
-    note(caller, durability);
-    let store = &caller.shared.store;
-    let written = store.write(key, None, precondition, durability, caller.origin()).await?;
+pub(crate) async fn put(caller: &Caller, granted: Granted<Write>) -> Result<Written, Error> {
+    let Write { change, durability } = granted.into_request();
+    write(caller, Vec::from([change]), durability).await
+}
+
+pub(crate) async fn delete(caller: &Caller, granted: Granted<Write>) -> Result<Removed, Error> {
+    let Write { change, durability } = granted.into_request();
+    let written = write(caller, Vec::from([change]), durability).await?;
     Ok(match written {
         Written::Indeterminate => Removed::Indeterminate,
-        Written::Applied(Applied::WasAbsent) => Removed::Absent,
-        Written::Applied(Applied::Deleted(_) | Applied::Put(_)) => Removed::Deleted,
-        Written::Conflict(current) => Removed::Conflict(current),
-        Written::DataLoss => Removed::DataLoss,
+        Written::Applied(applied) => match applied.first() {
+            Some(Applied::WasAbsent) => Removed::Absent,
+            Some(Applied::Deleted(_) | Applied::Put(_)) => Removed::Deleted,
+            // One change, one answer; nothing else may read as success.
+            None => Removed::Indeterminate,
+        },
+        Written::Conflict { current, .. } => Removed::Conflict(current),
+        Written::DataLoss { .. } => Removed::DataLoss,
     })
+}
+
+/// Makes all of several changes, or none.
+pub(crate) async fn commit(
+    caller: &Caller,
+    granted: Vec<Granted<Change>>,
+    durability: Durability,
+) -> Result<Written, Error> {
+    let changes = granted.into_iter().map(Granted::into_request).collect();
+    write(caller, changes, durability).await
+}
+
+async fn write(
+    caller: &Caller,
+    changes: Vec<Change>,
+    durability: Durability,
+) -> Result<Written, Error> {
+    if durability == Durability::Buffered {
+        // A later sync has to cover it.
+        caller.buffered.set(caller.buffered.get() + 1);
+    }
+    caller.shared.store.write(changes, durability, caller.origin()).await
+}
+
+/// Counts what a subtree holds, and what it may.
+pub(crate) fn usage(caller: &Caller, granted: &Granted<Count>) -> Result<Usage, Error> {
+    caller.shared.store.usage(&granted.request().prefix)
+}
+
+/// Derives a power from another one.
+///
+/// # Errors
+/// [`Error::TooMany`] if the connection holds as many as it may.
+pub(crate) fn restrict(
+    caller: &Caller,
+    from: &Power,
+    granted: Granted<Open>,
+    expiry_millis: u64,
+) -> Result<(Power, Rc<Restriction>), Error> {
+    let most = caller.shared.limits.restrictions;
+    let full = Error::TooMany { what: "restricted directories", most };
+    let slot = caller.restrictions.take().ok_or(full)?;
+    let expiry =
+        (expiry_millis > 0).then(|| caller.shared.clock.now().saturating_add(expiry_millis));
+    let Open { prefix, rights, .. } = granted.into_request();
+    // What is not within the directory was not granted through it.
+    from.restrict(prefix, rights, expiry, slot).ok_or(Error::Denied)
 }
 
 pub(crate) async fn list(caller: &Caller, granted: Granted<List>) -> Result<Page, Error> {
@@ -96,11 +158,4 @@ pub(crate) async fn sync(caller: &Caller) -> Result<bool, Error> {
     }
     caller.synced.set(caller.synced.get().max(noted));
     Ok(true)
-}
-
-/// Counts a write that a later sync has to cover.
-fn note(caller: &Caller, durability: Durability) {
-    if durability == Durability::Buffered {
-        caller.buffered.set(caller.buffered.get() + 1);
-    }
 }

@@ -24,10 +24,12 @@ pub mod limits;
 pub mod linux;
 mod page;
 mod permits;
+mod power;
 mod quota;
 mod request;
 mod server;
 mod session;
+mod slots;
 mod store;
 mod wire;
 

@@ -21,6 +21,17 @@ pub const REPLY_BYTES_MAX: usize = 1 << 20;
 /// Most entries in one page of a list, `Limits.listEntries` of the schema.
 pub const LIST_ENTRIES_MAX: usize = 1024;
 
+/// Most operations of one batch, `Limits.batchOperations` of the schema: what a service changes
+/// together, several times over.
+pub const BATCH_OPERATIONS_MAX: usize = 128;
+
+/// Most bytes of one batch, `Limits.batchBytes` of the schema: as much as a reply may have.
+pub const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// Restricted directories of one connection, `Limits.restrictions` of the schema. Each use of one
+/// asks as many links at most.
+pub const RESTRICTIONS_MAX: usize = 256;
+
 /// Events kept until the driver takes them; more are counted.
 pub const EVENTS_MAX: usize = 256;
 
@@ -50,6 +61,12 @@ pub struct Limits {
     pub list_entries: usize,
     /// Bytes of a result; see [`REPLY_BYTES_MAX`].
     pub reply_bytes: usize,
+    /// Operations of a batch; see [`BATCH_OPERATIONS_MAX`].
+    pub batch_operations: usize,
+    /// Bytes of a batch; see [`BATCH_BYTES_MAX`].
+    pub batch_bytes: usize,
+    /// Restricted directories of one connection; see [`RESTRICTIONS_MAX`].
+    pub restrictions: usize,
     /// Events kept; see [`EVENTS_MAX`].
     pub events: usize,
     /// Denials told in one window; see [`DENIALS_MAX`].
@@ -68,6 +85,9 @@ impl Default for Limits {
             stall_ms: STALL_MS,
             list_entries: LIST_ENTRIES_MAX,
             reply_bytes: REPLY_BYTES_MAX,
+            batch_operations: BATCH_OPERATIONS_MAX,
+            batch_bytes: BATCH_BYTES_MAX,
+            restrictions: RESTRICTIONS_MAX,
             events: EVENTS_MAX,
             denials: DENIALS_MAX,
             connection: vat::Limits::default(),

@@ -6,11 +6,12 @@ use core::future::{Future, poll_fn};
 use core::pin::Pin;
 use core::task::Poll;
 
-use journal::{Journal, Seen};
+use journal::{Journal, Origin, Seen};
 use policy::{Granted, Key, Prefix};
 
+use crate::error::Error;
 use crate::limits::Limits;
-use crate::request::List;
+use crate::request::{Get, List};
 use crate::store::{Found, Store};
 
 /// What a reply holds besides its entries: the call's frame, far pointers, `next`.
@@ -96,6 +97,34 @@ pub(crate) async fn read(store: &Store, journal: &Journal, rows: Rows, keys_only
     let damaged = entries.iter().any(|(_, found)| matches!(found, Found::DataLoss));
     let intact = !damaged && !journal.has_doubt();
     Page { directory, entries, more, intact }
+}
+
+/// Reads keys in their order, as long as a reply has room for what they hold; at least one.
+///
+/// Cost: at most [`READS_AT_ONCE`] values are read and not told.
+pub(crate) async fn many(
+    store: &Store,
+    granted: &[Granted<Get>],
+    origin: Origin,
+    limits: &Limits,
+) -> Result<Vec<Found>, Error> {
+    let bytes_max = limits.reply_bytes.saturating_sub(REPLY_OVERHEAD_BYTES);
+    let (mut bytes, mut told) = (0, Vec::new());
+    for chunk in granted.chunks(READS_AT_ONCE) {
+        let reads = chunk.iter().map(|granted| {
+            let Get { key, metadata_only } = granted.request();
+            store.get(key, origin, *metadata_only)
+        });
+        for found in all(reads).await {
+            let found = found?;
+            bytes += ENTRY_BYTES + found.data_bytes().next_multiple_of(8);
+            if bytes > bytes_max && !told.is_empty() {
+                return Ok(told);
+            }
+            told.push(found);
+        }
+    }
+    Ok(told)
 }
 
 /// What to do about a key that a scan shows.

@@ -1,6 +1,7 @@
 //! What calls ask for, parsed: whatever holds one of these holds well-formed keys.
 
 use alloc::rc::Rc;
+use alloc::vec::Vec;
 
 use journal::{Durability, Precondition};
 use policy::{Demand, Key, Prefix, Right, Rights, Target};
@@ -11,7 +12,7 @@ pub(crate) struct Hello<'a> {
     pub(crate) protocol: u32,
 }
 
-/// Get a capability.
+/// Get a capability for a prefix.
 #[derive(Clone)]
 pub(crate) struct Open {
     pub(crate) prefix: Prefix,
@@ -27,20 +28,30 @@ pub(crate) struct Get {
     pub(crate) metadata_only: bool,
 }
 
-/// Write one key. Holds a value, so it is not shown.
-pub(crate) struct Put {
+/// Change one key. Holds a value, so it is not shown.
+pub(crate) struct Change {
     pub(crate) key: Key,
-    pub(crate) value: Rc<[u8]>,
+    /// `None` removes the key.
+    pub(crate) value: Option<Rc<[u8]>>,
     pub(crate) precondition: Precondition,
+}
+
+/// Change one key in a call of its own.
+pub(crate) struct Write {
+    pub(crate) change: Change,
     pub(crate) durability: Durability,
 }
 
-/// Remove one key.
-pub(crate) struct Delete {
-    pub(crate) key: Key,
-    pub(crate) precondition: Precondition,
+/// Change several keys together.
+pub(crate) struct Commit {
+    pub(crate) changes: Vec<Change>,
     pub(crate) durability: Durability,
+    /// What makes the call one that may be repeated.
+    pub(crate) token: Option<Token>,
 }
+
+/// What a client names a batch with.
+pub(crate) type Token = [u8; 16];
 
 /// Page through keys.
 pub(crate) struct List {
@@ -51,6 +62,21 @@ pub(crate) struct List {
     /// 0 for as many as there may be.
     pub(crate) limit: u32,
     pub(crate) keys_only: bool,
+}
+
+/// Count what a whole subtree holds.
+pub(crate) struct Count {
+    pub(crate) prefix: Prefix,
+}
+
+impl Demand for Count {
+    fn right(&self) -> Right {
+        Right::List
+    }
+
+    fn target(&self) -> Target<'_> {
+        Target::Prefix(&self.prefix)
+    }
 }
 
 impl Demand for Open {
@@ -73,13 +99,17 @@ impl Demand for Get {
     }
 }
 
-impl Demand for Put {
+impl Demand for Change {
     fn right(&self) -> Right {
-        Right::Put
+        if self.value.is_some() { Right::Put } else { Right::Delete }
     }
 
+    /// A precondition's answer tells of the key, which takes the right to read it.
     fn also(&self) -> Rights {
-        answer_tells(self.precondition)
+        match self.precondition {
+            Precondition::Any => Rights::EMPTY,
+            Precondition::Absent | Precondition::Version(_) => Right::Get.into(),
+        }
     }
 
     fn target(&self) -> Target<'_> {
@@ -87,17 +117,17 @@ impl Demand for Put {
     }
 }
 
-impl Demand for Delete {
+impl Demand for Write {
     fn right(&self) -> Right {
-        Right::Delete
+        self.change.right()
     }
 
     fn also(&self) -> Rights {
-        answer_tells(self.precondition)
+        self.change.also()
     }
 
     fn target(&self) -> Target<'_> {
-        Target::Key(&self.key)
+        self.change.target()
     }
 }
 
@@ -112,13 +142,5 @@ impl Demand for List {
 
     fn target(&self) -> Target<'_> {
         Target::Within(&self.prefix)
-    }
-}
-
-/// A precondition's answer tells of the key, which takes the right to read it.
-fn answer_tells(precondition: Precondition) -> Rights {
-    match precondition {
-        Precondition::Any => Rights::EMPTY,
-        Precondition::Absent | Precondition::Version(_) => Right::Get.into(),
     }
 }

@@ -85,6 +85,7 @@ impl Server {
         store.load_quotas(&policy);
         let shared = Shared {
             limits,
+            clock: clock.clone(),
             policy: RefCell::new(Rc::new(policy)),
             store,
             events: RefCell::new(Events::new(&limits)),

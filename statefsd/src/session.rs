@@ -6,13 +6,14 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
 
-use journal::Origin;
+use journal::{Clock, Origin};
 use policy::{Peer, Policy, ServiceId};
 use vat::Vat;
 
 use crate::event::{Closed, Events};
 use crate::limits::{CLIENT_NAME_BYTES_MAX, Limits, READ_BYTES_MAX};
 use crate::permits::Permits;
+use crate::slots::Slots;
 use crate::store::Store;
 use crate::wire;
 
@@ -29,6 +30,7 @@ impl fmt::Display for ConnectionId {
 /// What all connections of a server have in common.
 pub(crate) struct Shared {
     pub(crate) limits: Limits,
+    pub(crate) clock: Clock,
     pub(crate) policy: RefCell<Rc<Policy>>,
     pub(crate) store: Store,
     pub(crate) events: RefCell<Events>,
@@ -43,6 +45,8 @@ pub(crate) struct Caller {
     pub(crate) service: Option<ServiceId>,
     /// Bytes that reads under way may hold.
     pub(crate) reads: Permits,
+    /// Restricted directories.
+    pub(crate) restrictions: Slots,
     /// Writes that were taken as buffered.
     pub(crate) buffered: Cell<u64>,
     /// How many of them a sync has covered.
@@ -90,6 +94,7 @@ impl Session {
             peer,
             service,
             reads: Permits::new(shared.limits.reply_bytes),
+            restrictions: Slots::new(shared.limits.restrictions),
             buffered: Cell::new(0),
             synced: Cell::new(0),
             greeted: Cell::new(false),

@@ -15,8 +15,9 @@ use journal::{
 use policy::{Key, Policy, Prefix};
 
 use crate::error::Error;
-use crate::limits::DAMAGED_KEYS_MAX;
+use crate::limits::{DAMAGED_KEYS_MAX, Limits};
 use crate::quota::{Ledger, Usage};
+use crate::request::Change;
 
 /// What the store can do, as the schema's `Mode` tells it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,15 +57,34 @@ pub(crate) enum Found {
     },
 }
 
-/// How a write ended.
+impl Found {
+    /// Yields the bytes of the value that was read.
+    pub(crate) fn data_bytes(&self) -> usize {
+        match self {
+            Self::Value { data: Some(data), .. } => data.len(),
+            Self::Value { data: None, .. } | Self::DataLoss | Self::Absent => 0,
+        }
+    }
+}
+
+/// How changes that were asked for together ended.
 pub(crate) enum Written {
-    /// It was begun and could not be confirmed.
+    /// They were begun and could not be confirmed.
     Indeterminate,
-    Applied(Applied),
-    /// The precondition does not hold; what the key has instead.
-    Conflict(Option<Version>),
-    /// Whether the precondition holds cannot be told.
-    DataLoss,
+    /// What each of them did.
+    Applied(Vec<Applied>),
+    /// Nothing was changed: a precondition does not hold.
+    Conflict {
+        /// Of which change.
+        at: usize,
+        /// What its key has instead.
+        current: Option<Version>,
+    },
+    /// Nothing was changed: whether a precondition holds cannot be told.
+    DataLoss {
+        /// Of which change.
+        at: usize,
+    },
 }
 
 /// One volume, from the attempt to open it.
@@ -225,40 +245,59 @@ impl Store {
         }
     }
 
-    /// Writes or, without a value, removes one key. Its place in the order is fixed at the first
+    /// Makes changes of different keys, all or none. Their place in the order is fixed at the first
     /// poll.
     pub(crate) async fn write(
         &self,
-        key: Key,
-        value: Option<Rc<[u8]>>,
-        precondition: Precondition,
+        changes: Vec<Change>,
         durability: Durability,
         origin: Origin,
     ) -> Result<Written, Error> {
         // The journal knows only of what was lost when it was opened.
-        if precondition != Precondition::Any && self.damaged.borrow().contains_key(&key) {
-            return Ok(Written::DataLoss);
+        let lost = |change: &Change| {
+            let asks = change.precondition != Precondition::Any;
+            asks && self.damaged.borrow().contains_key(&change.key)
+        };
+        if let Some(at) = changes.iter().position(lost) {
+            return Ok(Written::DataLoss { at });
         }
-        let operation = Operation { key: key.as_str().as_bytes().into(), value, precondition };
-        let batch = Batch { operations: Vec::from([operation]), durability, origin };
-        let commit = self.commit(batch)?;
+        let (keys, operations): (Vec<Key>, Vec<Operation>) = changes
+            .into_iter()
+            .map(|Change { key, value, precondition }| {
+                let bytes = key.as_str().as_bytes().into();
+                (key, Operation { key: bytes, value, precondition })
+            })
+            .unzip();
+        let commit = self.commit(Batch { operations, durability, origin })?;
         // Its place in the order is fixed: what follows is judged by this write, not by the damage.
-        let damage = self.damaged.borrow_mut().remove(&key);
+        let damages = self.take_damages(&keys);
         let end = commit.await;
         if matches!(end, Ok(Outcome::Applied(_))) {
-            self.damaged.borrow_mut().remove(&key);
-        } else if let Some(damage) = damage {
-            self.damaged.borrow_mut().insert(key, damage);
+            self.take_damages(&keys);
+        } else {
+            self.damaged.borrow_mut().extend(damages);
         }
         match end {
-            Ok(Outcome::Applied(applied)) => {
-                let applied = applied.first().copied();
-                Ok(Written::Applied(applied.expect("one operation, one answer")))
-            }
-            Ok(Outcome::Conflict { current, .. }) => Ok(Written::Conflict(current)),
-            Ok(Outcome::DataLoss { .. }) => Ok(Written::DataLoss),
+            Ok(Outcome::Applied(applied)) => Ok(Written::Applied(applied)),
+            Ok(Outcome::Conflict { at, current }) => Ok(Written::Conflict { at, current }),
+            Ok(Outcome::DataLoss { at }) => Ok(Written::DataLoss { at }),
             Err(error) => Error::of_commit(error).map_or(Ok(Written::Indeterminate), Err),
         }
+    }
+
+    /// Yields the most bytes of keys and values that the volume takes in one batch.
+    pub(crate) fn batch_bytes_max(&self, limits: &Limits) -> usize {
+        let most = self.journal().map_or(usize::MAX, |journal| {
+            // Every record rounds up its own length.
+            let overhead = limits.batch_operations.saturating_mul(journal::record_bytes(1, 7));
+            journal.stats().geometry.records_bytes_max().saturating_sub(overhead)
+        });
+        most.min(limits.batch_bytes)
+    }
+
+    fn take_damages(&self, keys: &[Key]) -> Vec<(Key, Version)> {
+        let mut damaged = self.damaged.borrow_mut();
+        keys.iter().filter_map(|key| damaged.remove_entry(key)).collect()
     }
 }
 

@@ -7,12 +7,13 @@ mod write;
 use alloc::rc::Rc;
 
 use capnp::capability::Client;
-use policy::Scope;
-use statefs::{directory, state_fs};
+use statefs::{directory, revoker, state_fs};
 
 use crate::error::Error;
 use crate::gate;
 use crate::handlers;
+use crate::power::{Power, Restriction};
+use crate::request::Commit;
 use crate::session::Caller;
 
 /// Makes the bootstrap capability of a connection.
@@ -55,10 +56,33 @@ impl state_fs::Server for Root {
         mut results: state_fs::OpenResults,
     ) -> Result<(), capnp::Error> {
         let (prefix, rights) = read::open(params.get().map_err(read::unreadable)?)?;
-        let granted = gate::admit_open(&self.caller, prefix, rights)?;
-        let scope = handlers::open(&self.caller, granted)?;
-        let directory = Directory { caller: self.caller.clone(), scope };
+        let granted = gate::admit_open(&self.caller, None, prefix, rights)?;
+        let power = handlers::open(&self.caller, granted)?;
+        let directory = Directory { caller: self.caller.clone(), power };
         results.get().set_directory(vat::new_client(directory));
+        Ok(())
+    }
+
+    async fn describe(
+        self: Rc<Self>,
+        _: state_fs::DescribeParams,
+        mut results: state_fs::DescribeResults,
+    ) -> Result<(), capnp::Error> {
+        write::describe(results.get());
+        Ok(())
+    }
+}
+
+/// `Revoker`.
+struct Revoker(Rc<Restriction>);
+
+impl revoker::Server for Revoker {
+    async fn revoke(
+        self: Rc<Self>,
+        _: revoker::RevokeParams,
+        _: revoker::RevokeResults,
+    ) -> Result<(), capnp::Error> {
+        self.0.revoke();
         Ok(())
     }
 }
@@ -66,16 +90,22 @@ impl state_fs::Server for Root {
 /// `Directory`.
 struct Directory {
     caller: Rc<Caller>,
-    scope: Scope,
+    power: Power,
 }
 
 impl Directory {
+    /// Refuses every use of what was taken away, before anything is said of the request.
+    fn check(&self) -> Result<(), Error> {
+        self.power.check(self.caller.shared.clock.now())
+    }
+
     /// Lets a request pass that was read, as far as it could be.
     fn admit<R: policy::Demand>(
         &self,
         request: Result<R, Error>,
     ) -> Result<policy::Granted<R>, Error> {
-        gate::admit(&self.caller, &self.scope, request?)
+        self.check()?;
+        gate::admit(&self.caller, &self.power, request?)
     }
 }
 
@@ -86,7 +116,7 @@ impl directory::Server for Directory {
         mut results: directory::GetResults,
     ) -> Result<(), capnp::Error> {
         let request = params.get().map_err(read::unreadable);
-        let request = request.and_then(|params| read::get(&self.scope, params));
+        let request = request.and_then(|params| read::get(self.power.scope(), params));
         let granted = self.admit(request)?;
         drop(params);
         let found = handlers::get(&self.caller, granted).await?;
@@ -100,7 +130,7 @@ impl directory::Server for Directory {
         mut results: directory::PutResults,
     ) -> Result<(), capnp::Error> {
         let request = params.get().map_err(read::unreadable);
-        let request = request.and_then(|params| read::put(&self.scope, params));
+        let request = request.and_then(|params| read::put(self.power.scope(), params));
         let granted = self.admit(request)?;
         let written = handlers::put(&self.caller, granted).await?;
         write::written(&written, results.get());
@@ -113,7 +143,7 @@ impl directory::Server for Directory {
         mut results: directory::DeleteResults,
     ) -> Result<(), capnp::Error> {
         let request = params.get().map_err(read::unreadable);
-        let request = request.and_then(|params| read::delete(&self.scope, params));
+        let request = request.and_then(|params| read::delete(self.power.scope(), params));
         let granted = self.admit(request)?;
         let removed = handlers::delete(&self.caller, granted).await?;
         write::removed(&removed, results.get());
@@ -126,12 +156,84 @@ impl directory::Server for Directory {
         mut results: directory::ListResults,
     ) -> Result<(), capnp::Error> {
         let request = params.get().map_err(read::unreadable);
-        let request = request.and_then(|params| read::list(&self.scope, params));
+        let request = request.and_then(|params| read::list(self.power.scope(), params));
         let granted = self.admit(request)?;
         drop(params);
         let page = handlers::list(&self.caller, granted).await?;
         write::page(&page, results.get())?;
         Ok(())
+    }
+
+    async fn get_many(
+        self: Rc<Self>,
+        params: directory::GetManyParams,
+        mut results: directory::GetManyResults,
+    ) -> Result<(), capnp::Error> {
+        self.check()?;
+        let keys_max = self.caller.shared.limits.list_entries;
+        let requests = {
+            let params = params.get().map_err(read::unreadable)?;
+            read::get_many(self.power.scope(), keys_max, params)?
+        };
+        let granted = gate::admit_all(&self.caller, &self.power, requests)?;
+        drop(params);
+        let found = handlers::get_many(&self.caller, granted).await?;
+        write::many(&found, results.get())
+    }
+
+    async fn commit(
+        self: Rc<Self>,
+        params: directory::CommitParams,
+        mut results: directory::CommitResults,
+    ) -> Result<(), capnp::Error> {
+        self.check()?;
+        let limits = &self.caller.shared.limits;
+        let bytes_max = self.caller.shared.store.batch_bytes_max(limits);
+        let Commit { changes, durability, token } = {
+            let params = params.get().map_err(read::unreadable)?;
+            read::commit(self.power.scope(), limits.batch_operations, bytes_max, params)?
+        };
+        let granted = gate::admit_all(&self.caller, &self.power, changes)?;
+        if token.is_some() {
+            return Err(Error::Unknown("the token").into());
+        }
+        let written = handlers::commit(&self.caller, granted, durability).await?;
+        write::committed(&written, results.get())
+    }
+
+    async fn restrict(
+        self: Rc<Self>,
+        params: directory::RestrictParams,
+        mut results: directory::RestrictResults,
+    ) -> Result<(), capnp::Error> {
+        self.check()?;
+        let (prefix, rights, expiry_millis) = {
+            let params = params.get().map_err(read::unreadable)?;
+            read::restrict(self.power.scope(), params)?
+        };
+        let granted = gate::admit_open(&self.caller, Some(&self.power), prefix, rights)?;
+        let (power, restriction) =
+            handlers::restrict(&self.caller, &self.power, granted, expiry_millis)?;
+        let directory = Directory { caller: self.caller.clone(), power };
+        let mut results = results.get();
+        results.set_directory(vat::new_client(directory));
+        results.set_revoker(vat::new_client(Revoker(restriction)));
+        Ok(())
+    }
+
+    async fn usage(
+        self: Rc<Self>,
+        params: directory::UsageParams,
+        mut results: directory::UsageResults,
+    ) -> Result<(), capnp::Error> {
+        self.check()?;
+        let request = {
+            let params = params.get().map_err(read::unreadable)?;
+            read::usage(self.power.scope(), params)?
+        };
+        let granted = gate::admit_whole(&self.caller, &self.power, request)?;
+        let usage = handlers::usage(&self.caller, &granted)?;
+        write::usage(&usage, results.get())
     }
 
     async fn sync(

@@ -1,11 +1,14 @@
 //! Parameters become requests. Nothing is checked twice: what is read is well formed.
 
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
 use journal::{Durability, Precondition, Version};
 use policy::{Key, KeyError, Prefix, Right, Rights, Scope};
-use statefs::{directory, precondition, rights, state_fs};
+use statefs::{directory, operation, precondition, rights, state_fs};
 
 use crate::error::Error;
-use crate::request::{Delete, Get, Hello, List, Put};
+use crate::request::{Change, Commit, Count, Get, Hello, List, Write};
 
 type Read<T> = Result<T, Error>;
 
@@ -29,21 +32,95 @@ pub(super) fn get(scope: &Scope, params: directory::get_params::Reader<'_>) -> R
     Ok(Get { key, metadata_only: params.get_metadata_only() })
 }
 
-pub(super) fn put(scope: &Scope, params: directory::put_params::Reader<'_>) -> Read<Put> {
-    Ok(Put {
-        key: key(scope, params.get_key())?,
-        precondition: precondition(params.get_precondition())?,
-        durability: durability(params.get_durability())?,
-        value: value(params.get_value().map_err(unreadable)?)?,
-    })
+/// Reads the keys of a `getMany`, as many as are looked at.
+pub(super) fn get_many(
+    scope: &Scope,
+    keys_max: usize,
+    params: directory::get_many_params::Reader<'_>,
+) -> Read<Vec<Get>> {
+    let metadata_only = params.get_metadata_only();
+    let keys = params.get_keys().map_err(unreadable)?.iter().take(keys_max);
+    keys.map(|name| Ok(Get { key: key(scope, name)?, metadata_only })).collect()
 }
 
-pub(super) fn delete(scope: &Scope, params: directory::delete_params::Reader<'_>) -> Read<Delete> {
-    Ok(Delete {
+pub(super) fn put(scope: &Scope, params: directory::put_params::Reader<'_>) -> Read<Write> {
+    let change = Change {
         key: key(scope, params.get_key())?,
         precondition: precondition(params.get_precondition())?,
-        durability: durability(params.get_durability())?,
-    })
+        value: Some(value(params.get_value().map_err(unreadable)?)?),
+    };
+    Ok(Write { change, durability: durability(params.get_durability())? })
+}
+
+pub(super) fn delete(scope: &Scope, params: directory::delete_params::Reader<'_>) -> Read<Write> {
+    let change = Change {
+        key: key(scope, params.get_key())?,
+        precondition: precondition(params.get_precondition())?,
+        value: None,
+    };
+    Ok(Write { change, durability: durability(params.get_durability())? })
+}
+
+/// Reads a batch of at most `bytes_max` bytes of keys and values.
+pub(super) fn commit(
+    scope: &Scope,
+    operations_max: usize,
+    bytes_max: usize,
+    params: directory::commit_params::Reader<'_>,
+) -> Read<Commit> {
+    let durability = durability(params.get_durability())?;
+    let token = match params.get_token().map_err(unreadable)? {
+        [] => None,
+        token => Some(token.try_into().map_err(|_| Error::Argument("a token has 16 bytes"))?),
+    };
+    let operations = params.get_operations().map_err(unreadable)?;
+    let count = usize::try_from(operations.len()).unwrap_or(usize::MAX);
+    if count == 0 {
+        return Err(Error::Argument("a batch has one operation at least"));
+    }
+    if count > operations_max {
+        return Err(Error::BatchOperations { count, most: operations_max });
+    }
+    let (mut changes, mut bytes) = (Vec::with_capacity(count), 0_usize);
+    for operation in operations {
+        let change = change(scope, operation)?;
+        let value_bytes = change.value.as_ref().map_or(0, |value| value.len());
+        bytes = bytes.saturating_add(change.key.as_str().len()).saturating_add(value_bytes);
+        if bytes > bytes_max {
+            return Err(Error::BatchBytes { bytes, most: bytes_max });
+        }
+        changes.push(change);
+    }
+    let keys: BTreeSet<&str> = changes.iter().map(|change| change.key.as_str()).collect();
+    if keys.len() < count {
+        return Err(Error::Argument("a key occurs twice in the batch"));
+    }
+    Ok(Commit { changes, durability, token })
+}
+
+fn change(scope: &Scope, operation: operation::Reader<'_>) -> Read<Change> {
+    let value = match operation.which() {
+        Ok(operation::Put(bytes)) => Some(value(bytes.map_err(unreadable)?)?),
+        Ok(operation::Delete(())) => None,
+        Ok(operation::Unset(())) => return Err(Error::Argument("an operation is not set")),
+        Err(capnp::NotInSchema(_)) => return Err(Error::Unknown("an operation")),
+    };
+    let precondition = precondition(operation.get_precondition())?;
+    Ok(Change { key: key(scope, operation.get_key())?, value, precondition })
+}
+
+pub(super) fn usage(scope: &Scope, params: directory::usage_params::Reader<'_>) -> Read<Count> {
+    Ok(Count { prefix: scope.prefix().join_prefix(text(params.get_prefix())?)? })
+}
+
+/// Reads what a restricted directory shall be for: prefix, rights, milliseconds.
+pub(super) fn restrict(
+    scope: &Scope,
+    params: directory::restrict_params::Reader<'_>,
+) -> Read<(Prefix, Rights, u64)> {
+    let prefix = scope.prefix().join_prefix(text(params.get_prefix())?)?;
+    let rights = rights(params.get_rights().map_err(unreadable)?);
+    Ok((prefix, rights, params.get_expiry_millis()))
 }
 
 pub(super) fn list(scope: &Scope, params: directory::list_params::Reader<'_>) -> Read<List> {

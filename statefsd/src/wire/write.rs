@@ -3,12 +3,17 @@
 use alloc::format;
 
 use journal::{Applied, Version};
-use statefs::{current, directory, limits, state_fs, value};
+use statefs::{Feature, current, directory, limits, state_fs, value};
 
 use crate::handlers::Removed;
 use crate::page::Page;
+use crate::quota::{Account, Usage};
 use crate::session::Caller;
 use crate::store::{Found, Health, Mode, Written};
+
+/// What is served beyond the first state of the schema.
+const SERVED: [Feature; 5] =
+    [Feature::Describe, Feature::GetMany, Feature::Commit, Feature::Restrict, Feature::Usage];
 
 pub(super) fn hello(
     caller: &Caller,
@@ -16,6 +21,7 @@ pub(super) fn hello(
     mut results: state_fs::hello_results::Builder<'_>,
 ) {
     results.set_protocol(protocol);
+    results.set_features(SERVED.iter().fold(0, |bits, feature| bits | 1 << *feature as u64));
     results.set_service_name(caller.service.as_ref().map_or("", |service| service.name()));
     results.set_software_version(&*format!("statefsd {}", env!("CARGO_PKG_VERSION")));
     limits(caller, results.init_limits());
@@ -42,6 +48,14 @@ fn limits(caller: &Caller, mut results: limits::Builder<'_>) {
     results.set_exports(number(connection.exports));
     results.set_bytes_in_flight(number(connection.in_flight_bytes));
     results.set_connections(number(limits.connections));
+    results.set_batch_operations(number(limits.batch_operations));
+    results.set_batch_bytes(number(caller.shared.store.batch_bytes_max(limits)));
+    results.set_restrictions(number(limits.restrictions));
+}
+
+pub(super) fn describe(mut results: state_fs::describe_results::Builder<'_>) {
+    results.set_schema(statefs::SCHEMA_IMAGE);
+    results.set_protocol(statefs::PROTOCOL);
 }
 
 pub(super) fn health(health: &Health, mut results: state_fs::health_results::Builder<'_>) {
@@ -67,16 +81,66 @@ pub(super) fn found(found: &Found, mut results: directory::get_results::Builder<
     }
 }
 
+/// Writes what several keys hold.
+///
+/// # Errors
+/// More entries than a message can count, which their limit excludes.
+pub(super) fn many(
+    found: &[Found],
+    results: directory::get_many_results::Builder<'_>,
+) -> Result<(), capnp::Error> {
+    let count = count(found.len())?;
+    let mut entries = results.init_entries(count);
+    for (index, one) in (0..count).zip(found) {
+        self::found(one, entries.reborrow().get(index));
+    }
+    Ok(())
+}
+
 pub(super) fn written(written: &Written, mut results: directory::put_results::Builder<'_>) {
     match written {
-        Written::Applied(Applied::Put(version)) => results.set_version(version.0),
-        // A put is answered with a put; nothing else may read as success.
-        Written::Indeterminate | Written::Applied(Applied::Deleted(_) | Applied::WasAbsent) => {
-            results.set_indeterminate(());
-        }
-        Written::Conflict(now) => current(*now, results.init_conflict()),
-        Written::DataLoss => results.set_data_loss(()),
+        Written::Applied(applied) => match applied.first() {
+            Some(Applied::Put(version)) => results.set_version(version.0),
+            // A put is answered with a put; nothing else may read as success.
+            Some(Applied::Deleted(_) | Applied::WasAbsent) | None => results.set_indeterminate(()),
+        },
+        Written::Indeterminate => results.set_indeterminate(()),
+        Written::Conflict { current: now, .. } => current(*now, results.init_conflict()),
+        Written::DataLoss { .. } => results.set_data_loss(()),
     }
+}
+
+/// Writes how a batch ended.
+///
+/// # Errors
+/// More operations than a message can count, which their limit excludes.
+pub(super) fn committed(
+    written: &Written,
+    mut results: directory::commit_results::Builder<'_>,
+) -> Result<(), capnp::Error> {
+    match written {
+        Written::Indeterminate => results.set_indeterminate(()),
+        Written::Applied(applied) => {
+            let count = count(applied.len())?;
+            let mut versions = results.init_applied(count);
+            for (index, applied) in (0..count).zip(applied) {
+                versions.set(
+                    index,
+                    match applied {
+                        Applied::Put(version) => version.0,
+                        Applied::Deleted(_) | Applied::WasAbsent => 0,
+                    },
+                );
+            }
+        }
+        Written::Conflict { at, current: now } => {
+            let mut conflict = results.init_conflict();
+            conflict.set_index(count(*at)?);
+            current(*now, conflict.init_current());
+        }
+        Written::DataLoss { at } => results.set_data_loss(count(*at)?),
+    }
+    Ok(())
 }
 
 pub(super) fn removed(removed: &Removed, mut results: directory::delete_results::Builder<'_>) {
@@ -97,8 +161,7 @@ pub(super) fn page(
     page: &Page,
     mut results: directory::list_results::Builder<'_>,
 ) -> Result<(), capnp::Error> {
-    let count = u32::try_from(page.entries.len());
-    let count = count.map_err(|_| capnp::Error::failed("the page is too long".into()))?;
+    let count = count(page.entries.len())?;
     results.set_intact(page.intact);
     if let Some((last, _)) = page.entries.last().filter(|_| page.more) {
         results.set_next(page.directory.relative(last).unwrap_or_default());
@@ -117,6 +180,30 @@ pub(super) fn page(
     Ok(())
 }
 
+/// Writes what a subtree holds and may.
+///
+/// # Errors
+/// More quotas than a message can count, which no policy has.
+pub(super) fn usage(
+    usage: &Usage,
+    mut results: directory::usage_results::Builder<'_>,
+) -> Result<(), capnp::Error> {
+    results.set_bytes(usage.used.bytes);
+    results.set_keys(usage.used.keys);
+    let count = count(usage.accounts.len())?;
+    let mut quotas = results.init_quotas(count);
+    for (index, Account { prefix, quota, used }) in (0..count).zip(&usage.accounts) {
+        let mut told = quotas.reborrow().get(index);
+        told.set_prefix(prefix.as_str());
+        told.set_bytes_used(used.bytes);
+        told.set_bytes_max(quota.bytes.unwrap_or(u64::MAX));
+        told.set_keys_used(used.keys);
+        told.set_keys_max(quota.keys.unwrap_or(u64::MAX));
+        told.set_value_bytes_max(quota.value_bytes_max.unwrap_or(u64::MAX));
+    }
+    Ok(())
+}
+
 pub(super) fn synced(durable: bool, mut results: directory::sync_results::Builder<'_>) {
     if durable {
         results.set_durable(());
@@ -131,6 +218,10 @@ fn value(version: Version, bytes: u64, data: Option<&[u8]>, mut results: value::
     if let Some(data) = data {
         results.set_data(data);
     }
+}
+
+fn count(count: usize) -> Result<u32, capnp::Error> {
+    u32::try_from(count).map_err(|_| capnp::Error::failed("the answer is too long".into()))
 }
 
 fn current(version: Option<Version>, mut results: current::Builder<'_>) {

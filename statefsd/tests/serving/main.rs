@@ -3,9 +3,11 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops where it fails")]
 
+mod batches;
 mod bounds;
 mod calls;
 mod faults;
 mod lists;
 mod quotas;
+mod restrictions;
 mod rig;

@@ -1,7 +1,7 @@
 //! What quotas let through, whoever writes and however fast.
 
 use policy::{Policy, Prefix};
-use statefs::Durability;
+use statefs::{Durability, directory};
 use statefsd::Used;
 
 use crate::rig::{If, Rig, delete, get, put, version};
@@ -105,4 +105,54 @@ fn a_policy_that_allows_less_lets_use_shrink_and_not_grow() {
     assert_eq!(rig.wait(delete(&directory, "a", If::Any)).unwrap(), "deleted");
     version(&rig.wait(put(&directory, "b", b"123456789", If::Any, DURABLE)).unwrap());
     assert_eq!(used(&rig), Used { bytes: 41, keys: 2 });
+}
+
+/// `bytes keys`, and `prefix bytes/max keys/max value` for each quota.
+fn usage(rig: &mut Rig, directory: &directory::Client, prefix: &str) -> Vec<String> {
+    let mut request = directory.usage_request();
+    request.get().set_prefix(prefix);
+    let answer = match rig.wait(request.send().promise).unwrap() {
+        Ok(answer) => answer,
+        Err(error) => return vec![error.extra],
+    };
+    let usage = answer.get().unwrap();
+    let mut told = vec![format!("{} {}", usage.get_bytes(), usage.get_keys())];
+    for quota in usage.get_quotas().unwrap() {
+        let prefix = quota.get_prefix().unwrap().to_str().unwrap();
+        let max = |max: u64| if max == u64::MAX { "-".into() } else { max.to_string() };
+        told.push(format!(
+            "{prefix} {}/{} {}/{} {}",
+            quota.get_bytes_used(),
+            max(quota.get_bytes_max()),
+            quota.get_keys_used(),
+            max(quota.get_keys_max()),
+            max(quota.get_value_bytes_max()),
+        ));
+    }
+    told
+}
+
+#[test]
+fn usage_is_told_to_who_may_list_all_of_it() {
+    let mut rig = Rig::open();
+    rig.server.set_policy(policy("bytes = 1000, keys = 7"));
+    let keeper = rig.connect("keeper");
+    let all = rig.directory(keeper, "/state");
+    for (key, value) in [("net/a", "12345"), ("net/secret/b", ""), ("host", "h")] {
+        version(&rig.wait(put(&all, key, value.as_bytes(), If::Any, DURABLE)).unwrap());
+    }
+    let (a, b, host) =
+        ("/state/net/a".len() + 5, "/state/net/secret/b".len(), "/state/host".len() + 1);
+    let quota = format!("/state/net {}/1000 2/7 -", a + b);
+    assert_eq!(usage(&mut rig, &all, ""), [format!("{} 3", a + b + host), quota.clone()]);
+    assert_eq!(usage(&mut rig, &all, "net/secret"), [format!("{b} 1"), quota]);
+    assert_eq!(usage(&mut rig, &all, "host"), [format!("{host} 1")]);
+    assert_eq!(usage(&mut rig, &all, "absent"), ["0 0"]);
+    assert!(usage(&mut rig, &all, "a//b")[0].starts_with("INVALID_KEY: "));
+    // Of the subtree of `net` a ceiling withholds a part.
+    let net = rig.connect("net");
+    let part = rig.directory(net, "/state/net");
+    assert_eq!(usage(&mut rig, &part, ""), ["ACCESS_DENIED"]);
+    assert_eq!(usage(&mut rig, &part, "secret"), ["ACCESS_DENIED"]);
+    assert_eq!(usage(&mut rig, &part, "a").len(), 2);
 }

@@ -422,7 +422,7 @@ pub(crate) fn health(root: &state_fs::Client) -> impl Future<Output = String> + 
     }
 }
 
-fn set(mut precondition: statefs::precondition::Builder<'_>, to: If) {
+pub(crate) fn set(mut precondition: statefs::precondition::Builder<'_>, to: If) {
     match to {
         If::Any => precondition.set_any(()),
         If::Absent => precondition.set_absent(()),
@@ -430,7 +430,7 @@ fn set(mut precondition: statefs::precondition::Builder<'_>, to: If) {
     }
 }
 
-fn current(current: statefs::current::Reader<'_>) -> String {
+pub(crate) fn current(current: statefs::current::Reader<'_>) -> String {
     match current.which().unwrap() {
         statefs::current::Version(version) => format!("conflict {version}"),
         statefs::current::Absent(()) => "conflict absent".into(),
