@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 pub(crate) use rules::{ExplainArgs, PolicyVerb};
 use statefs_client::Version;
 pub(crate) use tools::{FsckArgs, ImportArgs, InspectArgs, Origin, SalvageArgs};
@@ -16,8 +17,9 @@ pub(crate) const SOCKET_DEFAULT: &str = "./statefs-dev/statefs.sock";
 
 /// Reach a StateFS daemon, or work on a volume's image.
 ///
-/// Data goes to standard output, everything else to standard error. No verb waits for ever: an
-/// answer that takes longer than 30 seconds is given up.
+/// Data goes to standard output, everything else to standard error, both without colours. No verb
+/// waits for ever: an answer that takes longer than 30 seconds is given up, and what destroys asks
+/// only on a terminal.
 #[derive(Parser, Debug)]
 #[command(name = "statefs", version, verbatim_doc_comment, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
@@ -58,6 +60,19 @@ pub(crate) enum Verb {
     /// check that fails ends with 1.
     #[command(verbatim_doc_comment, after_help = DEMO)]
     Demo,
+    /// Print what makes a shell complete verbs and options
+    #[command(after_help = tools::COMPLETIONS)]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the man pages of both programs, and print their paths
+    #[command(after_help = tools::MAN)]
+    Man {
+        /// The folder to write them into; it is made when it is missing
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
 }
 
 #[derive(Subcommand, Debug)]
@@ -189,9 +204,12 @@ pub(crate) struct FormatArgs {
     /// Bytes of a block: 4096, or 512 where the device writes that little at once
     #[arg(long, value_name = "BYTES", default_value_t = 4096)]
     pub(crate) block_size: u32,
-    /// Destroy what an existing file or device holds
+    /// Destroy what an existing file or device holds, once a terminal or --yes has confirmed it
     #[arg(long)]
     pub(crate) force: bool,
+    /// Do not ask before anything is destroyed; without a terminal nobody could answer
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// Reads a size such as `64M`: powers of 1024.
@@ -270,7 +288,7 @@ const FORMAT: &str = "\
 Examples:
   statefs image format state.img --size 64M
   statefs image format /dev/mmcblk0p7
-  statefs image format state.img --copies 1 --block-size 512 --force";
+  statefs image format state.img --copies 1 --block-size 512 --force --yes";
 
 const DUMP: &str = "\
 Examples:

@@ -8,9 +8,11 @@
 
 mod args;
 mod base64;
+mod confirm;
 mod demo;
 mod failure;
 mod image;
+mod manual;
 mod online;
 mod output;
 mod rules;
@@ -19,7 +21,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use args::{Cli, Format, ImageVerb, Verb};
-use clap::Parser;
+use clap::{CommandFactory as _, Parser as _};
 pub use failure::Exit;
 use failure::Failure;
 use output::Output;
@@ -31,13 +33,18 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         // The verb becomes the name of the daemon that it runs.
         return demo::serve(arguments.into_iter().skip(1));
     }
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version were asked for; the rest is a mistake. Neither can be told elsewhere
             // when the stream is gone.
             let exit = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
-            error.print().unwrap_or_default();
+            if exit == Exit::Usage && asks_for_json(&arguments) {
+                let message = error.render().to_string();
+                Failure::new("USAGE", exit, message.trim_end()).report(Format::Json);
+            } else {
+                error.print().unwrap_or_default();
+            }
             return exit.into();
         }
     };
@@ -51,6 +58,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// Yields the definition of the command line, of which help, completions and man pages are made.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 fn run(cli: Cli, output: Output) -> Result<(), Failure> {
     match cli.verb {
         Verb::Image(ImageVerb::Format(arguments)) => image::format(&arguments, output),
@@ -61,6 +74,18 @@ fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Verb::Image(ImageVerb::Import(arguments)) => image::import(&arguments, output),
         Verb::Policy(verb) => rules::run(&verb, output),
         Verb::Demo => demo::run(output),
+        Verb::Completions { shell } => manual::completions(shell, output),
+        Verb::Man { out } => manual::man(&out, output),
         Verb::Online(verb) => online::run(verb, cli.socket, output),
     }
+}
+
+/// Tells whether a command line that cannot be read asks for JSON all the same.
+fn asks_for_json(arguments: &[OsString]) -> bool {
+    let asks = |pair: &[OsString]| {
+        let [option, format] = pair else { return false };
+        (option == "-o" || option == "--output") && format == "json"
+    };
+    arguments.windows(2).any(asks)
+        || arguments.iter().any(|word| word == "-ojson" || word == "--output=json")
 }

@@ -1,5 +1,7 @@
 //! The verbs that reach a daemon.
 
+mod stat;
+
 use std::env;
 use std::ffi::OsString;
 use std::fs::File;
@@ -10,13 +12,12 @@ use std::path::PathBuf;
 use serde_json::json;
 use statefs_client::blocking::Directory;
 use statefs_client::{
-    Client, Durability, Entry, Health, Held, Hello, Limits, ListOptions, Precondition, Rights,
-    WriteOptions,
+    Client, Durability, Entry, Held, ListOptions, Precondition, Rights, WriteOptions,
 };
 
 use crate::args::{Format, OnlineVerb, PutArgs, SOCKET_DEFAULT};
 use crate::base64;
-use crate::failure::{Exit, Failure, printable};
+use crate::failure::{Exit, Failure};
 use crate::output::Output;
 
 /// Every key lies below it. Verbs open it whole: the policy decides on each key all the same, and a
@@ -165,94 +166,6 @@ impl Online {
             Format::Text => Ok(()),
         }
     }
-
-    fn health(&self, output: &mut Output) -> Result<(), Failure> {
-        let Health { mode, reason, loss_count } = self.client()?.health()?;
-        let text = match (reason.is_empty(), loss_count) {
-            (true, 0) => mode.text().to_owned(),
-            (false, 0) => format!("{}: {}", mode.text(), printable(&reason)),
-            (_, losses) => {
-                format!("{}: {} (losses: {losses})", mode.text(), printable(&reason))
-            }
-        };
-        let object = json!({"lossCount": loss_count, "mode": mode.text(), "reason": reason});
-        output.either(&object, &text)?;
-        if mode.serves() {
-            return Ok(());
-        }
-        Err(Failure::new("UNAVAILABLE", Exit::Unavailable, format!("the store is {}", mode.text())))
-    }
-
-    fn whoami(&self, output: &mut Output) -> Result<(), Failure> {
-        let service = self.client()?.hello_as(NAME)?.service;
-        match (&service, output.format) {
-            (_, Format::Json) => output.json(&json!({"service": service})),
-            (Some(service), Format::Text) => output.line(&printable(service)),
-            (None, Format::Text) => {
-                eprintln!("statefs: the policy does not name you, which denies you every key");
-                Ok(())
-            }
-        }
-    }
-
-    fn stat_key(&self, key: &str, output: &mut Output) -> Result<(), Failure> {
-        let relative = relative(key)?;
-        let metadata = self.directory(Rights::GET)?.get_metadata(relative);
-        let metadata = metadata.map_err(|error| Failure::from(error).about(key))?;
-        let metadata = metadata.ok_or_else(|| absent(key))?;
-        let version = metadata.version.to_string();
-        let object = json!({"bytes": metadata.bytes, "key": key, "version": version});
-        output.either(&object, &format!("version: {version}\nbytes: {}", metadata.bytes))
-    }
-
-    fn stat(&self, output: &mut Output) -> Result<(), Failure> {
-        let client = self.client()?;
-        let (hello, health) = (client.calls().hello(NAME), client.calls().health());
-        let Hello { protocol, limits, service, software, .. } = client.wait(hello)?;
-        let Health { mode, reason, loss_count } = client.wait(health)?;
-        let limits = limit_rows(&limits);
-        if output.format == Format::Json {
-            let limits: serde_json::Map<_, _> =
-                limits.iter().map(|(name, limit)| ((*name).to_owned(), json!(limit))).collect();
-            return output.json(&json!({
-                "limits": limits,
-                "lossCount": loss_count,
-                "mode": mode.text(),
-                "protocol": protocol,
-                "reason": reason,
-                "service": service,
-                "software": software,
-            }));
-        }
-        output.line(&format!("software: {}", printable(&software)))?;
-        output.line(&format!("protocol: {protocol}"))?;
-        output.line(&format!("service: {}", printable(service.as_deref().unwrap_or_default())))?;
-        output.line(&format!("mode: {}", mode.text()))?;
-        output.line(&format!("reason: {}", printable(&reason)))?;
-        output.line(&format!("lossCount: {loss_count}"))?;
-        for (name, limit) in limits {
-            output.line(&format!("limits.{name}: {limit}"))?;
-        }
-        Ok(())
-    }
-}
-
-/// Names each limit as the schema does.
-fn limit_rows(limits: &Limits) -> [(&'static str, u32); 12] {
-    [
-        ("keyBytes", limits.key_bytes),
-        ("valueBytes", limits.value_bytes),
-        ("replyBytes", limits.reply_bytes),
-        ("listEntries", limits.list_entries),
-        ("frameBytes", limits.frame_bytes),
-        ("frameSegments", limits.frame_segments),
-        ("nesting", limits.nesting),
-        ("traversalBytes", limits.traversal_bytes),
-        ("calls", limits.calls),
-        ("exports", limits.exports),
-        ("bytesInFlight", limits.bytes_in_flight),
-        ("connections", limits.connections),
-    ]
 }
 
 fn print_entry(

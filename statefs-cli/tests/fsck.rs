@@ -41,7 +41,7 @@ fn a_sound_volume_is_clean_and_stays_as_it_is() {
         let run = statefs(folder.path(), "image fsck x.img").exits(0);
         assert!(run.text().starts_with("x.img: clean, "), "{}", run.text());
         assert_eq!(run.stderr, "");
-        statefs(folder.path(), "image fsck x.img --repair").exits(0);
+        statefs(folder.path(), "image fsck x.img --repair --yes").exits(0);
         assert_eq!(image(&folder), before);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "it left a file behind");
     }
@@ -76,7 +76,7 @@ fn a_copy_that_does_not_verify_is_named_and_repaired() {
     {"summary":{"clean":false,"faultsLeft":2,"keys":3,"path":"x.img","repairable":2,"repairedBlocks":0,"tornGroups":0,"undo":null,"volume":"[32 hex digits]"}}
     "#);
 
-    let repaired = statefs(folder.path(), "image fsck x.img --repair -o json").exits(1);
+    let repaired = statefs(folder.path(), "image fsck x.img --repair --yes -o json").exits(1);
     assert!(repaired.stderr.contains("x.img.undo-1"), "{}", repaired.stderr);
     assert_eq!(image(&folder), good);
     statefs(folder.path(), "image fsck x.img").exits(0);
@@ -113,7 +113,7 @@ fn a_loss_is_never_clean_nor_repaired() {
     let run = statefs(folder.path(), "image fsck x.img -o json").exits(4);
     assert!(run.text().contains("\"kind\":\"lost\""), "{}", run.text());
     assert!(run.text().contains("\"kind\":\"inDoubt\""), "{}", run.text());
-    statefs(folder.path(), "image fsck x.img --repair").exits(4);
+    statefs(folder.path(), "image fsck x.img --repair --yes").exits(4);
     assert_eq!(image(&folder), bad);
 }
 
@@ -130,7 +130,7 @@ fn every_flipped_byte_of_what_is_used_is_found_and_repaired() {
         let mut bad = good.clone();
         bad[at + 17] ^= 0x40;
         store(&folder, &bad);
-        let run = statefs(folder.path(), "image fsck x.img --repair --undo u");
+        let run = statefs(folder.path(), "image fsck x.img --repair --yes --undo u");
         if run.exit == 1 {
             found += 1;
             assert_eq!(image(&folder), good, "byte {at}");

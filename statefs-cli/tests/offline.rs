@@ -36,6 +36,8 @@ fn help_is_golden() {
         "policy check",
         "policy explain",
         "policy diff",
+        "completions",
+        "man",
     ];
     for verb in verbs {
         let command = format!("{verb} --help");
@@ -70,6 +72,13 @@ fn mistakes_on_the_command_line_exit_with_2() {
         let run = statefs(folder.path(), arguments).exits(2);
         assert_eq!(run.text(), "", "{arguments}");
         assert_ne!(run.stderr, "", "{arguments}");
+    }
+    for json in ["-o json", "-ojson", "--output json", "--output=json"] {
+        let run = statefs(folder.path(), &format!("gett /state/a {json}")).exits(2);
+        assert!(
+            run.stderr.starts_with("{\"advice\":\"\",\"code\":\"USAGE\",\"exit\":2,"),
+            "{json}"
+        );
     }
 }
 
@@ -138,7 +147,7 @@ fn format_destroys_nothing_without_force() {
         let run = statefs(folder.path(), &format!("image format {name}")).exits(1);
         assert!(run.stderr.starts_with("statefs: NOT_BLANK: "), "{}", run.stderr);
         assert_eq!(fs::read(folder.path().join(name)).unwrap(), before);
-        statefs(folder.path(), &format!("image format {name} --force")).exits(0);
+        statefs(folder.path(), &format!("image format {name} --force --yes")).exits(0);
         assert_ne!(fs::read(folder.path().join(name)).unwrap(), before);
         statefs(folder.path(), &format!("image dump {name}")).exits(0);
     }

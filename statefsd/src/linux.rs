@@ -56,6 +56,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// Yields the definition of the command line of `statefsd`, of which its man page is made.
+#[must_use]
+pub fn command() -> clap::Command {
+    <options::Options as clap::CommandFactory>::command()
+}
+
 /// Keeps values out of core dumps and of the reach of other processes of the same user. A system
 /// that refuses is one on which this could not be had; the daemon serves there too.
 fn harden() {

@@ -8,9 +8,13 @@ use clap::{Args, ValueEnum};
 pub(crate) struct FsckArgs {
     /// The image or block device
     pub(crate) path: PathBuf,
-    /// Write the copies that do not verify anew, from those that do
+    /// Write the copies that do not verify anew, from those that do, once a terminal or --yes has
+    /// confirmed it
     #[arg(long)]
     pub(crate) repair: bool,
+    /// Do not ask before anything is written over; without a terminal nobody could answer
+    #[arg(long)]
+    pub(crate) yes: bool,
     /// Where --repair keeps the bytes it overwrites [default: the first free PATH.undo-N]
     #[arg(long, value_name = "FILE", requires = "repair")]
     pub(crate) undo: Option<PathBuf>,
@@ -68,7 +72,7 @@ A block that could not be read is not in it.
 
 Examples:
   statefs image fsck state.img
-  statefs image fsck state.img --repair --undo /var/tmp/state.undo
+  statefs image fsck state.img --repair --yes --undo /var/tmp/state.undo
   statefs image fsck state.img -o json      one fault a line, then {\"summary\"}";
 
 pub(super) const INSPECT: &str = "\
@@ -86,3 +90,14 @@ pub(super) const IMPORT: &str = "\
 Examples:
   statefs image import --from nexus blk.img state.img
   statefs image import --from nexus --salvage damaged.img state.img -o json > report.ndjson";
+
+pub(super) const COMPLETIONS: &str = "\
+Examples:
+  source <(statefs completions bash)
+  statefs completions zsh > ~/.zfunc/_statefs
+  statefs completions fish > ~/.config/fish/completions/statefs.fish";
+
+pub(super) const MAN: &str = "\
+Examples:
+  statefs man --out man && man -l man/statefs-put.1
+  statefs man --out man -o json      {\"page\"} each";

@@ -11,14 +11,25 @@ use serde_json::json;
 use super::device_failure;
 use super::drive::block_on;
 use crate::args::FormatArgs;
+use crate::confirm::confirm;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 
+/// The code of what is there and would be lost.
+const NOT_BLANK: &str = "NOT_BLANK";
+
 /// Makes a volume as the command line says.
 pub(crate) fn format(arguments: &FormatArgs, mut output: Output) -> Result<(), Failure> {
-    let FormatArgs { path, size, copies, block_size, force } = arguments;
-    let options = FormatOptions { block_bytes: *block_size, copies: *copies, force: *force };
-    let superblock = make(path, *size, options)?;
+    let FormatArgs { path, size, copies, block_size, force, yes } = arguments;
+    let options = FormatOptions { block_bytes: *block_size, copies: *copies, force: false };
+    let superblock = match make(path, *size, options) {
+        Err(failure) if *force && failure.code == NOT_BLANK => {
+            let question = format!("{} is not blank. Destroy what it holds?", path.display());
+            confirm(*yes, &question)?;
+            make(path, *size, FormatOptions { force: true, ..options })
+        }
+        made => made,
+    }?;
     if *copies == 1 {
         eprintln!("statefs: the volume keeps one copy: a single damaged block loses what it holds");
     }
@@ -83,7 +94,7 @@ fn open(path: &Path, size: Option<u64>) -> Result<(FileDevice, bool), Failure> {
 fn failed(path: &Path, error: FormatError) -> Failure {
     let code = match error {
         FormatError::Geometry(_) => "GEOMETRY",
-        FormatError::Volume(_) | FormatError::NotBlank => "NOT_BLANK",
+        FormatError::Volume(_) | FormatError::NotBlank => NOT_BLANK,
         FormatError::Device(_) => "DEVICE",
     };
     Failure::new(code, Exit::Failure, error).about(path.display())

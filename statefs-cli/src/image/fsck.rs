@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 
 use super::facts::{Image, fault_json, fault_text, no_volume_failure, superblock_text};
 use crate::args::{Format, FsckArgs};
+use crate::confirm::confirm;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use undo::Undo;
@@ -25,11 +26,18 @@ pub(crate) fn fsck(arguments: &FsckArgs, mut output: Output) -> Result<(), Failu
     for fault in &volume.faults {
         output.either(&fault_json(fault), &fault_text(fault))?;
     }
+    // Who is asked has read what for.
+    output.flush()?;
     let repairable = volume.faults.iter().filter(|fault| fault.repair.is_some()).count();
     if !arguments.repair || repairable == 0 {
         let ending = Ending { left: volume.faults.len(), repairable, repaired: 0, undo: None };
         return ending.tell(path, volume, output);
     }
+    let question = format!("{}: mend {repairable} faults, as said?", path.display());
+    confirm(arguments.yes, &question).map_err(|failure| match failure.exit {
+        Exit::Usage => failure,
+        _ => cannot(failure),
+    })?;
     let (repaired, undo) = repair(arguments, &mut image, volume).map_err(cannot)?;
     // What is said to be repaired is what a second look finds repaired.
     let after = image.inspect();

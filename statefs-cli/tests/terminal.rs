@@ -1,0 +1,131 @@
+//! The program on a terminal: what destroys asks first, and nothing is ever coloured.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+mod common;
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use common::volume::{self, SMALL_BYTES, puts};
+use common::{Folder, statefs};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+/// What a run on a terminal showed: both streams, as a screen gets them, and the exit code.
+struct Shown {
+    text: String,
+    exit: i32,
+}
+
+/// Runs the program on a terminal of its own, where `typed` is typed.
+fn on_terminal(folder: &Path, arguments: &str, typed: &str) -> Shown {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap();
+    let slave = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_statefs"));
+    command
+        .args(arguments.split(' '))
+        .current_dir(folder)
+        .env_remove("STATEFS_SOCKET")
+        .env_remove("NO_COLOR")
+        .env("TERM", "xterm-256color")
+        .env("CLICOLOR_FORCE", "1")
+        .stdin(Stdio::from(slave.try_clone().unwrap()))
+        .stdout(Stdio::from(slave.try_clone().unwrap()))
+        .stderr(Stdio::from(slave));
+    let mut child = command.spawn().unwrap();
+    // The terminal ends with the last program that holds it, which we must not be.
+    drop(command);
+    let mut screen = File::from(master);
+    screen.write_all(typed.as_bytes()).unwrap();
+    let (mut bytes, mut part) = (Vec::new(), [0; 4096]);
+    // Its end reads as an error.
+    while let Ok(count @ 1..) = screen.read(&mut part) {
+        bytes.extend_from_slice(part.get(..count).unwrap());
+    }
+    let exit = child.wait().unwrap().code().unwrap();
+    Shown { text: String::from_utf8(bytes).unwrap().replace("\r\n", "\n"), exit }
+}
+
+#[test]
+fn format_asks_before_it_destroys() {
+    let folder = Folder::new();
+    let image = folder.path().join("x.img");
+    statefs(folder.path(), "image format x.img --size 1M").exits(0);
+    let before = fs::read(&image).unwrap();
+    for typed in ["\n", "n\n", "no\n", "yesterday\n", "\u{4}"] {
+        let shown = on_terminal(folder.path(), "image format x.img --force", typed);
+        assert_eq!(shown.exit, 1, "{typed:?}: {}", shown.text);
+        assert!(shown.text.contains("x.img is not blank. Destroy what it holds? [y/N] "));
+        assert!(shown.text.contains("statefs: NOT_CONFIRMED: nothing was changed"));
+        assert_eq!(fs::read(&image).unwrap(), before, "{typed:?}");
+    }
+    let shown = on_terminal(folder.path(), "image format x.img --force", "y\n");
+    assert_eq!(shown.exit, 0, "{}", shown.text);
+    assert_ne!(fs::read(&image).unwrap(), before);
+}
+
+#[test]
+fn where_nobody_can_be_asked_the_option_is_named() {
+    let folder = Folder::new();
+    let image = folder.path().join("x.img");
+    statefs(folder.path(), "image format x.img --size 1M").exits(0);
+    let before = fs::read(&image).unwrap();
+    let run = statefs(folder.path(), "image format x.img --force").exits(2);
+    assert!(run.stderr.contains("NOT_CONFIRMED") && run.stderr.contains("--yes"), "{}", run.stderr);
+    assert_eq!(fs::read(&image).unwrap(), before);
+    // What destroys nothing asks nothing.
+    fs::write(&image, vec![0; 1 << 20]).unwrap();
+    statefs(folder.path(), "image format x.img --force").exits(0);
+}
+
+#[test]
+fn repair_asks_after_it_told_what_it_would_do() {
+    let folder = Folder::new();
+    let image = folder.path().join("x.img");
+    volume::make(&image, SMALL_BYTES, 2, &[puts(3, 0)]);
+    let sound = fs::read(&image).unwrap();
+    let mut damaged = sound.clone();
+    *damaged.get_mut(4096).unwrap() ^= 1;
+    fs::write(&image, &damaged).unwrap();
+    let run = statefs(folder.path(), "image fsck x.img --repair").exits(2);
+    assert!(run.stderr.contains("NOT_CONFIRMED") && run.stderr.contains("--yes"), "{}", run.stderr);
+    assert_eq!(fs::read(&image).unwrap(), damaged);
+    let shown = on_terminal(folder.path(), "image fsck x.img --repair", "n\n");
+    assert_eq!(shown.exit, 8, "{}", shown.text);
+    let (plan, asked) = (shown.text.find("a repair writes"), shown.text.find("[y/N]"));
+    assert!(plan.is_some() && plan < asked, "{}", shown.text);
+    assert_eq!(fs::read(&image).unwrap(), damaged);
+    assert!(!folder.path().join("x.img.undo-1").exists());
+    let shown = on_terminal(folder.path(), "image fsck x.img --repair", "yes\n");
+    assert_eq!(shown.exit, 1, "{}", shown.text);
+    assert_eq!(fs::read(&image).unwrap(), sound);
+    // Nothing to repair, nothing to ask.
+    statefs(folder.path(), "image fsck x.img --repair").exits(0);
+}
+
+#[test]
+fn nothing_is_coloured_even_on_a_terminal_that_could() {
+    let folder = Folder::new();
+    volume::make(&folder.path().join("x.img"), SMALL_BYTES, 2, &[puts(3, 0)]);
+    let lines =
+        ["--help", "put --help", "gett", "get /state/a", "image inspect x.img", "image fsck x.img"];
+    for arguments in lines {
+        let shown = on_terminal(folder.path(), arguments, "");
+        assert!(!shown.text.is_empty(), "{arguments}");
+        assert!(!shown.text.contains('\u{1b}'), "{arguments}: {:?}", shown.text);
+    }
+}
+
+#[test]
+fn a_value_that_nobody_will_type_is_not_waited_for() {
+    let folder = Folder::new();
+    let shown = on_terminal(folder.path(), "put /state/a", "");
+    assert_eq!(shown.exit, 2, "{}", shown.text);
+    assert!(shown.text.contains("statefs: USAGE: no value"), "{}", shown.text);
+}
