@@ -1,5 +1,8 @@
 //! What a commit asks for and what it is answered.
 
+use crate::large::Manifest;
+use crate::layout::manifest;
+use crate::record::record_bytes;
 use crate::types::{ReadOnlyReason, Version};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -94,6 +97,8 @@ pub enum CommitError {
     Indeterminate,
     /// A key is empty or longer than 255 bytes.
     KeyBytes(usize),
+    /// A key begins with a zero byte, which is the journal's own.
+    KeyReserved,
     /// A value is longer than the volume takes.
     ValueBytes {
         /// Bytes of the value.
@@ -121,6 +126,7 @@ impl core::fmt::Display for CommitError {
                 f.write_str("the device failed on the way: the change may or may not survive")
             }
             Self::KeyBytes(bytes) => write!(f, "the key has {bytes} bytes; 1 to 255 are allowed"),
+            Self::KeyReserved => f.write_str("the key begins with a zero byte, which is reserved"),
             Self::ValueBytes { bytes, most } => {
                 write!(f, "the value has {bytes} bytes; at most {most} are allowed")
             }
@@ -133,3 +139,53 @@ impl core::fmt::Display for CommitError {
 }
 
 impl core::error::Error for CommitError {}
+
+/// What a change gives its key.
+#[derive(Clone)]
+pub(crate) enum Content {
+    /// A value of one record.
+    Value(Rc<[u8]>),
+    /// A value of many.
+    Large(Manifest),
+    /// A part of one; the key is internal.
+    Chunk(Rc<[u8]>),
+}
+
+impl Content {
+    /// Yields the bytes of the value, all of it.
+    pub(crate) fn value_bytes(&self) -> u64 {
+        match self {
+            Self::Value(bytes) | Self::Chunk(bytes) => bytes.len() as u64,
+            Self::Large(manifest) => manifest.total_bytes.into(),
+        }
+    }
+
+    /// Yields the bytes of the value in its record.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Value(bytes) | Self::Chunk(bytes) => bytes.len(),
+            Self::Large(_) => manifest::BYTES,
+        }
+    }
+}
+
+/// An operation as it is judged and taken.
+pub(crate) struct Wanted {
+    pub(crate) key: Rc<[u8]>,
+    /// `None` deletes.
+    pub(crate) content: Option<Content>,
+    pub(crate) precondition: Precondition,
+}
+
+impl From<Operation> for Wanted {
+    fn from(Operation { key, value, precondition }: Operation) -> Self {
+        Self { key, content: value.map(Content::Value), precondition }
+    }
+}
+
+impl Wanted {
+    /// Yields the bytes of its record.
+    pub(crate) fn record_bytes(&self) -> usize {
+        record_bytes(self.key.len(), self.content.as_ref().map_or(0, Content::bytes))
+    }
+}

@@ -5,7 +5,10 @@ use crate::field::{put, u8_at, u32_at, u64_at};
 use crate::geometry::VolumeGeometry;
 use crate::group::{Builder, Header, Verifier};
 use crate::index::{Entry, Index};
-use crate::layout::{checkpoint_entry as entry_at, checkpoint_use as use_at, group};
+use crate::large::UploadId;
+use crate::layout::{
+    checkpoint_entry as entry_at, checkpoint_large as large_at, checkpoint_use as use_at, group,
+};
 use crate::plant::Plant;
 use crate::replay::Doubt;
 use crate::scan::blocks;
@@ -22,6 +25,7 @@ const ENTRY: u8 = 1;
 const USE: u8 = 2;
 const DOUBT: u8 = 3;
 const DELETED: u8 = 4;
+const LARGE: u8 = 5;
 
 /// Everything that a checkpoint holds, frozen.
 pub(crate) struct Snapshot {
@@ -74,17 +78,25 @@ pub(crate) struct Written {
     headers: Vec<Header>,
 }
 
+/// What a checkpoint's size depends on.
+#[derive(Clone, Copy)]
+pub(crate) struct Items {
+    /// Keys, those of chunks too.
+    pub(crate) keys: usize,
+    /// Bytes of the keys.
+    pub(crate) key_bytes: usize,
+    /// Of the keys, those of large values.
+    pub(crate) larges: usize,
+}
+
 /// Yields an upper bound of the segments that a checkpoint takes.
-pub(crate) fn segments_needed(
-    geometry: &VolumeGeometry,
-    keys: usize,
-    key_bytes: usize,
-    uses: usize,
-) -> u32 {
-    let items = keys * entry_at::BYTES + key_bytes + uses * use_at::BYTES + 1;
+pub(crate) fn segments_needed(geometry: &VolumeGeometry, items: Items, uses: usize) -> u32 {
+    let Items { keys, key_bytes, larges } = items;
+    let more = larges * (large_at::BYTES - entry_at::BYTES);
+    let items = keys * entry_at::BYTES + key_bytes + more + uses * use_at::BYTES + 1;
     // Groups end where the next item does not fit, and segments where the next group does not.
     let room = group_room(geometry);
-    let longest = entry_at::BYTES + crate::geometry::KEY_BYTES_MAX;
+    let longest = large_at::BYTES + crate::geometry::KEY_BYTES_MAX;
     let groups = items.div_ceil(room.saturating_sub(longest).max(1));
     let per_segment = (geometry.segment_bytes() / geometry.block_bytes())
         / geometry.blocks(group::BYTES + room) as usize;
@@ -108,7 +120,7 @@ pub(crate) async fn write(
     let mut written = Written { uses: Vec::new(), bytes: 0, headers: Vec::new() };
     let mut end = BlockIndex(0);
     let (mut next, mut tag, mut room) = (snapshot.base.next(), Tag::default(), 0);
-    let mut items = Items::new(snapshot);
+    let mut items = Cutter::new(snapshot);
     loop {
         let payload = items.next_group(group_room(&geometry));
         if payload.is_empty() {
@@ -244,7 +256,7 @@ pub(crate) async fn group_at(
 }
 
 /// Cuts a snapshot into groups of items.
-struct Items<'a> {
+struct Cutter<'a> {
     snapshot: &'a Snapshot,
     uses: usize,
     doubt_done: bool,
@@ -252,7 +264,7 @@ struct Items<'a> {
     key: Vec<u8>,
 }
 
-impl<'a> Items<'a> {
+impl<'a> Cutter<'a> {
     fn new(snapshot: &'a Snapshot) -> Self {
         Self { snapshot, uses: 0, doubt_done: false, deleted: None, key: Vec::new() }
     }
@@ -301,13 +313,17 @@ impl<'a> Items<'a> {
             let shared = key.iter().zip(&before).take_while(|(a, b)| a == b).count();
             let suffix = key.get(shared..).unwrap_or_default();
             let at = out.len();
-            if at + entry_at::BYTES + suffix.len() > room {
+            let (kind, fixed) = match entry.upload {
+                Some(_) => (LARGE, large_at::BYTES),
+                None => (ENTRY, entry_at::BYTES),
+            };
+            if at + fixed + suffix.len() > room {
                 self.key = key.to_vec();
                 return;
             }
-            out.resize(at + entry_at::BYTES, 0);
+            out.resize(at + fixed, 0);
             let item = out.get_mut(at..).unwrap_or_default();
-            put(item, entry_at::KIND, &[ENTRY]);
+            put(item, entry_at::KIND, &[kind]);
             put(item, entry_at::FLAGS, &[u8::from(entry.suspect)]);
             put(item, entry_at::SHARED_BYTES, &[u8::try_from(shared).unwrap_or(u8::MAX)]);
             put(item, entry_at::SUFFIX_BYTES, &[key_bytes(suffix)]);
@@ -315,6 +331,9 @@ impl<'a> Items<'a> {
             put(item, entry_at::OFFSET, &entry.place.offset.to_le_bytes());
             put(item, entry_at::VALUE_BYTES, &entry.value_bytes.to_le_bytes());
             put(item, entry_at::BIRTH, &entry.birth.0.to_le_bytes());
+            if let Some(upload) = entry.upload {
+                put(item, large_at::UPLOAD, &upload.birth().0.to_le_bytes());
+            }
             out.extend_from_slice(suffix);
             before = key.to_vec();
         }
@@ -332,11 +351,18 @@ pub(crate) fn read_items(mut items: &[u8], snapshot: &mut Snapshot) -> Option<()
     let mut before: Vec<u8> = Vec::new();
     while let Some(kind) = items.first() {
         let length = match *kind {
-            ENTRY => {
-                let item = items.get(..entry_at::BYTES)?;
+            ENTRY | LARGE => {
+                let large = *kind == LARGE;
+                let fixed = if large { large_at::BYTES } else { entry_at::BYTES };
+                let item = items.get(..fixed)?;
                 let shared = usize::from(u8_at(item, entry_at::SHARED_BYTES));
-                let end = entry_at::BYTES + usize::from(u8_at(item, entry_at::SUFFIX_BYTES));
-                let suffix = items.get(entry_at::BYTES..end)?;
+                let end = fixed + usize::from(u8_at(item, entry_at::SUFFIX_BYTES));
+                let suffix = items.get(fixed..end)?;
+                let upload = if large {
+                    Some(UploadId::of(Birth(u64_at(item, large_at::UPLOAD)))?)
+                } else {
+                    None
+                };
                 before.truncate(shared);
                 (before.len() == shared).then_some(())?;
                 before.extend_from_slice(suffix);
@@ -349,6 +375,7 @@ pub(crate) fn read_items(mut items: &[u8], snapshot: &mut Snapshot) -> Option<()
                     value_bytes: u32_at(item, entry_at::VALUE_BYTES),
                     suspect: u8_at(item, entry_at::FLAGS) & 1 != 0,
                     birth: Birth(u64_at(item, entry_at::BIRTH)),
+                    upload,
                 };
                 snapshot.index.insert(&before, entry);
                 end

@@ -1,6 +1,6 @@
 //! Where the superblock copies, zones and segments of a volume lie on its device.
 
-use crate::layout::{group, record};
+use crate::layout::{chunk_key, group, record};
 use crate::types::{BlockIndex, Place, SegmentIndex, Zone};
 
 /// Bytes of a slot: the unit in which a volume is laid out (FORMAT.md section 2).
@@ -19,6 +19,8 @@ pub(crate) const SEGMENT_BYTES_MAX: u32 = 16 << 20;
 pub const KEY_BYTES_MAX: usize = 255;
 /// Longest value in bytes that one record carries (FORMAT.md section 8).
 pub const VALUE_BYTES_MAX: usize = 65_536;
+/// What a group with one chunk takes at most.
+const CHUNK_GROUP_BYTES: usize = 64 << 10;
 
 /// The shape of a volume, as its superblock states it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -187,6 +189,14 @@ impl VolumeGeometry {
     pub fn value_bytes_max(&self) -> usize {
         let overhead = (record::BYTES + KEY_BYTES_MAX).next_multiple_of(record::ALIGNMENT);
         VALUE_BYTES_MAX.min(self.records_bytes_max().saturating_sub(overhead))
+    }
+
+    /// Bytes of each chunk of a large value but the last: the record and a header take whole blocks, 64 KiB at most.
+    pub fn chunk_bytes(&self) -> usize {
+        let group_bytes =
+            (self.group_blocks_max() as usize * self.block_bytes()).min(CHUNK_GROUP_BYTES);
+        let fixed = (record::BYTES + chunk_key::BYTES).next_multiple_of(record::ALIGNMENT);
+        group_bytes - group::BYTES - fixed
     }
 
     /// Blocks that `bytes` take.

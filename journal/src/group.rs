@@ -159,22 +159,16 @@ impl Builder {
     /// When the record does not fit: the caller has counted.
     pub fn append(&mut self, kind: Kind, birth: Birth, key: &[u8], value: &[u8]) -> (Lsn, Place) {
         let lsn = self.next;
-        (lsn, self.put(&Record { kind, lsn, birth, key, value, in_doubt: false }))
+        let record = Record { kind, lsn, birth, key, value, in_doubt: false, manifest: false };
+        (lsn, self.put(record))
     }
 
-    /// Appends a move, in doubt or not, and yields its place.
-    pub(crate) fn append_move(
-        &mut self,
-        key: &[u8],
-        value: &[u8],
-        birth: Birth,
-        in_doubt: bool,
-    ) -> Place {
-        let lsn = self.next;
-        self.put(&Record { kind: Kind::Move, lsn, birth, key, value, in_doubt })
-    }
-
-    fn put(&mut self, record: &Record<'_>) -> Place {
+    /// Appends a record under the next number, whatever it states, and yields its place.
+    ///
+    /// # Panics
+    /// As [`Builder::append`].
+    pub fn put(&mut self, record: Record<'_>) -> Place {
+        let record = Record { lsn: self.next, ..record };
         let offset = self.block.0 as usize * self.block_bytes + self.end;
         let offset = u32::try_from(offset).expect("a segment has at most 16 MiB");
         let place = Place { segment: self.segment, offset };

@@ -3,6 +3,9 @@
 //! A B+tree whose nodes are shared by reference count and copied only where a view still holds
 //! them, so that [`Index::clone`] costs one count and a change costs one path.
 
+use crate::large::UploadId;
+use crate::layout::manifest;
+use crate::record::record_bytes;
 use crate::types::{Birth, Place};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -18,12 +21,26 @@ const NODE_ENTRIES_LOW: usize = NODE_ENTRIES_MAX / 4;
 pub(crate) struct Entry {
     /// The record.
     pub place: Place,
-    /// Bytes of the value.
+    /// Bytes of the value, all chunks together.
     pub value_bytes: u32,
     /// A later record of this key may have been lost (FORMAT.md section 7).
     pub suspect: bool,
     /// The write that made the value.
     pub birth: Birth,
+    /// Of a large value: whose chunks make it. The record then holds the manifest.
+    pub upload: Option<UploadId>,
+}
+
+impl Entry {
+    /// Yields the bytes of the value in the record: those of the manifest where the value is large.
+    pub(crate) fn stored_bytes(&self) -> usize {
+        if self.upload.is_some() { manifest::BYTES } else { self.value_bytes as usize }
+    }
+
+    /// Yields the bytes of the record by which `key` has its value.
+    pub(crate) fn record_bytes(&self, key: &[u8]) -> usize {
+        record_bytes(key.len(), self.stored_bytes())
+    }
 }
 
 /// An ordered map; clones are frozen views.
@@ -100,6 +117,7 @@ impl Index {
     }
 
     /// Yields the number of keys.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.count
     }
@@ -267,7 +285,7 @@ mod tests {
 
     fn entry(n: u64) -> Entry {
         let place = Place { segment: SegmentIndex(0), offset: 0 };
-        Entry { place, value_bytes: 0, suspect: false, birth: Birth(n) }
+        Entry { place, value_bytes: 0, suspect: false, birth: Birth(n), upload: None }
     }
 
     fn same(index: &Index, model: &BTreeMap<Vec<u8>, u64>) {

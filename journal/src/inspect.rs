@@ -12,6 +12,7 @@ use crate::disk::Disk;
 use crate::geometry::{KEY_BYTES_MAX, VALUE_BYTES_MAX, superblock_offset};
 use crate::group::{Header, Verifier};
 use crate::index::{Entry, Index};
+use crate::large::{Manifest, UploadId, callers_from, chunk_key, chunk_of, collect, owners};
 use crate::replay::{Doubt, apply, forget, read};
 use crate::scan;
 use crate::superblock::{Copies, Superblock, SuperblockError};
@@ -19,6 +20,7 @@ use crate::tag::Keys;
 use crate::types::{BlockIndex, Lsn, SegmentIndex, Use, Version, Zone};
 use crate::walk::{History, Seen, Sighting, Weakened, walk};
 use alloc::collections::BTreeMap;
+use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -110,6 +112,11 @@ impl KeyFact {
         self.entry.suspect
     }
 
+    /// Its value is large: [`VolumeFacts::read_large`] reads it.
+    pub fn is_large(&self) -> bool {
+        self.entry.upload.is_some()
+    }
+
     /// Bytes of the value, as the index states them.
     pub fn value_bytes(&self) -> u32 {
         self.entry.value_bytes
@@ -135,6 +142,8 @@ pub struct VolumeFacts {
     /// Keys that the index does not hold may have been lost.
     pub absent_in_doubt: bool,
     index: Index,
+    /// The key of each large value.
+    owners: BTreeMap<UploadId, Rc<[u8]>>,
     verifier: Verifier,
     uses: Vec<Use>,
 }
@@ -194,6 +203,7 @@ impl<P: FnMut(u64, u64)> Look<'_, P> {
             keys: 0,
             absent_in_doubt: false,
             index: Index::default(),
+            owners: BTreeMap::new(),
             verifier,
             uses: Vec::new(),
             superblock,
@@ -204,7 +214,8 @@ impl<P: FnMut(u64, u64)> Look<'_, P> {
         self.log(&mut facts, &mut groups, &mut state).await;
         self.values(&mut facts, &mut groups).await;
         let (index, doubt) = state;
-        facts.keys = index.len();
+        facts.keys = index.iter_from(callers_from(b"")).count();
+        facts.owners = owners(&index);
         facts.absent_in_doubt = doubt.absent;
         facts.index = index;
         values::live(&mut facts, &mut groups);
@@ -253,6 +264,8 @@ impl<P: FnMut(u64, u64)> Look<'_, P> {
         if lost.next().is_some() {
             forget(state);
         }
+        // Where something was lost, so may be the manifest of chunks that are there: a salvage may find it.
+        collect(&mut state.0, facts.has_loss() || !history.lost.is_empty());
         fault::lost(facts, &seen, &history);
         facts.evidence = seen.evidence;
         facts.history = history;
@@ -311,7 +324,7 @@ fn nothing_seen(superblock: &Superblock) -> Seen {
 impl VolumeFacts {
     /// Yields the keys at or after `from` in bytewise order.
     pub fn keys_from<'a>(&'a self, from: &[u8]) -> impl Iterator<Item = (&'a [u8], KeyFact)> {
-        self.index.iter_from(from).map(|(key, entry)| {
+        self.index.iter_from(callers_from(from)).map(|(key, entry)| {
             (key, KeyFact { entry: *entry, version: self.verifier.keys.version(entry.birth) })
         })
     }
@@ -322,6 +335,56 @@ impl VolumeFacts {
         values::read(disk, self, &mut window, key, &fact.entry).await
     }
 
+    /// Shows the parts of a key's large value in order, each from whichever copy holds it; tells whether all of it verifies.
+    ///
+    /// Memory: one part, of 64 KiB at most. What came before a part that is lost counts for nothing.
+    pub async fn read_large(
+        &self,
+        disk: &Disk,
+        key: &[u8],
+        fact: &KeyFact,
+        each: impl FnMut(&[u8]),
+    ) -> bool {
+        let mut window = values::Windows::default();
+        let [first, second] = values::read(disk, self, &mut window, key, &fact.entry).await;
+        match first.or(second) {
+            Some(manifest) => self.read_chunks(disk, &manifest, each).await,
+            None => false,
+        }
+    }
+
+    /// The same for a manifest that was carved: its chunks are looked for among those that recovery found.
+    pub async fn read_chunks(
+        &self,
+        disk: &Disk,
+        manifest: &[u8],
+        mut each: impl FnMut(&[u8]),
+    ) -> bool {
+        let Some(manifest) = Manifest::decode(manifest) else { return false };
+        let mut window = values::Windows::default();
+        let mut hasher = blake3::Hasher::new();
+        for number in 0..manifest.chunks() {
+            let key = chunk_key(manifest.upload, number);
+            let Some(entry) = self.index.get(&key) else { return false };
+            let [first, second] = values::read(disk, self, &mut window, &key, &entry).await;
+            let chunk = first.or(second).filter(|it| it.len() == manifest.chunk_len(number));
+            let Some(chunk) = chunk else { return false };
+            hasher.update(&chunk);
+            each(&chunk);
+        }
+        *hasher.finalize().as_bytes() == manifest.digest
+    }
+
+    /// Yields the key that a caller knows of what `key` is a part of: its own, or that of its large value.
+    ///
+    /// Nothing for a chunk that no key has.
+    fn named<'a>(&'a self, key: &'a [u8]) -> Option<&'a [u8]> {
+        match chunk_of(key) {
+            Some((upload, _)) => self.owners.get(&upload).map(|owner| &**owner),
+            None => Some(key),
+        }
+    }
+
     /// Tells whether something that had been acknowledged is lost, or may be.
     pub fn has_loss(&self) -> bool {
         self.faults.iter().any(|fault| fault.kind.is_loss())
@@ -329,7 +392,7 @@ impl VolumeFacts {
 
     /// Yields how many keys are in doubt.
     pub fn keys_in_doubt(&self) -> usize {
-        self.index.iter_from(b"").filter(|(_, entry)| entry.suspect).count()
+        self.keys_from(b"").filter(|(_, fact)| fact.in_doubt()).count()
     }
 
     /// Yields the epochs' owner of a place: the use that its record was written in.
@@ -345,9 +408,9 @@ impl VolumeFacts {
     /// Tells whether an entry can be one that this volume holds.
     fn is_possible(&self, key: &[u8], entry: &Entry) -> bool {
         let geometry = &self.verifier.geometry;
-        let bytes = crate::record::record_bytes(key.len(), entry.value_bytes as usize) as u64;
+        let bytes = entry.record_bytes(key) as u64;
         (1..=KEY_BYTES_MAX).contains(&key.len())
-            && entry.value_bytes as usize <= VALUE_BYTES_MAX
+            && entry.stored_bytes() <= VALUE_BYTES_MAX
             && entry.place.segment.0 < geometry.segment_count()
             && u64::from(entry.place.offset) + bytes <= geometry.segment_bytes() as u64
     }

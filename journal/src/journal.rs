@@ -1,6 +1,6 @@
 //! The journal as its callers see it: open, commit, get, scan, sync, and the task that writes.
 
-use crate::batch::{Batch, CommitError, Outcome};
+use crate::batch::{Batch, CommitError, Outcome, Wanted};
 use crate::cache::ValueCache;
 use crate::check::CheckReport;
 use crate::disk::Disk;
@@ -13,13 +13,13 @@ use crate::overlay::Overlay;
 use crate::plant::{Plant, Plants};
 use crate::replay::Doubt;
 use crate::room::Room;
-use crate::state::{Durable, State};
+use crate::state::{Admitted, Asked, Durable, State};
 use crate::superblock::Superblock;
 use crate::tag::Random;
 use crate::ticket::Settled;
 use crate::types::{Birth, BlockIndex, Lsn, Mode, ReadOnlyReason, Use, VolumeId};
 use crate::writer::{Tail, Volume};
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use blockdev::DeviceError;
@@ -84,8 +84,8 @@ impl Default for Options {
 #[derive(Clone)]
 pub struct Journal(pub(crate) Rc<Inner>);
 
-/// Superblock updates, durable LSNs and moves; segments in use by a checkpoint; segments left alone.
-pub(crate) type Changes = ((u64, u64, u64), usize, usize);
+/// Superblock updates, durable LSNs, moves and abandoned uploads; segments in use by a checkpoint; segments left alone.
+pub(crate) type Changes = ([u64; 4], usize, usize);
 
 pub(crate) struct Inner {
     pub(crate) disk: Disk,
@@ -219,15 +219,16 @@ impl Journal {
         &self,
         batch: Batch,
     ) -> impl Future<Output = Result<Outcome, CommitError>> + use<> {
+        let admitted = self.admit(batch);
+        async move { admitted?.answer().await }
+    }
+
+    pub(crate) fn admit(&self, batch: Batch) -> Result<Admitted, CommitError> {
+        let Batch { operations, durability, origin } = batch;
+        let operations = operations.into_iter().map(Wanted::from).collect();
+        let asked = Asked { operations, durability, origin, chunks: Vec::new() };
         let now = self.0.clock.now();
-        let admitted = self.0.state.borrow_mut().admit(&self.0.verifier, batch, now);
-        async move {
-            let admitted = admitted?;
-            match admitted.ticket {
-                Some(ticket) => answer(ticket.await).map(|()| admitted.outcome),
-                None => Ok(admitted.outcome),
-            }
-        }
+        self.0.state.borrow_mut().admit(&self.0.verifier, asked, now)
     }
 
     /// Waits until everything accepted so far is durable.
@@ -274,7 +275,7 @@ impl Journal {
             }
             state.seal.get_or_insert_default().clone()
         };
-        answer(ticket.await)
+        answered(ticket.await)
     }
 
     /// Tells whether keys may be missing from what scans show, lost with damaged groups.
@@ -331,7 +332,7 @@ impl Journal {
             volume: self.0.verifier.volume,
             geometry,
             mount: state.mount,
-            keys: state.index.len(),
+            keys: state.room.callers_keys(),
             durable: state.durable.lsn,
             free_bytes: state.room.left(&geometry, state.uses.len()),
             queued_bytes: state.queue_bytes,
@@ -389,6 +390,9 @@ impl State {
             cleaned: 0,
             moves_settled: 0,
             repaired: 0,
+            uploads: BTreeSet::new(),
+            abandoned: 0,
+            keep_chunks: options.plants.has(Plant::ChunksOutlive),
             check: None,
             last_check: CheckReport::default(),
             to_repair: Vec::new(),
@@ -460,7 +464,17 @@ fn healthy(report: &Report) -> Mode {
     if report.lost.is_empty() { Mode::Healthy } else { Mode::Degraded }
 }
 
-fn answer(settled: Settled) -> Result<(), CommitError> {
+impl Admitted {
+    /// Yields the answer once it may leave.
+    pub(crate) async fn answer(self) -> Result<Outcome, CommitError> {
+        match self.ticket {
+            Some(ticket) => answered(ticket.await).map(|()| self.outcome),
+            None => Ok(self.outcome),
+        }
+    }
+}
+
+pub(crate) fn answered(settled: Settled) -> Result<(), CommitError> {
     match settled {
         Settled::Durable => Ok(()),
         Settled::Indeterminate => Err(CommitError::Indeterminate),

@@ -185,6 +185,58 @@ pub mod checkpoint_use {
     const _: () = assert!(EPOCH.end == BYTES);
 }
 
+/// The entry of a large value in a checkpoint: the fields of [`checkpoint_entry`], and more (FORMAT.md section 8).
+pub mod checkpoint_large {
+    use core::ops::Range;
+
+    /// Bytes of the fixed part.
+    pub const BYTES: usize = 32;
+
+    /// Birth that names the upload.
+    pub const UPLOAD: Range<usize> = 24..32;
+
+    const _: () = assert!(UPLOAD.start == super::checkpoint_entry::BYTES);
+    const _: () = assert!(UPLOAD.end == BYTES);
+}
+
+/// The key of a chunk (FORMAT.md section 5).
+pub mod chunk_key {
+    use core::ops::Range;
+
+    /// Bytes of the key.
+    pub const BYTES: usize = 13;
+
+    /// 0.
+    pub const INTERNAL: Range<usize> = 0..1;
+    /// Birth that names the upload, big-endian.
+    pub const UPLOAD: Range<usize> = 1..9;
+    /// Number of the chunk, big-endian.
+    pub const NUMBER: Range<usize> = 9..13;
+
+    const _: () = assert!(NUMBER.end == BYTES);
+}
+
+/// What stands in place of a large value (FORMAT.md section 5).
+pub mod manifest {
+    use core::ops::Range;
+
+    /// Bytes of a manifest.
+    pub const BYTES: usize = 56;
+
+    /// Birth that names the upload.
+    pub const UPLOAD: Range<usize> = 0..8;
+    /// Bytes of the value.
+    pub const TOTAL_BYTES: Range<usize> = 8..16;
+    /// Bytes of each chunk but the last.
+    pub const CHUNK_BYTES: Range<usize> = 16..20;
+    /// Number of chunks.
+    pub const CHUNK_COUNT: Range<usize> = 20..24;
+    /// BLAKE3 of the value.
+    pub const DIGEST: Range<usize> = 24..56;
+
+    const _: () = assert!(DIGEST.end == BYTES);
+}
+
 /// The fixed part of a record (FORMAT.md section 5).
 pub mod record {
     use core::ops::Range;
@@ -194,11 +246,16 @@ pub mod record {
     /// Records are padded to a multiple of this.
     pub const ALIGNMENT: usize = 8;
 
+    /// Bit 0 of [`FLAGS`].
+    pub const FLAG_IN_DOUBT: u8 = 1;
+    /// Bit 1 of [`FLAGS`].
+    pub const FLAG_MANIFEST: u8 = 2;
+
     /// CRC-32.
     pub const CRC: Range<usize> = 0..4;
     /// What the record does.
     pub const KIND: Range<usize> = 4..5;
-    /// Zero.
+    /// Bit 0: in doubt; bit 1: the value is a manifest.
     pub const FLAGS: Range<usize> = 5..6;
     /// Bytes of the key.
     pub const KEY_BYTES: Range<usize> = 6..8;

@@ -22,12 +22,14 @@ mod group;
 mod index;
 pub mod inspect;
 mod journal;
+mod large;
 pub mod layout;
 mod maintain;
 mod mount;
 mod overlay;
 mod plant;
 mod read;
+mod reader;
 mod record;
 mod replay;
 mod room;
@@ -37,6 +39,7 @@ mod superblock;
 mod tag;
 mod ticket;
 mod types;
+mod upload;
 mod verdict;
 mod walk;
 mod writer;
@@ -46,7 +49,7 @@ pub use batch::{
 };
 pub use check::CheckReport;
 pub use checkpoint::CheckpointError;
-pub use digest::{Digest, digest};
+pub use digest::{Digest, Shown, digest};
 pub use disk::{Disk, Transfer};
 pub use format::{FormatError, FormatOptions, format};
 pub use geometry::{
@@ -54,9 +57,11 @@ pub use geometry::{
 };
 pub use group::{Builder, Header, Verifier, group_blocks};
 pub use journal::{Clock, Journal, Options, Stats};
+pub use large::LARGE_BYTES_MAX;
 pub use mount::{OpenError, Report};
 pub use plant::{Plant, Plants};
 pub use read::{Got, Looked, Seen};
+pub use reader::{Opened, Piece, ValueReader};
 pub use record::{Kind, Record, RecordError, record_bytes};
 pub use replay::ReplayError;
 pub use superblock::{Superblock, SuperblockError};
@@ -65,5 +70,6 @@ pub use types::{
     Birth, BlockIndex, Epoch, Lsn, Mode, Place, ReadOnlyReason, SegmentIndex, Use, Version,
     VolumeId, Zone,
 };
+pub use upload::Upload;
 pub use verdict::{Later, Sight, UseState, Verdict, verdict};
 pub use walk::{Accepted, History, Lost, Seen as LogSeen, Sighting, Weakened, walk};

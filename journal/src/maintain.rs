@@ -124,7 +124,8 @@ impl Inner {
     pub(crate) fn free_count(&self) -> u32 {
         let at = {
             let (volume, state) = (self.volume.borrow(), self.state.borrow());
-            let changes = (volume.superblock.sequence, state.durable.lsn.0, state.moves_settled);
+            let sequence = volume.superblock.sequence;
+            let changes = [sequence, state.durable.lsn.0, state.moves_settled, state.abandoned];
             (changes, volume.busy.len(), volume.stuck.len())
         };
         if let Some((then, count)) = self.free_counted.get()
@@ -380,15 +381,18 @@ impl Inner {
         loop {
             let (found, end) = self.live_in(victim, &mut next);
             for (key, entry) in found {
-                let Some(value) = self.read(&key, &entry).await else {
+                let Ok(value) = self.read(&key, &entry).await else {
+                    // Written over meanwhile, it need not move, and its place may be another's already.
+                    let there = self.state.borrow().index.get(&key) == Some(entry);
                     let mut volume = self.volume.borrow_mut();
-                    if !volume.stuck.contains(&victim) {
+                    if there && !volume.stuck.contains(&victim) {
                         volume.stuck.push(victim);
                     }
                     continue;
                 };
                 let mut state = self.state.borrow_mut();
-                let moved = Move { key, value, birth: entry.birth, suspect: entry.suspect };
+                let (suspect, manifest) = (entry.suspect, entry.upload.is_some());
+                let moved = Move { key, value, birth: entry.birth, suspect, manifest };
                 state.moves.push_back(moved);
                 state.moves_unsettled += 1;
             }
@@ -438,7 +442,7 @@ impl Inner {
                 return (found, false);
             }
             if entry.place.segment == victim {
-                bytes += entry.value_bytes as usize;
+                bytes += entry.stored_bytes();
                 found.push((Rc::from(key), *entry));
             }
         }

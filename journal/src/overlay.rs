@@ -1,6 +1,6 @@
 //! Changes that are accepted and not yet durable, by key.
 
-use crate::batch::Origin;
+use crate::batch::{Content, Origin};
 use crate::ticket::Ticket;
 use crate::types::Birth;
 use alloc::collections::BTreeMap;
@@ -13,7 +13,7 @@ use core::ops::Bound;
 pub(crate) struct Pending {
     pub(crate) birth: Birth,
     /// The new value; `None` deletes.
-    pub(crate) value: Option<Rc<[u8]>>,
+    pub(crate) content: Option<Content>,
     pub(crate) origin: Origin,
     /// Acknowledged as buffered: everybody sees it.
     pub(crate) visible: bool,

@@ -85,6 +85,14 @@ plants! {
     SameMount = "same-mount",
     /// Let a client's group pass the bound on replay, and write no checkpoint for it.
     ReplayUnbounded = "replay-unbounded",
+    /// Keep the chunks of uploads that a crash ended.
+    OrphansKept = "orphans-kept",
+    /// Keep the chunks of large values that were written over, while running.
+    ChunksOutlive = "chunks-outlive",
+    /// Write the manifest of a large value before its last chunks.
+    ManifestFirst = "manifest-first",
+    /// Let a reader of a large value go on in the value that another upload made.
+    ReadAcross = "read-across",
 }
 
 /// The plants of one journal: none, unless the feature is on and the caller asks.

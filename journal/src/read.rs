@@ -1,8 +1,9 @@
 //! Reading: what everybody sees of a key, and its value from the device, verified.
 
-use crate::batch::Origin;
+use crate::batch::{Content, Origin};
 use crate::index::{Entry, Iter};
 use crate::journal::{Inner, Journal};
+use crate::large::{Manifest, callers_from, is_internal};
 use crate::overlay::Pending;
 use crate::plant::Plant;
 use crate::record::Record;
@@ -24,8 +25,17 @@ pub enum Got {
     },
     /// Nothing.
     Absent,
+    /// A large value, to be read with [`Journal::open_value`].
+    Large {
+        /// Its version.
+        version: Version,
+        /// Bytes of all of it.
+        total_bytes: u64,
+    },
     /// It had something that was acknowledged and is lost, or it may have had.
     DataLoss,
+    /// It has a value, and the device reads no copy of it: nothing says that it is lost.
+    Unreadable,
 }
 
 /// What a key has, its value unread.
@@ -44,8 +54,10 @@ pub enum Looked {
 pub struct Seen {
     /// Version of its value.
     pub version: Version,
-    /// Bytes of its value.
+    /// Bytes of its value, all of it.
     pub value_bytes: u32,
+    /// It is a large value: [`Journal::open_value`] reads it, [`Journal::value`] does not.
+    pub large: bool,
     /// Its value may be out of date: a later one was lost.
     pub suspect: bool,
     source: Source,
@@ -54,7 +66,26 @@ pub struct Seen {
 #[derive(Clone)]
 enum Source {
     Memory(Rc<[u8]>),
+    Manifest(Manifest),
     Device(Entry),
+}
+
+/// What reading the record of a key yields.
+pub(crate) enum Fetched {
+    Value(Version, Rc<[u8]>),
+    Large(Version, Manifest),
+    Absent,
+    DataLoss,
+    Unreadable,
+}
+
+/// Why no copy of a record was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fault {
+    /// At least one copy was read and is not the record.
+    Mismatch,
+    /// The device read no copy.
+    Device,
 }
 
 impl Journal {
@@ -101,6 +132,7 @@ impl Journal {
     /// Shows the keys at or after `from` in bytewise order, until `visit` returns false.
     pub fn scan(&self, from: &[u8], mut visit: impl FnMut(&[u8], Seen) -> bool) {
         let state = self.0.state.borrow();
+        let from = callers_from(from);
         let mut durable = state.index.iter_from(from).peekable();
         let mut pending = state.overlay.visible_from(from).peekable();
         while let Some((key, seen)) = self.0.next_seen(&mut durable, &mut pending) {
@@ -114,7 +146,7 @@ impl Journal {
     pub fn accepted_bytes(&self, key: &[u8]) -> Option<u64> {
         let state = self.0.state.borrow();
         match state.overlay.newest(key) {
-            Some(pending) => pending.value.as_ref().map(|value| value.len() as u64),
+            Some(pending) => pending.content.as_ref().map(Content::value_bytes),
             None => state.index.get(key).map(|entry| entry.value_bytes.into()),
         }
     }
@@ -125,7 +157,7 @@ impl Journal {
     /// Cost: a pass over the index from `start` on; no value is read.
     pub fn each_accepted(&self, start: &[u8], mut visit: impl FnMut(&[u8], u64)) {
         let state = self.0.state.borrow();
-        for (key, entry) in state.index.iter_from(start) {
+        for (key, entry) in state.index.iter_from(callers_from(start)) {
             if !key.starts_with(start) {
                 break;
             }
@@ -135,8 +167,8 @@ impl Journal {
         }
         let pending = state.overlay.newest_from(start);
         for (key, pending) in pending.take_while(|(key, _)| key.starts_with(start)) {
-            if let Some(value) = &pending.value {
-                visit(key, value.len() as u64);
+            if let Some(content) = &pending.content {
+                visit(key, content.value_bytes());
             }
         }
     }
@@ -148,27 +180,61 @@ impl Journal {
     }
 
     /// Reads the value that a look or a scan has seen; what the key has now, where that was written over meanwhile.
+    ///
+    /// Of a large value it tells the length and reads nothing.
     pub async fn value(&self, key: &[u8], seen: &Seen) -> Got {
+        if seen.large {
+            return Got::Large { version: seen.version, total_bytes: seen.value_bytes.into() };
+        }
+        match self.fetch(key, seen).await {
+            Fetched::Value(version, value) => Got::Value { version, value },
+            Fetched::Large(version, manifest) => {
+                Got::Large { version, total_bytes: manifest.total_bytes.into() }
+            }
+            Fetched::Absent => Got::Absent,
+            Fetched::DataLoss => Got::DataLoss,
+            Fetched::Unreadable => Got::Unreadable,
+        }
+    }
+
+    /// Reads the record by which a key has what a look or a scan has seen, or has it now.
+    pub(crate) async fn fetch(&self, key: &[u8], seen: &Seen) -> Fetched {
         let mut seen = seen.clone();
         loop {
+            let version = seen.version;
             let entry = match seen.source {
-                Source::Memory(value) => return Got::Value { version: seen.version, value },
+                Source::Memory(value) => return Fetched::Value(version, value),
+                Source::Manifest(manifest) => return Fetched::Large(version, manifest),
                 Source::Device(entry) => entry,
             };
-            if let Some(value) = self.0.read(key, &entry).await {
-                return Got::Value { version: seen.version, value };
-            }
+            let fault = match (self.0.read(key, &entry).await, entry.upload) {
+                (Ok(value), None) => return Fetched::Value(version, value),
+                (Ok(manifest), Some(upload)) => {
+                    let manifest = Manifest::decode(&manifest);
+                    let same =
+                        |it: &Manifest| it.upload == upload && it.total_bytes == entry.value_bytes;
+                    match manifest.filter(same) {
+                        Some(manifest) => return Fetched::Large(version, manifest),
+                        None => Fault::Mismatch,
+                    }
+                }
+                (Err(fault), _) => fault,
+            };
             let now = self.0.state.borrow().index.get(key);
             if now == Some(entry) {
                 self.0.state.borrow_mut().damaged();
                 let silent = self.0.options.plants.has(Plant::SilentAbsence);
-                return if silent { Got::Absent } else { Got::DataLoss };
+                return match fault {
+                    _ if silent => Fetched::Absent,
+                    Fault::Mismatch => Fetched::DataLoss,
+                    Fault::Device => Fetched::Unreadable,
+                };
             }
             // Moved by cleaning, or written over, and its old place with it.
             seen = match self.0.visible(key) {
                 Looked::Present(seen) => seen,
-                Looked::Absent => return Got::Absent,
-                Looked::DataLoss => return Got::DataLoss,
+                Looked::Absent => return Fetched::Absent,
+                Looked::DataLoss => return Fetched::DataLoss,
             };
         }
     }
@@ -194,12 +260,18 @@ impl Inner {
     }
 
     fn seen_pending(&self, pending: &Pending) -> Option<Seen> {
-        let value = pending.value.clone()?;
+        let (value_bytes, source) = match pending.content.clone()? {
+            Content::Value(value) | Content::Chunk(value) => {
+                (u32::try_from(value.len()).unwrap_or(u32::MAX), Source::Memory(value))
+            }
+            Content::Large(manifest) => (manifest.total_bytes, Source::Manifest(manifest)),
+        };
         Some(Seen {
             version: self.verifier.keys.version(pending.birth),
-            value_bytes: u32::try_from(value.len()).unwrap_or(u32::MAX),
+            value_bytes,
+            large: matches!(source, Source::Manifest(_)),
             suspect: false,
-            source: Source::Memory(value),
+            source,
         })
     }
 
@@ -207,6 +279,7 @@ impl Inner {
         Seen {
             version: self.verifier.keys.version(entry.birth),
             value_bytes: entry.value_bytes,
+            large: entry.upload.is_some(),
             suspect: entry.suspect,
             source: Source::Device(entry),
         }
@@ -232,32 +305,37 @@ impl Inner {
         Some((key, self.seen_pending(change)))
     }
 
-    /// Reads a value from the device: copy A, else copy B, else it is lost.
-    pub(crate) async fn read(&self, key: &[u8], entry: &Entry) -> Option<Rc<[u8]>> {
-        if let Some(value) = self.state.borrow().cache.get(entry.place) {
-            return Some(value);
+    /// Reads the value of a record, or its manifest, from the device: copy A, else copy B.
+    pub(crate) async fn read(&self, key: &[u8], entry: &Entry) -> Result<Rc<[u8]>, Fault> {
+        // Chunks and manifests are not kept: they would push out what is asked for more often.
+        let kept = entry.upload.is_none() && !is_internal(key);
+        if kept && let Some(value) = self.state.borrow().cache.get(entry.place) {
+            return Ok(value);
         }
         let geometry = &self.verifier.geometry;
         let block = geometry.block_of(entry.place);
         let epoch = {
             let state = self.state.borrow();
             let holds = |use_: &&Use| use_.segment == entry.place.segment && use_.start <= block;
-            state.uses.iter().filter(holds).max_by_key(|use_| use_.start)?.epoch
+            let use_ = state.uses.iter().filter(holds).max_by_key(|use_| use_.start);
+            use_.ok_or(Fault::Mismatch)?.epoch
         };
         let skip = entry.place.offset as usize % geometry.block_bytes();
-        let bytes = crate::record::record_bytes(key.len(), entry.value_bytes as usize);
-        let bytes = (skip + bytes).next_multiple_of(geometry.block_bytes());
+        let mut fault = Fault::Device;
+        let bytes = (skip + entry.record_bytes(key)).next_multiple_of(geometry.block_bytes());
         let copies = if self.options.plants.has(Plant::ReadOneCopy) { 1 } else { 2 };
         for (tries, zone) in geometry.zones().take(copies).enumerate() {
             let offset = geometry.block_offset(zone, entry.place.segment, block);
             let Ok(buffer) = self.disk.read(offset, bytes).await else {
                 continue;
             };
+            fault = Fault::Mismatch;
             let record = buffer.get(skip..).unwrap_or_default();
             let Ok(record) = Record::decode(epoch, entry.place, record) else {
                 continue;
             };
-            if record.key != key || record.birth != entry.birth {
+            let manifest = entry.upload.is_some();
+            if record.key != key || record.birth != entry.birth || record.manifest != manifest {
                 continue;
             }
             let value: Rc<[u8]> = record.value.into();
@@ -268,16 +346,18 @@ impl Inner {
                     state.to_repair.push(entry.place.segment);
                 }
             }
-            state.cache.insert(entry.place, value.clone());
-            return Some(value);
+            if kept {
+                state.cache.insert(entry.place, value.clone());
+            }
+            return Ok(value);
         }
-        None
+        Err(fault)
     }
 }
 
 impl State {
     /// Notes that a copy did not verify when it was read; the next mount repairs it.
-    fn damaged(&mut self) {
+    pub(crate) fn damaged(&mut self) {
         self.damaged_reads += 1;
         if self.mode == Mode::Healthy {
             self.mode = Mode::Degraded;

@@ -14,6 +14,8 @@ pub enum Kind {
     Delete,
     /// Puts the key's value, unchanged, into another place.
     Move,
+    /// Gives an internal key a part of a large value.
+    Chunk,
 }
 
 /// A record as it lies on the medium.
@@ -31,6 +33,8 @@ pub struct Record<'a> {
     pub value: &'a [u8],
     /// In a move: the value was in doubt when it was moved, and still is.
     pub in_doubt: bool,
+    /// In a put or a move: the value is a manifest.
+    pub manifest: bool,
 }
 
 /// Why bytes are not the record that was looked for.
@@ -69,9 +73,12 @@ impl<'a> Record<'a> {
             Kind::Put => 1,
             Kind::Delete => 2,
             Kind::Move => 3,
+            Kind::Chunk => 7,
         };
+        let in_doubt = if self.in_doubt { at::FLAG_IN_DOUBT } else { 0 };
+        let manifest = if self.manifest { at::FLAG_MANIFEST } else { 0 };
         put(bytes, at::KIND, &[kind]);
-        put(bytes, at::FLAGS, &[u8::from(self.in_doubt)]);
+        put(bytes, at::FLAGS, &[in_doubt | manifest]);
         put(bytes, at::KEY_BYTES, &key_bytes.to_le_bytes());
         put(bytes, at::VALUE_BYTES, &value_bytes.to_le_bytes());
         put(bytes, at::LSN, &self.lsn.0.to_le_bytes());
@@ -102,11 +109,17 @@ impl<'a> Record<'a> {
             1 => Kind::Put,
             2 if value_bytes == 0 => Kind::Delete,
             3 => Kind::Move,
+            7 => Kind::Chunk,
             _ => return Err(RecordError::Unknown),
         };
         let flags = u8_at(fixed, at::FLAGS);
-        let known = flags == 0 || (flags == 1 && kind == Kind::Move);
-        if !known || !field::is_zero(fixed, at::RESERVED) {
+        let (in_doubt, manifest) = (at::FLAG_IN_DOUBT, at::FLAG_MANIFEST);
+        let allowed = match kind {
+            Kind::Put => manifest,
+            Kind::Move => in_doubt | manifest,
+            Kind::Delete | Kind::Chunk => 0,
+        };
+        if flags & !allowed != 0 || !field::is_zero(fixed, at::RESERVED) {
             return Err(RecordError::Unknown);
         }
         let (key, value) = bytes
@@ -115,7 +128,8 @@ impl<'a> Record<'a> {
             .ok_or(RecordError::Length)?;
         let lsn = Lsn(u64_at(fixed, at::LSN));
         let birth = Birth(u64_at(fixed, at::BIRTH));
-        Ok(Self { kind, lsn, birth, key, value, in_doubt: flags == 1 })
+        let (in_doubt, manifest) = (flags & in_doubt != 0, flags & manifest != 0);
+        Ok(Self { kind, lsn, birth, key, value, in_doubt, manifest })
     }
 }
 
@@ -144,6 +158,7 @@ mod tests {
             key: b"/k",
             value: b"value",
             in_doubt: false,
+            manifest: false,
         };
         let mut bytes = [0; 64];
         record.encode(EPOCH, PLACE, &mut bytes);

@@ -3,8 +3,9 @@
 use crate::disk::Disk;
 use crate::group::{Header, Verifier};
 use crate::index::{Entry, Index};
+use crate::large::{Manifest, chunk_of, collect, is_internal, replace};
 use crate::layout::group;
-use crate::plant::Plant;
+use crate::plant::{Plant, Plants};
 use crate::record::{Kind, Record};
 use crate::scan::blocks;
 use crate::types::{Lsn, Place, Zone};
@@ -72,6 +73,9 @@ pub(crate) async fn replay(
     if lost.next().is_some() {
         forget(&mut state);
     }
+    if !verifier.keys.plants.has(Plant::OrphansKept) {
+        collect(&mut state.0, false);
+    }
     Ok(state)
 }
 
@@ -124,8 +128,7 @@ pub(crate) fn apply(
         if record.lsn != lsn {
             return Err(nonsense);
         }
-        let always = verifier.keys.plants.has(Plant::MoveReplaysAsPut);
-        apply_record(&record, place, index, doubt, always);
+        apply_record(&record, place, index, doubt, verifier.keys.plants).ok_or(nonsense)?;
         at += record.bytes();
         lsn = lsn.next();
     }
@@ -138,17 +141,26 @@ fn apply_record(
     place: Place,
     index: &mut Index,
     doubt: &mut Doubt,
-    always: bool,
-) {
-    let value_bytes = u32::try_from(record.value.len()).unwrap_or(u32::MAX);
-    let entry = Entry { place, value_bytes, suspect: false, birth: record.birth };
+    plants: Plants,
+) -> Option<()> {
+    let (value_bytes, upload) = match record.manifest {
+        true => Manifest::decode(record.value).map(|it| (it.total_bytes, Some(it.upload)))?,
+        false => (u32::try_from(record.value.len()).unwrap_or(u32::MAX), None),
+    };
+    let entry = Entry { place, value_bytes, suspect: false, birth: record.birth, upload };
     match record.kind {
-        Kind::Put => {
-            doubt.deleted.remove(record.key);
+        // Callers have no internal keys, and chunks no others.
+        Kind::Put | Kind::Delete if is_internal(record.key) => return None,
+        Kind::Chunk => {
+            chunk_of(record.key)?;
             index.insert(record.key, entry);
         }
+        Kind::Put => {
+            doubt.deleted.remove(record.key);
+            replace(index, record.key, Some(entry), |_, _| ());
+        }
         Kind::Delete => {
-            index.remove(record.key);
+            replace(index, record.key, None, |_, _| ());
             if doubt.absent {
                 doubt.deleted.insert(record.key.into());
             }
@@ -156,10 +168,12 @@ fn apply_record(
         // FORMAT.md section 5: a move never undoes a later put or delete.
         Kind::Move => {
             let current = index.get(record.key);
+            let always = plants.has(Plant::MoveReplaysAsPut);
             if always || current.is_some_and(|current| current.birth == record.birth) {
                 // Who moved it knew whether it was current.
                 index.insert(record.key, Entry { suspect: record.in_doubt, ..entry });
             }
         }
     }
+    Some(())
 }

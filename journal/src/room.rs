@@ -4,9 +4,10 @@
 //! that cleaning needs? Commits are admitted by that alone, so the answer is final. *Physically*: is there
 //! a block to write now? Where not, maintenance makes room, and what was admitted waits.
 
-use crate::checkpoint::segments_needed;
+use crate::checkpoint::{Items, segments_needed};
 use crate::geometry::{KEY_BYTES_MAX, VolumeGeometry};
 use crate::index::{Entry, Index};
+use crate::large::is_internal;
 use crate::layout::group;
 use crate::record::record_bytes;
 use crate::superblock::Superblock;
@@ -25,6 +26,9 @@ pub(crate) struct Room {
     pub(crate) unsettled: u64,
     keys: usize,
     key_bytes: usize,
+    /// Of the keys, those of chunks, and those of large values.
+    chunks: usize,
+    larges: usize,
 }
 
 impl Room {
@@ -36,6 +40,8 @@ impl Room {
             unsettled: 0,
             keys: 0,
             key_bytes: 0,
+            chunks: 0,
+            larges: 0,
         };
         for (key, entry) in index.iter_from(&[]) {
             room.add(key, entry);
@@ -45,24 +51,33 @@ impl Room {
 
     /// A key was given this entry.
     pub(crate) fn add(&mut self, key: &[u8], entry: &Entry) {
-        let bytes = record_bytes(key.len(), entry.value_bytes as usize) as u64;
+        let bytes = entry.record_bytes(key) as u64;
         if let Some(live) = self.live.get_mut(entry.place.segment.0 as usize) {
             *live += bytes;
         }
         self.live_total += bytes;
         self.keys += 1;
         self.key_bytes += key.len();
+        self.chunks += usize::from(is_internal(key));
+        self.larges += usize::from(entry.upload.is_some());
     }
 
     /// A key lost this entry.
     pub(crate) fn remove(&mut self, key: &[u8], entry: &Entry) {
-        let bytes = record_bytes(key.len(), entry.value_bytes as usize) as u64;
+        let bytes = entry.record_bytes(key) as u64;
         if let Some(live) = self.live.get_mut(entry.place.segment.0 as usize) {
             *live -= bytes;
         }
         self.live_total -= bytes;
         self.keys -= 1;
         self.key_bytes -= key.len();
+        self.chunks -= usize::from(is_internal(key));
+        self.larges -= usize::from(entry.upload.is_some());
+    }
+
+    /// Yields the number of keys that callers have given a value.
+    pub(crate) fn callers_keys(&self) -> usize {
+        self.keys - self.chunks
     }
 
     /// Yields the bytes of records in a segment that keys still point to.
@@ -74,7 +89,8 @@ impl Room {
     ///
     /// It hardly moves with the number of uses: what stays free for a checkpoint must not grow by a restart.
     pub(crate) fn checkpoint_segments(&self, geometry: &VolumeGeometry, uses: usize) -> u32 {
-        segments_needed(geometry, self.keys, self.key_bytes, uses.max(uses_max(geometry)))
+        let items = Items { keys: self.keys, key_bytes: self.key_bytes, larges: self.larges };
+        segments_needed(geometry, items, uses.max(uses_max(geometry)))
     }
 
     /// Tells whether `bytes` more of records are taken; deletes may use what puts may not.

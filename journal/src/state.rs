@@ -1,13 +1,14 @@
 //! What is known and what is on its way: admission of commits and the settling of their ends.
 
 use crate::batch::{
-    Applied, Batch, CommitError, Durability, Operation, Origin, Outcome, Precondition,
+    Applied, CommitError, Content, Durability, Origin, Outcome, Precondition, Wanted,
 };
 use crate::cache::ValueCache;
 use crate::check::{Check, CheckReport};
 use crate::geometry::KEY_BYTES_MAX;
 use crate::group::{Header, Verifier};
 use crate::index::{Entry, Index};
+use crate::large::{UploadId, chunk_of, is_internal, replace};
 use crate::overlay::{Overlay, Pending};
 use crate::record::record_bytes;
 use crate::replay::Doubt;
@@ -15,7 +16,8 @@ use crate::room::Room;
 use crate::tag::Tag;
 use crate::ticket::{Settled, Ticket};
 use crate::types::{Birth, BlockIndex, Epoch, Lsn, Mode, Place, ReadOnlyReason, SegmentIndex, Use};
-use alloc::collections::VecDeque;
+use crate::upload::NewChunk;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
@@ -36,8 +38,18 @@ pub(crate) struct Queued {
 /// One change of a queued batch.
 pub(crate) struct Change {
     pub(crate) key: Rc<[u8]>,
-    pub(crate) value: Option<Rc<[u8]>>,
+    /// `None` deletes.
+    pub(crate) content: Option<Content>,
     pub(crate) birth: Birth,
+}
+
+/// A batch before it is judged.
+pub(crate) struct Asked {
+    pub(crate) operations: Vec<Wanted>,
+    pub(crate) durability: Durability,
+    pub(crate) origin: Origin,
+    /// The last chunks of a large value, to be written before the batch.
+    pub(crate) chunks: Vec<NewChunk>,
 }
 
 /// A live value on its way out of a segment that is being cleaned.
@@ -46,6 +58,8 @@ pub(crate) struct Move {
     pub(crate) value: Rc<[u8]>,
     pub(crate) birth: Birth,
     pub(crate) suspect: bool,
+    /// The value is a manifest.
+    pub(crate) manifest: bool,
 }
 
 /// The place in the log behind everything that is durable.
@@ -103,6 +117,12 @@ pub(crate) struct State {
     pub(crate) moves_settled: u64,
     /// Copies repaired while running.
     pub(crate) repaired: u64,
+    /// Uploads whose manifest is not durable yet.
+    pub(crate) uploads: BTreeSet<UploadId>,
+    /// A rule that a test switched off: chunks go with their value.
+    pub(crate) keep_chunks: bool,
+    /// Uploads that came to no end.
+    pub(crate) abandoned: u64,
     pub(crate) check: Option<Check>,
     pub(crate) last_check: CheckReport,
     /// Segments in which a read met a damaged copy.
@@ -128,10 +148,10 @@ impl State {
     pub(crate) fn admit(
         &mut self,
         verifier: &Verifier,
-        batch: Batch,
+        asked: Asked,
         now: u64,
     ) -> Result<Admitted, CommitError> {
-        let Batch { operations, durability, origin } = batch;
+        let Asked { operations, durability, origin, chunks } = asked;
         if let Mode::ReadOnly(reason) = self.mode {
             return Err(CommitError::ReadOnly(reason));
         }
@@ -140,22 +160,28 @@ impl State {
         if let Some(refused) = self.judge(verifier, &operations, &mut judged_by) {
             return Ok(Admitted { outcome: refused, ticket: judged_by });
         }
-        let deletes_only = operations.iter().all(|operation| operation.value.is_none());
-        let absent = |operation: &Operation| {
-            operation.value.is_none() && matches!(self.current(&operation.key), Current::Absent)
+        let deletes_only = operations.iter().all(|operation| operation.content.is_none());
+        let absent = |operation: &Wanted| {
+            operation.content.is_none() && matches!(self.current(&operation.key), Current::Absent)
         };
         if operations.iter().all(absent) {
             let applied = operations.iter().map(|_| Applied::WasAbsent).collect();
             return Ok(Admitted { outcome: Outcome::Applied(applied), ticket: judged_by });
         }
-        if self.queue_bytes + bytes > QUEUE_BYTES_MAX {
+        let chunk_bytes = chunks.iter().map(NewChunk::record_bytes).sum::<usize>();
+        // A large value that is all there but its end is not turned away for that.
+        if self.queue_bytes + bytes > QUEUE_BYTES_MAX && chunks.is_empty() {
             return Err(CommitError::Overloaded);
         }
+        let bytes = bytes + chunk_bytes;
         if !self.room.admits(&verifier.geometry, self.uses.len(), bytes, deletes_only) {
             return Err(CommitError::NoSpace);
         }
         // An answer that rests on a change that is not durable waits for it, even where it need not itself.
         let visible = durability == Durability::Buffered && judged_by.is_none();
+        for chunk in chunks {
+            self.queue_chunk(chunk);
+        }
         let (mut queued, applied) = self.enqueue(verifier, operations, origin, visible);
         queued.strict = durability == Durability::Strict;
         let ticket = queued.ticket.clone();
@@ -176,7 +202,7 @@ impl State {
     fn enqueue(
         &mut self,
         verifier: &Verifier,
-        operations: Vec<Operation>,
+        operations: Vec<Wanted>,
         origin: Origin,
         visible: bool,
     ) -> (Queued, Vec<Applied>) {
@@ -184,19 +210,19 @@ impl State {
         let mut applied = Vec::with_capacity(operations.len());
         let mut changes = Vec::with_capacity(operations.len());
         let mut bytes = 0;
-        for Operation { key, value, .. } in operations {
+        for Wanted { key, content, .. } in operations {
             let birth = self.next_birth;
-            applied.push(match (&value, self.current(&key)) {
+            applied.push(match (&content, self.current(&key)) {
                 (Some(_), _) => Applied::Put(verifier.keys.version(birth)),
                 (None, Current::Present(old)) => Applied::Deleted(Some(verifier.keys.version(old))),
                 (None, Current::Doubt) => Applied::Deleted(None),
                 (None, Current::Absent) => Applied::WasAbsent,
             });
-            let pending =
-                Pending { birth, value: value.clone(), origin, visible, ticket: ticket.clone() };
+            let (ticket, content_too) = (ticket.clone(), content.clone());
+            let pending = Pending { birth, content: content_too, origin, visible, ticket };
             self.overlay.push(key.clone(), pending);
-            bytes += record_bytes(key.len(), value.as_ref().map_or(0, |value| value.len()));
-            changes.push(Change { key, value, birth });
+            bytes += record_bytes(key.len(), content.as_ref().map_or(0, Content::bytes));
+            changes.push(Change { key, content, birth });
             self.next_birth = birth.next();
         }
         (Queued { changes, ticket, record_bytes: bytes, strict: false }, applied)
@@ -206,7 +232,7 @@ impl State {
     fn check_sizes(
         &self,
         verifier: &Verifier,
-        operations: &[Operation],
+        operations: &[Wanted],
     ) -> Result<usize, CommitError> {
         let geometry = &verifier.geometry;
         let mut bytes = 0;
@@ -215,12 +241,15 @@ impl State {
             if !(1..=KEY_BYTES_MAX).contains(&key_bytes) {
                 return Err(CommitError::KeyBytes(key_bytes));
             }
-            let value_bytes = operation.value.as_ref().map_or(0, |value| value.len());
+            if is_internal(&operation.key) {
+                return Err(CommitError::KeyReserved);
+            }
+            let value_bytes = operation.content.as_ref().map_or(0, Content::bytes);
             let most = geometry.value_bytes_max();
             if value_bytes > most {
                 return Err(CommitError::ValueBytes { bytes: value_bytes, most });
             }
-            bytes += record_bytes(key_bytes, value_bytes);
+            bytes += operation.record_bytes();
         }
         let most = geometry.records_bytes_max();
         if bytes > most { Err(CommitError::BatchBytes { bytes, most }) } else { Ok(bytes) }
@@ -233,11 +262,11 @@ impl State {
     fn judge(
         &self,
         verifier: &Verifier,
-        operations: &[Operation],
+        operations: &[Wanted],
         judged_by: &mut Option<Ticket>,
     ) -> Option<Outcome> {
         for (at, operation) in operations.iter().enumerate() {
-            let looks = operation.precondition != Precondition::Any || operation.value.is_none();
+            let looks = operation.precondition != Precondition::Any || operation.content.is_none();
             if !looks {
                 continue;
             }
@@ -267,7 +296,7 @@ impl State {
 
     fn current(&self, key: &[u8]) -> Current {
         if let Some(pending) = self.overlay.newest(key) {
-            return match pending.value {
+            return match pending.content {
                 Some(_) => Current::Present(pending.birth),
                 None => Current::Absent,
             };
@@ -290,21 +319,29 @@ impl State {
         self.room.unsettled -= queued.record_bytes as u64;
         for (change, place) in queued.changes.into_iter().zip(places) {
             self.overlay.remove(&change.key, change.birth);
-            match change.value {
-                Some(value) => {
-                    let value_bytes = u32::try_from(value.len()).unwrap_or(u32::MAX);
-                    let (place, birth) = (*place, change.birth);
-                    let entry = Entry { place, value_bytes, suspect: false, birth };
-                    self.give(&change.key, entry);
+            let (place, birth) = (*place, change.birth);
+            let (value_bytes, upload) = match &change.content {
+                Some(Content::Value(value) | Content::Chunk(value)) => (value.len(), None),
+                Some(Content::Large(it)) => (it.total_bytes as usize, Some(it.upload)),
+                None => (0, None),
+            };
+            let value_bytes = u32::try_from(value_bytes).unwrap_or(u32::MAX);
+            let entry = Entry { place, value_bytes, suspect: false, birth, upload };
+            match change.content {
+                Some(Content::Chunk(_)) => self.settle_chunk(&change.key, entry),
+                Some(content) => {
+                    self.give(&change.key, Some(entry));
                     if self.doubt.absent {
                         self.doubt.deleted.remove(&change.key);
                     }
-                    self.cache.insert(place, value);
+                    match content {
+                        Content::Large(manifest) => drop(self.uploads.remove(&manifest.upload)),
+                        Content::Value(value) => self.cache.insert(place, value),
+                        Content::Chunk(_) => {}
+                    }
                 }
                 None => {
-                    if let Some(old) = self.index.remove(&change.key) {
-                        self.room.remove(&change.key, &old);
-                    }
+                    self.give(&change.key, None);
                     if self.doubt.absent {
                         self.doubt.deleted.insert(change.key);
                     }
@@ -343,8 +380,10 @@ impl State {
         self.moves_settled += 1;
         let current = self.index.get(&moved.key).filter(|entry| entry.birth == moved.birth);
         if let Some(entry) = current {
-            self.give(&moved.key, Entry { place, ..entry });
-            self.cache.insert(place, moved.value);
+            self.give(&moved.key, Some(Entry { place, ..entry }));
+            if !moved.manifest && !is_internal(&moved.key) {
+                self.cache.insert(place, moved.value);
+            }
         }
     }
 
@@ -372,11 +411,23 @@ impl State {
         }
     }
 
-    fn give(&mut self, key: &[u8], entry: Entry) {
-        if let Some(old) = self.index.insert(key, entry) {
-            self.room.remove(key, &old);
+    /// Gives `key` an entry, or takes it away; with a large value its chunks go.
+    fn give(&mut self, key: &[u8], entry: Option<Entry>) {
+        let Self { index, room, .. } = self;
+        if self.keep_chunks {
+            let old = match entry {
+                Some(entry) => index.insert(key, entry),
+                None => index.remove(key),
+            };
+            if let Some(old) = old {
+                room.remove(key, &old);
+            }
+        } else {
+            replace(index, key, entry, |key, old| room.remove(key, old));
         }
-        self.room.add(key, &entry);
+        if let Some(entry) = entry {
+            room.add(key, &entry);
+        }
     }
 
     /// Refuses everything that is queued: there is no room, and maintenance can make none.
@@ -387,6 +438,14 @@ impl State {
         for queued in core::mem::take(&mut self.queue) {
             self.room.unsettled -= queued.record_bytes as u64;
             for change in &queued.changes {
+                let upload = match &change.content {
+                    Some(Content::Chunk(_)) => chunk_of(&change.key).map(|(upload, _)| upload),
+                    Some(Content::Large(manifest)) => Some(manifest.upload),
+                    Some(Content::Value(_)) | None => None,
+                };
+                if let Some(upload) = upload {
+                    self.abandon(upload);
+                }
                 let visible = self.overlay.newest(&change.key).is_some_and(|newest| newest.visible);
                 self.buffered_lost |= visible;
                 self.overlay.remove(&change.key, change.birth);

@@ -1,11 +1,12 @@
 //! The write path: from queued batches and moves to groups, both copies, one flush, and the answers.
 
+use crate::batch::Content;
 use crate::disk::Transfer;
 use crate::geometry::SUPERBLOCK_COPIES;
 use crate::group::{Builder, Header, group_blocks};
 use crate::journal::Inner;
 use crate::plant::Plant;
-use crate::record::{Kind, record_bytes};
+use crate::record::{Kind, Record, record_bytes};
 use crate::state::{BUFFERED_BYTES_MAX, Move, Queued, State};
 use crate::superblock::Superblock;
 use crate::tag::{Random, Tag};
@@ -187,7 +188,15 @@ fn next_group(inner: &Inner, written: &mut Vec<Written>) -> Option<usize> {
     let (segment, first) = (use_.segment, volume.tail.next);
     let mut builder = Builder::new(&geometry, use_.epoch, segment, block, blocks, first);
     let moves = moves.into_iter().map(|moved| {
-        let place = builder.append_move(&moved.key, &moved.value, moved.birth, moved.suspect);
+        let place = builder.put(Record {
+            kind: Kind::Move,
+            lsn: Lsn::NONE,
+            birth: moved.birth,
+            key: &moved.key,
+            value: &moved.value,
+            in_doubt: moved.suspect,
+            manifest: moved.manifest,
+        });
         (moved, place)
     });
     let moves = moves.collect();
@@ -392,12 +401,19 @@ fn append(builder: &mut Builder, batches: Vec<Queued>) -> Vec<(Queued, Vec<Place
     for queued in batches {
         let mut places = Vec::with_capacity(queued.changes.len());
         for change in &queued.changes {
-            let (kind, value) = match &change.value {
-                Some(value) => (Kind::Put, &**value),
-                None => (Kind::Delete, &[][..]),
+            let encoded;
+            let (kind, value, manifest) = match &change.content {
+                Some(Content::Value(value)) => (Kind::Put, &**value, false),
+                Some(Content::Chunk(value)) => (Kind::Chunk, &**value, false),
+                Some(Content::Large(manifest)) => {
+                    encoded = manifest.encode();
+                    (Kind::Put, &encoded[..], true)
+                }
+                None => (Kind::Delete, &[][..], false),
             };
-            let (_, place) = builder.append(kind, change.birth, &change.key, value);
-            places.push(place);
+            let (key, birth, lsn) = (&change.key, change.birth, Lsn::NONE);
+            let record = Record { kind, lsn, birth, key, value, in_doubt: false, manifest };
+            places.push(builder.put(record));
         }
         placed.push((queued, places));
     }

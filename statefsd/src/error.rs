@@ -57,6 +57,8 @@ pub(crate) enum Error {
     ReadOnly(ReadOnlyReason),
     /// The journal has too much to write.
     Overloaded,
+    /// The device reads no copy of a value.
+    Unreadable,
     /// The volume could not be opened.
     Failed(OpenError),
     /// The volume is not open yet; calls are not let in before it is.
@@ -72,6 +74,8 @@ impl Error {
             CommitError::NoSpace => Some(Self::NoSpace),
             CommitError::ReadOnly(reason) => Some(Self::ReadOnly(reason)),
             CommitError::KeyBytes(bytes) => Some(Self::Key(KeyError::TooLong { bytes })),
+            // The journal's own keys lie outside of everybody's.
+            CommitError::KeyReserved => Some(Self::Key(KeyError::OutsideState)),
             CommitError::ValueBytes { bytes, most } => Some(Self::ValueBytes { bytes, most }),
             CommitError::BatchBytes { bytes, most } => Some(Self::BatchBytes { bytes, most }),
             CommitError::Overloaded => Some(Self::Overloaded),
@@ -102,7 +106,7 @@ impl Error {
             Self::NoSpace => ErrorCode::NoSpace,
             Self::ReadOnly(_) => ErrorCode::ReadOnly,
             Self::Overloaded | Self::Opening | Self::TooMany { .. } => ErrorCode::Overloaded,
-            Self::Failed(_) => ErrorCode::IoError,
+            Self::Unreadable | Self::Failed(_) => ErrorCode::IoError,
         }
     }
 }
@@ -143,6 +147,9 @@ impl From<Error> for capnp::Error {
             Error::NoSpace => code.error(CommitError::NoSpace),
             Error::ReadOnly(reason) => code.error(reason),
             Error::Overloaded => code.error(CommitError::Overloaded),
+            Error::Unreadable => code.error(
+                "the device reads no copy of the value; nothing says that it is lost: check the device",
+            ),
             Error::Failed(error) => code.error(error),
             Error::Opening => code.error("the volume is being opened"),
         }
@@ -171,6 +178,7 @@ mod tests {
             Error::NoSpace,
             Error::ReadOnly(ReadOnlyReason::FlushFailed),
             Error::Overloaded,
+            Error::Unreadable,
             Error::Failed(OpenError::Blank),
             Error::Opening,
         ];

@@ -142,7 +142,7 @@ pub(crate) async fn list(caller: &Caller, granted: Granted<List>) -> Result<Page
     journal.own_writes_under(prefix, caller.origin()).await;
     let rows = page::rows(&journal, &granted, limits);
     let keys_only = granted.request().keys_only;
-    Ok(page::read(&caller.shared.store, &journal, rows, keys_only).await)
+    page::read(&caller.shared.store, &journal, rows, keys_only).await
 }
 
 /// Makes what this connection wrote as buffered durable; yields whether that is certain.

@@ -79,24 +79,34 @@ pub(crate) fn rows(journal: &Journal, granted: &Granted<List>, limits: &Limits) 
 }
 
 /// Reads the values of a page.
-pub(crate) async fn read(store: &Store, journal: &Journal, rows: Rows, keys_only: bool) -> Page {
+///
+/// # Errors
+/// [`Error::Unreadable`] when the device does not read one of them.
+pub(crate) async fn read(
+    store: &Store,
+    journal: &Journal,
+    rows: Rows,
+    keys_only: bool,
+) -> Result<Page, Error> {
     let Rows { directory, rows, more } = rows;
     let mut entries = Vec::with_capacity(rows.len());
     for chunk in rows.chunks(READS_AT_ONCE) {
         let reads = chunk.iter().map(|(key, seen)| async move {
             if keys_only || seen.suspect {
-                return store.metadata(key, seen);
+                return Ok(store.metadata(key, seen));
             }
             store.value(journal, key, seen).await
         });
         let found = all(reads).await;
-        entries.extend(chunk.iter().map(|(key, _)| key.clone()).zip(found));
+        for ((key, _), found) in chunk.iter().zip(found) {
+            entries.push((key.clone(), found?));
+        }
     }
     // Deleted while the page was read.
     entries.retain(|(_, found)| !matches!(found, Found::Absent));
     let damaged = entries.iter().any(|(_, found)| matches!(found, Found::DataLoss));
     let intact = !damaged && !journal.has_doubt();
-    Page { directory, entries, more, intact }
+    Ok(Page { directory, entries, more, intact })
 }
 
 /// Reads keys in their order, as long as a reply has room for what they hold; at least one.
@@ -183,7 +193,8 @@ fn after(path: &[u8], byte: u8) -> Vec<u8> {
 /// What an entry takes in a message.
 fn cost(key: &Key, directory: &Prefix, seen: &Seen, keys_only: bool) -> usize {
     let name_bytes = directory.relative(key).map_or(0, str::len) + 1;
-    let value_bytes = if keys_only || seen.suspect { 0 } else { seen.value_bytes };
+    let unshown = keys_only || seen.suspect || seen.large;
+    let value_bytes = if unshown { 0 } else { seen.value_bytes };
     let value_bytes = usize::try_from(value_bytes).unwrap_or(usize::MAX);
     let words = name_bytes.div_ceil(8).saturating_add(value_bytes.div_ceil(8));
     words.saturating_mul(8).saturating_add(ENTRY_BYTES)

@@ -52,7 +52,7 @@ pub(crate) enum Found {
     Value {
         version: Version,
         bytes: u64,
-        /// `None` where only metadata was asked for.
+        /// `None` where only metadata was asked for, and of a large value.
         data: Option<Rc<[u8]>>,
     },
 }
@@ -211,7 +211,7 @@ impl Store {
         if metadata_only {
             return Ok(self.metadata(key, &seen));
         }
-        Ok(self.value(&journal, key, &seen).await)
+        self.value(&journal, key, &seen).await
     }
 
     /// Yields what is known of a key without reading its value.
@@ -222,18 +222,30 @@ impl Store {
         Found::Value { version: seen.version, bytes: seen.value_bytes.into(), data: None }
     }
 
-    /// Reads what a look or a scan has seen.
-    pub(crate) async fn value(&self, journal: &Journal, key: &Key, seen: &journal::Seen) -> Found {
+    /// Reads what a look or a scan has seen; of a large value its metadata.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`] when the device reads no copy, which says nothing of what it holds.
+    pub(crate) async fn value(
+        &self,
+        journal: &Journal,
+        key: &Key,
+        seen: &journal::Seen,
+    ) -> Result<Found, Error> {
         let got = journal.value(key.as_str().as_bytes(), seen).await;
         let mut damaged = self.damaged.borrow_mut();
-        match got {
+        Ok(match got {
             Got::Value { version, value } => {
                 if damaged.get(key) == Some(&version) {
                     damaged.remove(key);
                 }
                 Found::Value { version, bytes: value.len() as u64, data: Some(value) }
             }
+            Got::Large { version, total_bytes } => {
+                Found::Value { version, bytes: total_bytes, data: None }
+            }
             Got::Absent => Found::Absent,
+            Got::Unreadable => return Err(Error::Unreadable),
             Got::DataLoss => {
                 // What was deleted meanwhile is no damage any more.
                 let now = version(journal, key).filter(|_| damaged.len() < DAMAGED_KEYS_MAX);
@@ -242,7 +254,7 @@ impl Store {
                 }
                 Found::DataLoss
             }
-        }
+        })
     }
 
     /// Makes changes of different keys, all or none. Their place in the order is fixed at the first

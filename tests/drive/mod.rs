@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use blockdev::BlockDevice;
-use journal::Disk;
+use journal::{Disk, Got, Journal, Opened, Origin, Piece};
 
 /// A future that is polled by hand.
 pub type Task<T> = Pin<Box<dyn Future<Output = T>>>;
@@ -52,3 +52,25 @@ pub fn drive<T>(
 
 /// Turns after which something that should end counts as hanging.
 const TURNS_MAX: u32 = 100_000_000;
+
+/// Gets a value of any length; one that is written over while it is read is read again.
+pub async fn read_whole(journal: &Journal, key: &[u8], origin: Origin) -> Got {
+    'open: loop {
+        let mut reader = match journal.open_value(key, origin).await {
+            Opened::Value(reader) => reader,
+            Opened::Absent => return Got::Absent,
+            Opened::DataLoss => return Got::DataLoss,
+            Opened::Unreadable => return Got::Unreadable,
+        };
+        let mut value = Vec::new();
+        while (value.len() as u64) < reader.total_bytes() {
+            match reader.read(value.len() as u64).await {
+                Piece::Bytes(bytes) => value.extend_from_slice(&bytes),
+                Piece::Changed => continue 'open,
+                Piece::DataLoss => return Got::DataLoss,
+                Piece::Unreadable => return Got::Unreadable,
+            }
+        }
+        return Got::Value { version: reader.version(), value: value.into() };
+    }
+}

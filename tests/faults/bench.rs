@@ -1,7 +1,7 @@
 //! A store on a simulated device that completes at once, driven request by request: a cut falls exactly where a test
 //! wants it.
 
-use crate::drive::{Task, poll};
+use crate::drive::{Task, poll, read_whole};
 use blockdev::{BlockDevice, Fate, FateWeights, Operation as Request, SimConfig, SimDevice};
 use journal::{
     Batch, Clock, CommitError, Disk, Durability, FormatOptions, Got, Journal, OpenError, Operation,
@@ -26,6 +26,8 @@ pub enum Answer {
     Absent,
     /// Its value was lost, or may have been.
     Lost,
+    /// The device reads no copy of it.
+    Unreadable,
 }
 
 /// What a test wants before a flush is submitted.
@@ -295,13 +297,15 @@ impl Bench {
     /// It hangs.
     pub fn get(&mut self, store: &mut Store, key: &[u8]) -> Result<Answer, String> {
         let (journal, key) = (store.journal.clone(), key.to_vec());
-        let task: Task<Got> = Box::pin(async move { journal.get(&key, Origin(0)).await });
+        let task: Task<Got> = Box::pin(async move { read_whole(&journal, &key, Origin(0)).await });
         // Nothing but the read moves: a cut right after an open is a cut right after it.
         let got = drive((&mut self.device, &mut self.writes), &store.disk, None, task, &mut on)?;
         Ok(match got.ok_or("cut")? {
             Got::Value { value, .. } => Answer::Value(value),
             Got::Absent => Answer::Absent,
             Got::DataLoss => Answer::Lost,
+            Got::Unreadable => Answer::Unreadable,
+            Got::Large { .. } => return Err("a value is read to its end".into()),
         })
     }
 
@@ -321,6 +325,38 @@ impl Bench {
             return Ok(());
         }
         Err(format!("{} has {got:?}, not {expected:?}", String::from_utf8_lossy(key)))
+    }
+
+    /// Puts a large value and waits until it is durable; false when `go` cut before the answer.
+    ///
+    /// # Errors
+    /// It is refused, indeterminate, or hangs.
+    pub fn upload_until(
+        &mut self,
+        store: &mut Store,
+        key: &[u8],
+        value: &[u8],
+        go: &mut dyn FnMut(&SimDevice) -> Go,
+    ) -> Result<bool, String> {
+        let (journal, key, value) = (store.journal.clone(), Rc::from(key), value.to_vec());
+        let task: Commit = Box::pin(async move {
+            let mut upload = journal.upload(Origin(1));
+            upload.append(&value).await?;
+            upload.commit(key, Precondition::Any, Durability::Durable).await
+        });
+        match self.drive(store, task, go)? {
+            None => Ok(false),
+            Some(Ok(Outcome::Applied(_))) => Ok(true),
+            Some(other) => Err(format!("an upload ended with {other:?}")),
+        }
+    }
+
+    /// Puts a large value and waits until it is durable.
+    ///
+    /// # Errors
+    /// It is refused, indeterminate, or hangs.
+    pub fn upload(&mut self, store: &mut Store, key: &[u8], value: &[u8]) -> Result<(), String> {
+        self.upload_until(store, key, value, &mut on).map(drop)
     }
 
     /// Lets the store's task go on until it wants nothing more.

@@ -88,7 +88,9 @@ pub fn read(bench: &mut Bench, store: &mut Store, keys: &[Vec<u8>]) -> Result<Ma
         match bench.get(store, key)? {
             Answer::Value(value) => drop(map.insert(key.clone(), value.to_vec())),
             Answer::Absent => {}
-            Answer::Lost => return Err(format!("{} is lost", String::from_utf8_lossy(key))),
+            Answer::Lost | Answer::Unreadable => {
+                return Err(format!("{} is lost", String::from_utf8_lossy(key)));
+            }
         }
     }
     Ok(map)

@@ -6,7 +6,7 @@ use journal::{Plant, Plants};
 use tests::faults::histories::{Bounds, histories};
 use tests::faults::plants::{Check, caught_by};
 use tests::faults::rich::{Age, rich};
-use tests::faults::{ordering, pairs, singles, traces};
+use tests::faults::{large, ordering, pairs, singles, traces};
 
 #[test]
 fn the_volumes_have_everything_in_them() {
@@ -106,6 +106,11 @@ checks! {
     versions_do_not_repeat: traces::versions_do_not_repeat, &[Plant::SameMount];
     replay_never_exceeds_the_superblocks_figure: traces::replay_is_bounded,
         &[Plant::ReplayUnbounded];
+    a_large_value_is_whole_or_not_there: large::whole_or_not_at_all, &[Plant::ManifestFirst];
+    what_large_values_took_comes_back: large::room_comes_back,
+        &[Plant::OrphansKept, Plant::ChunksOutlive];
+    readers_never_mix_two_large_values: large::readers_never_mix, &[Plant::ReadAcross];
+    damage_to_a_chunk_is_told_for_its_key: large::damage_is_told, &[];
 }
 
 #[test]

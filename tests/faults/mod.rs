@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod cuts;
 pub mod histories;
+pub mod large;
 pub mod ordering;
 pub mod pairs;
 pub mod plants;

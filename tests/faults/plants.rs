@@ -2,7 +2,7 @@
 
 use super::rich::{self, Age};
 use super::traces::{self, Ended};
-use super::{ordering, singles};
+use super::{large, ordering, singles};
 use journal::{Plant, Plants};
 
 /// A check of the engine under some plants.
@@ -49,6 +49,10 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("bad block", traces::a_bad_block_stops_nothing),
     ("versions", traces::versions_do_not_repeat),
     ("replay", traces::replay_is_bounded),
+    ("large", large::whole_or_not_at_all),
+    ("large room", large::room_comes_back),
+    ("large readers", large::readers_never_mix),
+    ("large damage", large::damage_is_told),
 ];
 
 /// Each plant and the check that catches it.
@@ -81,5 +85,8 @@ pub fn caught_by(plant: Plant) -> Check {
         Plant::ReplayUnbounded => traces::replay_is_bounded,
         Plant::AdoptBeforeFlush => ordering::t15,
         Plant::MoveReplaysAsPut => ordering::t16,
+        Plant::ManifestFirst => large::whole_or_not_at_all,
+        Plant::OrphansKept | Plant::ChunksOutlive => large::room_comes_back,
+        Plant::ReadAcross => large::readers_never_mix,
     }
 }

@@ -26,7 +26,7 @@ pub struct Rich {
 
 /// Every key that the history ever writes.
 pub fn keys() -> Vec<Vec<u8>> {
-    (0..16_u8).map(|n| vec![b'/', b'a' + n]).collect()
+    (0..17_u8).map(|n| vec![b'/', b'a' + n]).collect()
 }
 
 /// How long the history is.
@@ -96,8 +96,16 @@ impl Rich {
         let key = |n: u32| vec![b'/', b'a' + u8::try_from(n).unwrap_or(0)];
         let value = |bytes: u32| (0..bytes).map(|n| (n * 7 + step) as u8).collect::<Vec<u8>>();
         match step {
+            // Two chunks and a manifest. Once where the log shall stay short.
+            _ if step.is_multiple_of(8) && step != 16 => {
+                let value = value(870);
+                self.write(bench, store, &[(b"/q", None)])?;
+                bench.upload(store, b"/q", &value)?;
+                self.map.insert(b"/q".to_vec(), value);
+                Ok(())
+            }
             _ if step.is_multiple_of(5) => {
-                self.write(bench, store, &[(&key(8 + step / 5 % 8), Some(&value(100)))])
+                self.write(bench, store, &[(&key(8 + step / 5 % 8), Some(&value(40)))])
             }
             _ if step.is_multiple_of(9) => self.write(bench, store, &[(&key(step % 6), None)]),
             _ if step.is_multiple_of(7) => {
@@ -106,7 +114,7 @@ impl Rich {
                 self.write(bench, store, &[(&one, Some(&first)), (&two, Some(&second))])
             }
             _ => {
-                let bytes = [20, 400, 90, 260][step as usize % 4];
+                let bytes = [20, 400, 50, 40][step as usize % 4];
                 self.write(bench, store, &[(&key(step % 6), Some(&value(bytes)))])
             }
         }
@@ -132,7 +140,8 @@ impl Rich {
     fn tear(&mut self, bench: &mut Bench, store: &mut Store) -> Result<(), String> {
         let value = b"in copy A alone";
         let places = bench.leave_in_flight(store, &[(b"/g", value)])?;
-        if places.len() != 2 {
+        // The superblock may be on its way too; it stays as it was.
+        if places.len() < 2 {
             return Err(format!("one block in each copy, not {places:?}"));
         }
         bench.device.power_cut_choosing(fates(&[Fate::New, Fate::Old]));

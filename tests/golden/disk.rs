@@ -3,9 +3,10 @@
 use std::rc::Rc;
 
 use blockdev::{BlockDevice, MemoryDevice};
+use journal::layout::{chunk_key, manifest};
 use journal::{
     Batch, Birth, BlockIndex, Builder, Clock, Disk, Durability, Epoch, FormatOptions, Journal,
-    Keys, Kind, Lsn, Operation, Options, Origin, Outcome, Precondition, Random, SLOT_BYTES,
+    Keys, Kind, Lsn, Operation, Options, Origin, Outcome, Precondition, Random, Record, SLOT_BYTES,
     SegmentIndex, Superblock, Tag, Use, Verifier, VolumeGeometry, VolumeId, Zone, format,
     group_blocks, record_bytes,
 };
@@ -22,6 +23,8 @@ fn superblock() {
 fn group() {
     let mut text = String::from("# a put and a delete\n");
     text += &Hex::group(&sample_group());
+    text += "\n# two chunks and the manifest that makes them a value\n";
+    text += &Hex::group(&sample_large());
     text += "\n# no record: a watermark\n";
     text += &Hex::group(&sample_watermark());
     check("Disk.group", &text);
@@ -37,7 +40,7 @@ fn image() {
 fn the_text_holds_every_byte() {
     let superblock = sample_superblock();
     assert_eq!(bytes_of(&Hex::superblock(&superblock)), superblock);
-    for group in [sample_group(), sample_watermark()] {
+    for group in [sample_group(), sample_large(), sample_watermark()] {
         assert_eq!(bytes_of(&Hex::group(&group)), group);
     }
 }
@@ -47,7 +50,7 @@ fn the_text_holds_every_byte() {
 fn the_samples_are_sound() {
     let (verifier, place) = (verifier(), place());
     assert!(Superblock::decode(&sample_superblock()).is_ok());
-    for group in [sample_group(), sample_watermark()] {
+    for group in [sample_group(), sample_large(), sample_watermark()] {
         let header = verifier.header(place.0, place.1, &group).unwrap();
         assert!(verifier.records(&header, &group).is_some());
     }
@@ -84,6 +87,35 @@ fn sample_group() -> Vec<u8> {
     built(payload, |builder| {
         builder.append(Kind::Put, Birth::new(Lsn(10), 3), key, value);
         builder.append(Kind::Delete, Birth::new(Lsn(11), 3), deleted, b"");
+    })
+}
+
+fn sample_large() -> Vec<u8> {
+    let upload = Birth::new(Lsn(10), 3);
+    let chunk_key = |number: u8| {
+        let mut key = [0; chunk_key::BYTES];
+        key[chunk_key::UPLOAD].copy_from_slice(&upload.0.to_be_bytes());
+        key[chunk_key::NUMBER.end - 1] = number;
+        key
+    };
+    let (key, chunks) = (b"/state/crash/1", [&b"first part "[..], b"the end"]);
+    let mut stated = [0; manifest::BYTES];
+    stated[manifest::UPLOAD].copy_from_slice(&upload.0.to_le_bytes());
+    stated[manifest::TOTAL_BYTES].copy_from_slice(&18_u64.to_le_bytes());
+    stated[manifest::CHUNK_BYTES].copy_from_slice(&11_u32.to_le_bytes());
+    stated[manifest::CHUNK_COUNT].copy_from_slice(&2_u32.to_le_bytes());
+    stated[manifest::DIGEST].copy_from_slice(&counted::<32>(0x20));
+    let payload = chunks.iter().map(|chunk| record_bytes(chunk_key::BYTES, chunk.len()));
+    let payload = payload.sum::<usize>() + record_bytes(key.len(), stated.len());
+    built(payload, |builder| {
+        for (number, chunk) in (0..).zip(chunks) {
+            let birth = Birth(upload.0 + 1 + u64::from(number));
+            builder.append(Kind::Chunk, birth, &chunk_key(number), chunk);
+        }
+        let birth = Birth(upload.0 + 3);
+        let (kind, lsn, value) = (Kind::Put, Lsn::NONE, &stated[..]);
+        let (in_doubt, manifest) = (false, true);
+        builder.put(Record { kind, lsn, birth, key, value, in_doubt, manifest });
     })
 }
 

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 use std::ops::Range;
 
-use journal::layout::{group, record, superblock, use_entry};
+use journal::layout::{chunk_key, group, manifest, record, superblock, use_entry};
 
 /// A field: its name in `FORMAT.md`, its place, and how its bytes are read.
 pub struct Field(&'static str, Range<usize>, Kind);
@@ -85,12 +85,28 @@ pub const RECORD: &[Field] = &[
     Field("birth", record::BIRTH, Number),
 ];
 
+pub const CHUNK_KEY: &[Field] = &[
+    Field("internal", chunk_key::INTERNAL, Number),
+    Field("upload", chunk_key::UPLOAD, Opaque),
+    Field("number", chunk_key::NUMBER, Opaque),
+];
+
+pub const MANIFEST: &[Field] = &[
+    Field("upload", manifest::UPLOAD, Number),
+    Field("total_bytes", manifest::TOTAL_BYTES, Number),
+    Field("chunk_bytes", manifest::CHUNK_BYTES, Number),
+    Field("chunk_count", manifest::CHUNK_COUNT, Number),
+    Field("digest", manifest::DIGEST, Opaque),
+];
+
 /// The structures by their names in `FORMAT.md`.
 pub const STRUCTURES: &[(&str, &[Field], usize)] = &[
     ("superblock", SUPERBLOCK, superblock::BYTES),
     ("use_entry", USE_ENTRY, use_entry::BYTES),
     ("group", GROUP, group::BYTES),
     ("record", RECORD, record::BYTES),
+    ("chunk_key", CHUNK_KEY, chunk_key::BYTES),
+    ("manifest", MANIFEST, manifest::BYTES),
 ];
 
 /// Hex of a structure or of a whole group, line by line.
@@ -127,8 +143,16 @@ impl<'a> Hex<'a> {
         let key_end = at + record::BYTES + number(&fixed[record::KEY_BYTES]) as usize;
         let value_end = key_end + number(&fixed[record::VALUE_BYTES]) as usize;
         let end = value_end.next_multiple_of(record::ALIGNMENT);
-        self.line(at + record::BYTES..key_end, "record key");
-        self.line(key_end..value_end, "record value");
+        match fixed[record::KIND] {
+            [7] => self.structure("chunk_key", at + record::BYTES, "record key "),
+            _ => self.line(at + record::BYTES..key_end, "record key"),
+        }
+        match fixed[record::FLAGS] {
+            [flags] if flags & record::FLAG_MANIFEST != 0 => {
+                self.structure("manifest", key_end, "manifest ");
+            }
+            _ => self.line(key_end..value_end, "record value"),
+        }
         self.line(value_end..end, "record padding | 0");
         end
     }

@@ -3,10 +3,11 @@
 use super::Setup;
 use super::model::{Change, Map, Model};
 use super::world::{Task, World, poll};
+use crate::drive::read_whole;
 use blockdev::{Damage, Fault, FaultKind, Repeat};
 use journal::{
     Applied, Batch, Clock, CommitError, Durability, FormatOptions, Got, Journal, Mode, Operation,
-    Options, Origin, Outcome, Precondition, Random, digest, format,
+    Options, Origin, Outcome, Precondition, Random, Shown, Upload, digest, format,
 };
 use std::cell::RefCell;
 use std::fmt;
@@ -43,6 +44,8 @@ pub struct Crashes {
     pub moves: u64,
     /// Commits that were refused for want of room.
     pub full: u64,
+    /// Large values that came to their end.
+    pub uploads: u64,
 }
 
 impl Crashes {
@@ -63,6 +66,7 @@ impl Crashes {
         self.scrubbed += other.scrubbed;
         self.checkpoints += other.checkpoints;
         self.full += other.full;
+        self.uploads += other.uploads;
         self.cleaned += other.cleaned;
         self.moves += other.moves;
     }
@@ -136,6 +140,9 @@ type Syncing = (Task<Result<(), CommitError>>, usize);
 
 /// A get whose answer is awaited, its key, and how many commits its answer must at least show.
 type Getting = (Task<Got>, Rc<[u8]>, usize);
+
+/// A large value of which not all is on its way.
+type Uploading = (Task<Result<Upload, CommitError>>, Rc<[u8]>);
 
 impl History {
     fn new(seed: u64, setup: Setup) -> Self {
@@ -241,9 +248,17 @@ impl History {
         let of = journal.clone();
         let task: Task<Result<Map, String>> = Box::pin(async move {
             let (mut map, mut unread) = (Map::new(), false);
-            digest(&of, |key, _, value| match value {
-                Some(value) => drop(map.insert(key.into(), value.into())),
-                None => unread = true,
+            let mut parts: Vec<u8> = Vec::new();
+            digest(&of, |key, seen, shown| match shown {
+                Shown::Value(value) => drop(map.insert(key.into(), value.into())),
+                Shown::Part { at, bytes } => {
+                    parts.truncate(at as usize);
+                    parts.extend_from_slice(bytes);
+                    if parts.len() == seen.value_bytes as usize {
+                        map.insert(key.into(), parts.as_slice().into());
+                    }
+                }
+                Shown::Lost => unread = true,
             })
             .await;
             if unread { Err("a value cannot be read".into()) } else { Ok(map) }
@@ -288,6 +303,7 @@ impl History {
         let mut waiting: Vec<Waiting> = Vec::new();
         let mut syncs: Vec<Syncing> = Vec::new();
         let mut gets: Vec<Getting> = Vec::new();
+        let mut uploads: Vec<Uploading> = Vec::new();
         for _ in 0..self.world.rng.u32(..if self.heavy { 2000 } else { 150 }) {
             match self.world.rng.u8(..16) {
                 0..=4 if waiting.len() < 12 => waiting.extend(self.commit(journal)?),
@@ -296,11 +312,25 @@ impl History {
                     syncs.push((Box::pin(journal.sync()), taken));
                 }
                 6 | 7 if gets.len() < 4 => gets.push(self.get(journal)),
+                8 if uploads.len() < 2 && self.world.rng.u8(..4) == 0 => {
+                    uploads.push(self.upload(journal));
+                }
                 8 => self.clock.set(self.clock.now() + self.world.rng.u64(..40)),
                 _ => {
                     let _ = poll(&mut run);
                     self.world.turn(disk);
                     let _ = poll(&mut run);
+                }
+            }
+            if let Some((task, _)) = uploads.first_mut()
+                && let Poll::Ready(upload) = poll(task)
+            {
+                let (_, value) = uploads.remove(0);
+                match upload {
+                    Ok(upload) => waiting.extend(self.end_upload(upload, value)?),
+                    Err(CommitError::NoSpace) => self.crashes.full += 1,
+                    Err(_) if self.armed => {}
+                    Err(error) => return Err(format!("an upload fails: {error}")),
                 }
             }
             self.answers(&mut waiting, &mut syncs, &mut gets)?;
@@ -334,7 +364,6 @@ impl History {
             .iter()
             .all(|o| o.value.is_none() && model.borrow().pending(&o.key).is_none());
         let taken = holds && !deletes_nothing;
-        let values: Vec<_> = operations.iter().map(|o| o.value.clone()).collect();
         let changes: Vec<Change> =
             operations.iter().map(|o| (o.key.clone(), o.value.clone())).collect();
         let durability = match self.world.rng.u8(..5) {
@@ -343,7 +372,53 @@ impl History {
             _ => Durability::Durable,
         };
         let batch = Batch { operations, durability, origin };
-        let mut task: Task<_> = Box::pin(journal.commit(batch));
+        let task: Task<_> = Box::pin(journal.commit(batch));
+        self.sent(task, taken, changes, buffered)
+    }
+
+    /// Begins a large value; the task ends when all but its end is on its way.
+    fn upload(&mut self, journal: &Journal) -> Uploading {
+        let rng = &mut self.world.rng;
+        let bytes = rng.usize(900..if self.heavy { 9000 } else { 2600 });
+        let mut value = self.next_value.to_le_bytes().to_vec();
+        // No chunk is like another, so that none can stand in its place.
+        value.extend((0..bytes / 8).flat_map(|_| rng.u64(..).to_le_bytes()));
+        self.next_value += 1;
+        let mut upload = journal.upload(Origin(rng.u64(..3)));
+        let cut = rng.usize(1..value.len());
+        let bytes: Rc<[u8]> = value.into();
+        let of = bytes.clone();
+        let task = Box::pin(async move {
+            let (first, rest) = of.split_at(cut);
+            upload.append(first).await?;
+            upload.append(rest).await?;
+            Ok(upload)
+        });
+        (task, bytes)
+    }
+
+    /// Ends a large value, or gives it up.
+    fn end_upload(&mut self, upload: Upload, value: Rc<[u8]>) -> Result<Option<Waiting>, String> {
+        if self.world.rng.u8(..4) == 0 {
+            return Ok(None);
+        }
+        let Operation { key, precondition, .. } = self.operation();
+        let taken = self.model.borrow().holds(&key, precondition);
+        let task = Box::pin(upload.commit(key.clone(), precondition, Durability::Durable));
+        self.crashes.uploads += 1;
+        self.sent(task, taken, vec![(key, Some(value))], false)
+    }
+
+    /// Notes a commit whose place in the order is fixed, and whether the model takes it.
+    fn sent(
+        &mut self,
+        mut task: Task<Result<Outcome, CommitError>>,
+        taken: bool,
+        changes: Vec<Change>,
+        buffered: bool,
+    ) -> Result<Option<Waiting>, String> {
+        let model = self.model.clone();
+        let values: Vec<_> = changes.iter().map(|(_, value)| value.clone()).collect();
         let first = poll(&mut task);
         use CommitError::{BatchBytes, NoSpace, ReadOnly, ValueBytes};
         if let Poll::Ready(Err(NoSpace | ReadOnly(_) | BatchBytes { .. } | ValueBytes { .. })) =
@@ -393,7 +468,7 @@ impl History {
         let origin = Origin(self.world.rng.u64(..3));
         let (journal, of) = (journal.clone(), key.clone());
         let must = self.model.borrow().must();
-        (Box::pin(async move { journal.get(&of, origin).await }), key, must)
+        (Box::pin(async move { read_whole(&journal, &of, origin).await }), key, must)
     }
 
     /// Takes the answers that have come.
@@ -430,7 +505,9 @@ impl History {
                     model.shown(&key, Some(&value), must)?;
                 }
                 Poll::Ready(Got::Absent) => self.model.borrow_mut().shown(&key, None, must)?,
-                Poll::Ready(Got::DataLoss) => return Err("a get answers data loss".into()),
+                Poll::Ready(Got::DataLoss | Got::Unreadable | Got::Large { .. }) => {
+                    return Err("a get answers data loss".into());
+                }
                 Poll::Pending => still.push((task, key, must)),
             }
         }

@@ -6,6 +6,7 @@
 use super::VolumeFacts;
 use crate::disk::Disk;
 use crate::field::{is_zero, u8_at, u16_at, u32_at};
+use crate::large::is_internal;
 use crate::layout::group as at;
 use crate::record::{Kind, Record};
 use crate::scan::blocks;
@@ -21,6 +22,8 @@ pub struct Carved<'a> {
     pub key: &'a [u8],
     /// Its value; `None` in a delete.
     pub value: Option<&'a [u8]>,
+    /// The value is large, and this is the manifest that stands for it: [`VolumeFacts::read_chunks`] finds the chunks.
+    pub large: bool,
     /// The write that it comes of; later writes of one volume have greater ones.
     pub birth: Birth,
     /// What clients would see of that.
@@ -105,9 +108,14 @@ impl<'a> Carver<'a> {
                 continue;
             };
             self.from += record.bytes();
+            // A chunk says nothing without the manifest that names it.
+            if is_internal(record.key) {
+                continue;
+            }
             each(Carved {
                 key: record.key,
                 value: (record.kind != Kind::Delete).then_some(record.value),
+                large: record.manifest,
                 birth: record.birth,
                 version: self.facts.verifier.keys.version(record.birth),
             });
@@ -119,7 +127,7 @@ impl<'a> Carver<'a> {
         let fixed = bytes.get(..crate::layout::record::BYTES)?;
         // Cheap first: most places hold no record.
         let kind = u8_at(fixed, crate::layout::record::KIND);
-        if !(1..=3).contains(&kind) || !is_zero(fixed, crate::layout::record::RESERVED) {
+        if !matches!(kind, 1..=3 | 7) || !is_zero(fixed, crate::layout::record::RESERVED) {
             return None;
         }
         let lengths = u64::from(u16_at(fixed, crate::layout::record::KEY_BYTES))

@@ -132,7 +132,11 @@ impl Fault {
         }
     }
 
+    /// Adds a key; the parts of a large value come one after another, under its own.
     fn name(&mut self, key: &[u8]) {
+        if self.keys.last().is_some_and(|last| **last == *key) {
+            return;
+        }
         self.keys_count += 1;
         if self.keys.len() < KEYS_NAMED_MAX {
             self.keys.push(key.into());
@@ -212,6 +216,7 @@ pub(super) async fn groups(disk: &Disk, facts: &mut VolumeFacts, groups: &Groups
         let before = found.range_mut((segment, BlockIndex(0))..=(segment, block)).next_back();
         if let Some(((_, first), fault)) = before
             && block.0 - first.0 < fault.blocks
+            && let Some(key) = facts.named(key)
         {
             fault.name(key);
         }
@@ -267,8 +272,8 @@ async fn difference(
 /// Notes the keys in doubt.
 pub(super) fn doubt(facts: &mut VolumeFacts) {
     let mut fault = Fault::of(FaultKind::InDoubt);
-    for (key, entry) in facts.index.iter_from(b"") {
-        if entry.suspect {
+    for (key, fact) in facts.keys_from(b"") {
+        if fact.in_doubt() {
             fault.name(key);
         }
     }

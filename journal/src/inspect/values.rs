@@ -4,7 +4,7 @@ use super::{Fault, FaultKind, Groups, VolumeFacts};
 use crate::disk::Disk;
 use crate::group::Verifier;
 use crate::index::Entry;
-use crate::record::{Record, record_bytes};
+use crate::record::Record;
 use crate::scan::blocks;
 use crate::types::{BlockIndex, SegmentIndex, Zone};
 use alloc::collections::BTreeMap;
@@ -19,7 +19,7 @@ const WINDOW_BYTES: usize = 256 << 10;
 pub(super) fn live(facts: &mut VolumeFacts, groups: &mut Groups) {
     let geometry = facts.verifier.geometry;
     for (key, entry) in facts.index.iter_from(b"") {
-        let bytes = record_bytes(key.len(), entry.value_bytes as usize) as u64;
+        let bytes = entry.record_bytes(key) as u64;
         let (segment, block) = (entry.place.segment, geometry.block_of(entry.place));
         if let Some(fact) = facts.segments.get_mut(segment.0 as usize) {
             fact.live_values += 1;
@@ -47,8 +47,9 @@ pub(super) async fn check(
     facts: &mut VolumeFacts,
     progress: &mut impl FnMut(u64, u64),
 ) {
+    let named = facts.index.iter_from(b"").filter(|(key, _)| facts.named(key).is_some());
     let mut entries: Vec<(Rc<[u8]>, Entry)> =
-        facts.index.iter_from(b"").map(|(key, entry)| (key.into(), *entry)).collect();
+        named.map(|(key, entry)| (key.into(), *entry)).collect();
     entries.sort_by_key(|(_, entry)| entry.place);
     let copies = usize::from(facts.verifier.geometry.copies());
     let count = u64::from(facts.verifier.geometry.segment_count());
@@ -81,7 +82,7 @@ pub(super) async fn check(
             offset: facts
                 .is_possible(&key, &entry)
                 .then(|| facts.block_offset(place_zone, entry.place.segment, block)),
-            keys: [key].into(),
+            keys: facts.named(&key).map(Rc::from).into_iter().collect(),
             keys_count: 1,
             ..Fault::of(kind)
         });
@@ -114,7 +115,7 @@ pub(super) async fn read(
         return values;
     };
     let skip = entry.place.offset as usize % geometry.block_bytes();
-    let bytes = record_bytes(key.len(), entry.value_bytes as usize);
+    let bytes = entry.record_bytes(key);
     for ((zone, window), value) in geometry.zones().zip(&mut windows.windows).zip(&mut values) {
         let held = window.as_ref().filter(|(of, from, buffer)| {
             let end = from.0 + geometry.blocks(buffer.len());
@@ -132,6 +133,7 @@ pub(super) async fn read(
         *value = record
             .ok()
             .filter(|record| record.key == key && record.birth == entry.birth)
+            .filter(|record| record.manifest == entry.upload.is_some())
             .map(|record| record.value.to_vec());
     }
     values

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use blockdev::{BlockDevice, FileDevice, OpenOptions};
-use journal::{Digest, Disk, Journal, OpenError, Options, Version};
+use journal::{Digest, Disk, Journal, OpenError, Options, Seen, Shown};
 use serde_json::{Value as Json, json};
 
 use super::device_failure;
@@ -15,9 +15,9 @@ use crate::output::Output;
 /// Prints all that the volume at `path` holds, and its digest. Changes no byte.
 pub(crate) fn dump(path: &Path, mut output: Output) -> Result<(), Failure> {
     let mut written = Ok(());
-    let found = walk(path, |key, version, value| {
+    let found = walk(path, |key, seen, shown| {
         if written.is_ok() {
-            written = output.json(&line(key, version, value));
+            written = output.json(&line(key, seen, shown));
         }
     })?;
     written?;
@@ -50,10 +50,10 @@ impl Found {
     }
 }
 
-/// Shows every key of the volume at `path` to `each`, with `None` for a value that is lost.
+/// Shows every key of the volume at `path` to `each`, large values in parts.
 pub(crate) fn walk(
     path: &Path,
-    mut each: impl FnMut(&[u8], Version, Option<&[u8]>),
+    mut each: impl FnMut(&[u8], &Seen, &Shown<'_>),
 ) -> Result<Found, Failure> {
     let options = OpenOptions { read_only: true, ..OpenOptions::default() };
     let device = FileDevice::open(path, options, || {});
@@ -62,25 +62,33 @@ pub(crate) fn walk(
     let opening = Journal::open_read_only(disk.clone(), Options::default());
     let journal = block_on(&mut device, &disk, opening).map_err(|error| unopened(path, error))?;
     let mut lost_count = 0;
-    let digesting = journal::digest(&journal, |key, seen, value| {
-        lost_count += u64::from(value.is_none());
-        each(key, seen.version, value);
+    let digesting = journal::digest(&journal, |key, seen, shown| {
+        lost_count += u64::from(matches!(shown, Shown::Lost));
+        each(key, seen, &shown);
     });
     let digest = block_on(&mut device, &disk, digesting);
     let stretch_count = journal.report().lost.len();
     Ok(Found { digest, lost_count, stretch_count, doubt: journal.has_doubt() })
 }
 
-fn line(key: &[u8], version: Version, value: Option<&[u8]>) -> Json {
-    let value = value.map(base64::encode);
-    let version = format!("{:016x}", version.0);
-    match std::str::from_utf8(key) {
-        Ok(key) => json!({"key": key, "value": value, "version": version}),
+/// One line: a value, or a part of a large one, which says where it begins and how long the whole is.
+fn line(key: &[u8], seen: &Seen, shown: &Shown<'_>) -> Json {
+    let (value, at) = match shown {
+        Shown::Value(value) => (Some(*value), None),
+        Shown::Part { at, bytes } => (Some(*bytes), Some(*at)),
+        Shown::Lost => (None, None),
+    };
+    let (name, key) = match std::str::from_utf8(key) {
+        Ok(key) => ("key", Json::from(key)),
         // No daemon writes such a key; a damaged or foreign volume may hold one.
-        Err(_) => {
-            json!({"keyBytes": base64::encode(key), "value": value, "version": version})
-        }
-    }
+        Err(_) => ("keyBytes", base64::encode(key).into()),
+    };
+    let value = value.map(base64::encode);
+    let version = format!("{:016x}", seen.version.0);
+    let part = at.map(|at| [("at", at.into()), ("bytes", seen.value_bytes.into())]);
+    let fields = [(name, key), ("value", value.into()), ("version", version.into())];
+    let fields = fields.into_iter().chain(part.into_iter().flatten());
+    fields.map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 fn unopened(path: &Path, error: OpenError) -> Failure {

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use blockdev::{BlockDevice, FileDevice, OpenOptions};
 use journal::{
     Batch, Clock, CommitError, Disk, Durability, FormatOptions, Journal, Operation, Options,
-    Origin, Precondition,
+    Origin, Precondition, Upload,
 };
 
 use super::device_failure;
@@ -71,6 +71,23 @@ impl Fill {
         Ok(())
     }
 
+    /// Begins a large value, to be given to [`Fill::append`] and [`Fill::end`].
+    pub(crate) fn begin(&self) -> Upload {
+        self.journal.upload(Origin(0))
+    }
+
+    /// Adds to a large value.
+    pub(crate) fn append(&mut self, upload: &mut Upload, bytes: &[u8]) -> Result<(), Failure> {
+        let appending = upload.append(bytes);
+        self.end_of(appending)
+    }
+
+    /// Gives a key its large value.
+    pub(crate) fn end(&mut self, upload: Upload, key: &[u8]) -> Result<(), Failure> {
+        let committing = upload.commit(key.into(), Precondition::Any, Durability::Durable);
+        self.end_of(committing)
+    }
+
     /// Ends the volume. Durability: when this returns, all that was put survives a power cut.
     pub(crate) fn finish(mut self) -> Result<(), Failure> {
         self.commit()?;
@@ -86,7 +103,14 @@ impl Fill {
         let operations = std::mem::take(&mut self.waiting);
         let batch = Batch { operations, durability: Durability::Durable, origin: Origin(0) };
         let committing = self.journal.commit(batch);
-        let committed = self.drive(committing).ok_or_else(|| {
+        self.end_of(committing)
+    }
+
+    fn end_of<T>(
+        &mut self,
+        writing: impl Future<Output = Result<T, CommitError>>,
+    ) -> Result<(), Failure> {
+        let committed = self.drive(writing).ok_or_else(|| {
             Failure::new("INTERNAL", Exit::Failure, "the journal does not end a commit")
         })?;
         committed.map(drop).map_err(|error| {

@@ -54,7 +54,15 @@ pub(crate) fn salvage(arguments: &SalvageArgs, mut output: Output) -> Result<(),
 }
 
 /// The newest record of a key that verifies anywhere, `None` for a delete.
-type Carved = BTreeMap<Vec<u8>, (Birth, Option<Vec<u8>>)>;
+type Carved = BTreeMap<Vec<u8>, (Birth, Option<Found>)>;
+
+/// What a record gives its key.
+#[derive(Clone)]
+enum Found {
+    Value(Vec<u8>),
+    /// The manifest of a large value.
+    Large(Vec<u8>),
+}
 
 /// Looks through the whole volume for the newest record of each key that is not certain.
 fn carve(image: &mut Image, volume: &VolumeFacts) -> Carved {
@@ -64,7 +72,8 @@ fn carve(image: &mut Image, volume: &VolumeFacts) -> Carved {
         let carving = volume.carve(&disk, segment, |record| {
             let newest = carved.get(record.key).map(|(birth, _)| *birth);
             if newest.is_none_or(|newest| newest < record.birth) {
-                let value = record.value.map(<[u8]>::to_vec);
+                let found = if record.large { Found::Large } else { Found::Value };
+                let value = record.value.map(|value| found(value.to_vec()));
                 carved.insert(record.key.to_vec(), (record.birth, value));
             }
         });
@@ -98,11 +107,12 @@ fn save(
     for (key, fact) in volume.keys_from(b"") {
         let birth = volume.birth(key).unwrap_or_default();
         let [first, second] = image.run(volume.value(&disk, key, &fact));
-        let value = first.or(second);
+        let found = if fact.is_large() { Found::Large } else { Found::Value };
+        let value = first.or(second).map(found);
         if !fact.in_doubt()
             && let Some(value) = &value
+            && put(key, value, volume, image, fill)?
         {
-            fill.put(key, value)?;
             tally.saved += 1;
             continue;
         }
@@ -113,7 +123,11 @@ fn save(
             (_, Some((_, found))) => found.clone(),
             (None, None) => None,
         };
-        keep(key, newest.as_deref(), fill, tally, output)?;
+        let kept = match &newest {
+            Some(newest) => put(key, newest, volume, image, fill)?,
+            None => false,
+        };
+        tell_kept(key, kept, tally, output)?;
     }
     if !volume.absent_in_doubt {
         return Ok(());
@@ -122,30 +136,54 @@ fn save(
         if volume.birth(key).is_none()
             && let Some(value) = value
         {
-            keep(key, Some(value), fill, tally, output)?;
+            let kept = put(key, value, volume, image, fill)?;
+            tell_kept(key, kept, tally, output)?;
         }
     }
     Ok(())
 }
 
-fn keep(
+/// Puts what was found of a key into the new image, unless parts of it are missing.
+fn put(
     key: &[u8],
-    value: Option<&[u8]>,
+    found: &Found,
+    volume: &VolumeFacts,
+    image: &mut Image,
     fill: &mut Fill,
+) -> Result<bool, Failure> {
+    let manifest = match found {
+        Found::Value(value) => return fill.put(key, value).map(|()| true),
+        Found::Large(manifest) => manifest,
+    };
+    let disk = image.disk.clone();
+    let mut upload = fill.begin();
+    let mut written = Ok(());
+    let reading = volume.read_chunks(&disk, manifest, |chunk| {
+        if written.is_ok() {
+            written = fill.append(&mut upload, chunk);
+        }
+    });
+    let whole = image.run(reading);
+    written?;
+    if whole {
+        fill.end(upload, key)?;
+    }
+    Ok(whole)
+}
+
+/// Reports on a key that was in doubt, or of which nothing is whole.
+fn tell_kept(
+    key: &[u8],
+    kept: bool,
     tally: &mut Tally,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    match value {
-        Some(value) => {
-            tell(output, key, "keptInDoubt")?;
-            fill.put(key, value)?;
-            tally.saved += 1;
-            tally.in_doubt += 1;
-        }
-        None => {
-            tell(output, key, "keyLost")?;
-            tally.lost += 1;
-        }
+    if kept {
+        tally.saved += 1;
+        tally.in_doubt += 1;
+        tell(output, key, "keptInDoubt")
+    } else {
+        tally.lost += 1;
+        tell(output, key, "keyLost")
     }
-    Ok(())
 }
