@@ -13,18 +13,19 @@ mod log;
 mod notify;
 mod options;
 mod policy_file;
+mod sandbox;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::string::ToString as _;
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use activation::Passed;
 use driver::Driver;
 use failure::Failure;
 use notify::Notify;
+use sandbox::Sandbox;
 
 /// The program `statefsd`, from its arguments, the first of which is its name.
 ///
@@ -41,11 +42,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     log::start(options.log_level());
-    harden();
+    let mut sandbox = Sandbox::default();
+    sandbox.harden();
     let notify = Notify::from_env();
     let done = options.config().and_then(|config| {
         let listeners = passed.take()?;
-        Driver::start(config, listeners, notify, seed()?)?.run()
+        Driver::start(config, listeners, notify, sandbox, seed()?)?.run()
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -60,18 +62,6 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 #[must_use]
 pub fn command() -> clap::Command {
     <options::Options as clap::CommandFactory>::command()
-}
-
-/// Keeps values out of core dumps and of the reach of other processes of the same user. A system
-/// that refuses is one on which this could not be had; the daemon serves there too.
-fn harden() {
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
-    if let Err(error) = setrlimit(Resource::Core, none) {
-        tracing::warn!(%error, "core dumps cannot be switched off");
-    }
-    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-        tracing::warn!(%error, "memory cannot be closed to debuggers");
-    }
 }
 
 /// Draws the entropy from which the identities of all that is written grow.

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use statefs::{directory, state_fs};
@@ -377,6 +378,8 @@ fn a_service_manager_passes_sockets_on_and_hears_how_it_goes() {
     let (socket, bus) = (folder.path("passed"), folder.path("manager"));
     let listener = UnixListener::bind(&socket).unwrap();
     let manager = UnixDatagram::bind(&bus).unwrap();
+    // Far beyond what it takes: a daemon that ended says nothing more.
+    manager.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let text = "version = 1\n[service.net]\nchannel = \"net\"\n[[grant]]\nto = \"net\"\n\
                 prefix = \"/state\"\nrights = [\"get\", \"put\"]\n";
     folder.write("policy.toml", text);
@@ -427,4 +430,46 @@ fn what_is_passed_on_has_to_listen() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("the socket passed on for channel \"default\": "), "{said}");
     assert!(said.contains("Accept=no"), "{said}");
+}
+
+#[test]
+fn every_thread_is_sandboxed_before_anybody_is_served() {
+    let folder = Folder::new("sandbox");
+    let state = |daemon: &Daemon, field: &str| -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", daemon.child.id())).unwrap();
+        let status = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("status")));
+        let value = |text: String| {
+            let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap().to_owned();
+            line.trim().to_owned()
+        };
+        status.map(|text| value(text.unwrap())).collect()
+    };
+    let mut command = Command::new(PROGRAM);
+    let daemon = Daemon::start(command.arg("--dev").arg(&folder.0));
+    let mut client = Client::connect(folder.path("statefs.sock"));
+    client.put("k", b"1", false).unwrap();
+    let (privileges, filters) = (state(&daemon, "NoNewPrivs:"), state(&daemon, "Seccomp:"));
+    assert!(privileges.len() > 1, "the device has threads of its own");
+    assert!(privileges.iter().all(|set| set == "1"), "{privileges:?}");
+    assert!(filters.iter().all(|mode| mode == "2"), "{filters:?}");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.child.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().filter(|word| *word == "0").count(), 2, "{core}");
+    assert_eq!(daemon.stop(Signal::TERM).0, Some(0));
+    let mut command = Command::new(PROGRAM);
+    let mut daemon = Daemon {
+        child: command
+            .arg("--dev")
+            .arg(&folder.0)
+            .args(["--no-sandbox"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap(),
+        log: None,
+    };
+    daemon.log = daemon.child.stderr.take().map(BufReader::new);
+    daemon.wait_for("files and system calls are in reach");
+    daemon.wait_for(" ready ");
+    assert!(state(&daemon, "Seccomp:").iter().all(|mode| mode == "0"));
+    assert_eq!(daemon.stop(Signal::TERM).0, Some(0));
 }

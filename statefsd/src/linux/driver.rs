@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::net::UnixStream as StdStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::string::String;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
@@ -19,8 +19,9 @@ use super::link::{Link, Tended};
 use super::listen::Listener;
 use super::log;
 use super::notify::Notify;
-use super::options::Config;
+use super::options::{Config, Confinement, Socket};
 use super::policy_file;
+use super::sandbox::{self, Access, Layer, Sandbox, folder};
 use crate::event::Event;
 use crate::limits::READ_BYTES_MAX;
 use crate::{ConnectionId, Health, Mode, Server};
@@ -73,10 +74,16 @@ impl Driver {
         config: Config,
         mut listeners: Vec<Listener>,
         notify: Notify,
+        mut sandbox: Sandbox,
         seed: [u8; 32],
     ) -> Result<Self, Failure> {
-        let Config { image, sockets, socket_mode, policy, limits } = config;
+        let Config { image, sockets, socket_mode, policy, limits, confinement } = config;
         let rules = policy_file::load(&policy)?;
+        if confinement != Confinement::Off {
+            // Before the device's threads, which inherit it.
+            let kept = files(&image, &policy, &sockets);
+            sandbox.note(Layer::Files, sandbox::confine(kept));
+        }
         let system = |what| move |error| Failure::System { what, error };
         let poll = Poll::new().map_err(system("waiting for events"))?;
         let waker = Waker::new(poll.registry(), WAKE).map_err(system("waking the main thread"))?;
@@ -98,6 +105,11 @@ impl Driver {
                 poll.registry().register(&mut listener.socket, Token(token), Interest::READABLE);
             registered.map_err(system("watching a socket"))?;
         }
+        if confinement != Confinement::Off {
+            // After everything that takes more than serving does.
+            sandbox.note(Layer::Calls, sandbox::seal(false));
+        }
+        check_sandbox(&sandbox, confinement)?;
         notify.status("opening the volume");
         Ok(Self {
             server: Server::new(device.geometry(), rules, seed, limits),
@@ -320,6 +332,35 @@ impl Driver {
     fn now(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+/// The files that serving takes.
+fn files(image: &Path, policy: &Path, sockets: &[Socket]) -> Vec<Access> {
+    let mut kept = vec![Access::Image(image.into()), Access::Read(folder(policy))];
+    // Where the device is in use, it tells who has it.
+    kept.push(Access::Read("/proc".into()));
+    kept.extend(sockets.iter().map(|socket| Access::Replace(folder(&socket.path))));
+    kept
+}
+
+/// Tells what the sandbox lacks.
+///
+/// # Errors
+/// It lacks something, and must not.
+fn check_sandbox(sandbox: &Sandbox, confinement: Confinement) -> Result<(), Failure> {
+    for (layer, why) in sandbox.missing() {
+        if confinement == Confinement::Required {
+            return Err(Failure::Sandbox { layer: *layer, why: why.clone() });
+        }
+        tracing::warn!(%layer, why, "the sandbox lacks a layer");
+    }
+    if confinement == Confinement::Off {
+        tracing::warn!("files and system calls are in reach: --no-sandbox");
+    }
+    let in_force = Layer::ALL.into_iter().filter(|layer| sandbox.is_in_force(*layer));
+    let in_force: Vec<_> = in_force.map(Layer::name).collect();
+    tracing::debug!(?in_force, "sandbox");
+    Ok(())
 }
 
 /// What the service manager shows; names no key.

@@ -9,6 +9,7 @@ use std::vec::Vec;
 use journal::{FormatError, OpenError};
 
 use super::policy_file::Mistrust;
+use super::sandbox::Layer;
 
 /// An end that was not asked for.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub(crate) enum Failure {
     Passed { channel: String, error: io::Error },
     /// The system refuses what the daemon cannot do without.
     System { what: &'static str, error: io::Error },
+    /// A layer of the sandbox is required and cannot be had.
+    Sandbox { layer: Layer, why: String },
     /// There is no entropy.
     Entropy(io::Error),
     /// The shutdown took too long.
@@ -98,6 +101,7 @@ impl fmt::Display for Failure {
                 "{what}: {error}; the daemon cannot do without: raise the limits of its service \
                  (descriptors, memory), then start it again"
             ),
+            Self::Sandbox { layer, why } => write!(f, "the sandbox lacks {layer}: {why}"),
             Self::Entropy(error) => write!(
                 f,
                 "the system gives no random bytes: {error}; allow the call getrandom(2), then \

@@ -7,6 +7,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::string::String;
+use std::time::{Duration, Instant};
 use std::{env, process};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -19,6 +20,10 @@ pub(crate) struct Notify {
     period_ms: Option<u64>,
     /// When the next sign of life is due.
     due: u64,
+    /// The start on the system's clock that never goes back, in microseconds, and on ours. To look
+    /// it up takes system calls that the sandbox has no other use for.
+    start_usec: u128,
+    started: Instant,
 }
 
 impl Notify {
@@ -41,7 +46,10 @@ impl Notify {
         });
         let period_ms = watchdog_usec.map(|usec| (usec / 2000).max(1));
         let period_ms = period_ms.filter(|_| socket.is_some());
-        Self { socket, period_ms, due: 0 }
+        let now = clock_gettime(ClockId::Monotonic);
+        let start = Duration::new(now.tv_sec.unsigned_abs(), 0).as_micros();
+        let start_usec = start + u128::from(now.tv_nsec.unsigned_abs()) / 1000;
+        Self { socket, period_ms, due: 0, start_usec, started: Instant::now() }
     }
 
     /// The daemon serves.
@@ -51,8 +59,7 @@ impl Notify {
 
     /// The policy is being loaded anew; ends with [`Notify::ready`].
     pub(crate) fn reloading(&self) {
-        let now = clock_gettime(ClockId::Monotonic);
-        let usec = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
+        let usec = self.start_usec.saturating_add(self.started.elapsed().as_micros());
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={usec}\n"));
     }
 

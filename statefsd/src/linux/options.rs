@@ -21,6 +21,18 @@ pub(crate) struct Config {
     pub(crate) socket_mode: u32,
     pub(crate) policy: PathBuf,
     pub(crate) limits: Limits,
+    pub(crate) confinement: Confinement,
+}
+
+/// How much of a sandbox there has to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Confinement {
+    /// None of what would end the process, for debuggers and profilers.
+    Off,
+    /// As much as the system has.
+    Wanted,
+    /// All of it, or the daemon does not start.
+    Required,
 }
 
 /// One listening socket.
@@ -67,6 +79,14 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = memory)]
     memory: usize,
 
+    /// End at once if a layer of the sandbox cannot be had; otherwise the log and the metrics tell
+    #[arg(long, conflicts_with = "no_sandbox")]
+    require_sandbox: bool,
+
+    /// Keep all files and system calls in reach, for debuggers and profilers
+    #[arg(long)]
+    no_sandbox: bool,
+
     /// Least severe message to log on stderr: error, warn, info, debug, trace or off
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: LevelFilter,
@@ -112,14 +132,20 @@ impl Options {
     /// # Errors
     /// Something could not be made.
     pub(crate) fn config(self) -> Result<Config, Failure> {
+        let confinement = match (self.require_sandbox, self.no_sandbox) {
+            (true, _) => Confinement::Required,
+            (false, false) => Confinement::Wanted,
+            (false, true) => Confinement::Off,
+        };
         let Self { image, socket, policy, socket_mode, dev, memory, .. } = self;
         let limits = Limits { memory_bytes: memory, ..Limits::default() };
         if let Some(folder) = dev {
             let dev::Made { image, socket, policy } = dev::prepare(&folder)?;
-            return Ok(Config { image, sockets: vec![socket], socket_mode, policy, limits });
+            let sockets = vec![socket];
+            return Ok(Config { image, sockets, socket_mode, policy, limits, confinement });
         }
         let (image, policy) = (image.unwrap_or_default(), policy.unwrap_or_default());
-        Ok(Config { image, sockets: socket, socket_mode, policy, limits })
+        Ok(Config { image, sockets: socket, socket_mode, policy, limits, confinement })
     }
 }
 
@@ -224,6 +250,7 @@ mod tests {
             "--image i",
             "--image i --socket s",
             "--image i --policy p",
+            "--dev --require-sandbox --no-sandbox",
             "--dev --memory 7M",
             "--dev --memory 1T",
             "--dev --memory M",
