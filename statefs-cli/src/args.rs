@@ -6,14 +6,13 @@ mod tools;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+pub(crate) use crate::program::Format;
+use crate::program::Reach;
+use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 pub(crate) use rules::{ExplainArgs, PolicyVerb};
 use statefs_client::Version;
 pub(crate) use tools::{FsckArgs, ImportArgs, InspectArgs, Origin, SalvageArgs};
-
-/// Where the socket is when nothing says otherwise: where `statefsd --dev` puts it.
-pub(crate) const SOCKET_DEFAULT: &str = "./statefs-dev/statefs.sock";
 
 /// Reach a StateFS daemon, or work on a volume's image.
 ///
@@ -23,24 +22,11 @@ pub(crate) const SOCKET_DEFAULT: &str = "./statefs-dev/statefs.sock";
 #[derive(Parser, Debug)]
 #[command(name = "statefs", version, verbatim_doc_comment, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
-    /// The daemon's socket [default: $STATEFS_SOCKET, else ./statefs-dev/statefs.sock]
-    #[arg(long, global = true, value_name = "PATH", display_order = 100)]
-    pub(crate) socket: Option<PathBuf>,
-
-    /// How to write results and errors: `text`, or `json`, one object or one per line
-    #[arg(short, long, global = true, value_name = "FORMAT", display_order = 101)]
-    #[arg(hide_possible_values = true)]
-    pub(crate) output: Option<Format>,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
 
     #[command(subcommand)]
     pub(crate) verb: Verb,
-}
-
-/// How results and errors are written.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
-pub(crate) enum Format {
-    Text,
-    Json,
 }
 
 #[derive(Subcommand, Debug)]

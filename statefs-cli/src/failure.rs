@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde_json::json;
 use statefs_client::{Error, ErrorCode};
 
-use crate::args::Format;
+use crate::program::Format;
 
 /// The exit codes. They are part of the interface: scripts go by them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,7 +50,7 @@ impl From<Exit> for ExitCode {
 
 /// Why the program did not do what it was asked.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub struct Failure {
     pub(crate) code: &'static str,
     pub(crate) message: String,
     pub(crate) advice: &'static str,
@@ -58,14 +58,22 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    pub(crate) fn new(code: &'static str, exit: Exit, message: impl fmt::Display) -> Self {
+    /// Yields a failure with a stable code in upper case, and the advice that goes with the code.
+    pub fn new(code: &'static str, exit: Exit, message: impl fmt::Display) -> Self {
         Self { code, message: message.to_string(), advice: advice(code), exit }
     }
 
     /// Names what the failure is about, in front of what went wrong.
-    pub(crate) fn about(self, subject: impl fmt::Display) -> Self {
+    #[must_use]
+    pub fn about(self, subject: impl fmt::Display) -> Self {
         let message = format!("{subject}: {}", self.message);
         Self { message, ..self }
+    }
+
+    /// Says what to do about it, instead of what is said of the code in general.
+    #[must_use]
+    pub fn advise(self, advice: &'static str) -> Self {
+        Self { advice, ..self }
     }
 
     /// Standard output failed. Who closed it on purpose, as `head` does, is not told.
@@ -77,7 +85,7 @@ impl Failure {
     }
 
     /// Tells it on standard error: for people, or as one JSON object.
-    pub(crate) fn report(&self, format: Format) {
+    pub(crate) fn report(&self, program: &str, format: Format) {
         if self.code.is_empty() {
             return;
         }
@@ -90,7 +98,7 @@ impl Failure {
                 format!("{error}\n")
             }
             Format::Text => {
-                let mut text = format!("statefs: {code}: {}\n", printable(message));
+                let mut text = format!("{program}: {code}: {}\n", printable(message));
                 if !advice.is_empty() {
                     text.push_str(&format!("  {advice}\n"));
                 }

@@ -3,6 +3,9 @@
 //! It owns the command line: what is data and goes to standard output, what is said to people on
 //! standard error, and the exit codes of [`Exit`]. Keys, permission and durability it leaves to the
 //! daemon, the format to the journal.
+//!
+//! The programs of the services behave like it: [`program`] gives them its options, its output and
+//! its failures.
 
 #![forbid(unsafe_code)]
 
@@ -15,16 +18,17 @@ mod image;
 mod manual;
 mod online;
 mod output;
+mod program;
 mod rules;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use args::{Cli, Format, ImageVerb, Verb};
-use clap::{CommandFactory as _, Parser as _};
-pub use failure::Exit;
-use failure::Failure;
-use output::Output;
+use args::{Cli, ImageVerb, Verb};
+use clap::CommandFactory as _;
+pub use failure::{Exit, Failure};
+pub use output::Output;
+pub use program::{Format, Reach, program};
 
 /// Runs the program with these arguments, the first being its name, and yields its exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -33,29 +37,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         // The verb becomes the name of the daemon that it runs.
         return demo::serve(arguments.into_iter().skip(1));
     }
-    let cli = match Cli::try_parse_from(&arguments) {
-        Ok(cli) => cli,
-        Err(error) => {
-            // Help and version were asked for; the rest is a mistake. Neither can be told elsewhere
-            // when the stream is gone.
-            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
-            if exit == Exit::Usage && asks_for_json(&arguments) {
-                let message = error.render().to_string();
-                Failure::new("USAGE", exit, message.trim_end()).report(Format::Json);
-            } else {
-                error.print().unwrap_or_default();
-            }
-            return exit.into();
-        }
-    };
-    let format = cli.output.unwrap_or(Format::Text);
-    match run(cli, Output::new(format)) {
-        Ok(()) => Exit::Ok.into(),
-        Err(failure) => {
-            failure.report(format);
-            failure.exit.into()
-        }
-    }
+    program("statefs", arguments, |cli: &Cli| &cli.reach, run)
 }
 
 /// Yields the definition of the command line, of which help, completions and man pages are made.
@@ -76,16 +58,6 @@ fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Verb::Demo => demo::run(output),
         Verb::Completions { shell } => manual::completions(shell, output),
         Verb::Man { out } => manual::man(&out, output),
-        Verb::Online(verb) => online::run(verb, cli.socket, output),
+        Verb::Online(verb) => online::run(verb, cli.reach.socket(), output),
     }
-}
-
-/// Tells whether a command line that cannot be read asks for JSON all the same.
-fn asks_for_json(arguments: &[OsString]) -> bool {
-    let asks = |pair: &[OsString]| {
-        let [option, format] = pair else { return false };
-        (option == "-o" || option == "--output") && format == "json"
-    };
-    arguments.windows(2).any(asks)
-        || arguments.iter().any(|word| word == "-ojson" || word == "--output=json")
 }

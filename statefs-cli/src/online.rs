@@ -2,7 +2,6 @@
 
 mod stat;
 
-use std::env;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
@@ -15,10 +14,11 @@ use statefs_client::{
     Client, Durability, Entry, Held, ListOptions, Precondition, Rights, WriteOptions,
 };
 
-use crate::args::{Format, OnlineVerb, PutArgs, SOCKET_DEFAULT};
+use crate::args::{OnlineVerb, PutArgs};
 use crate::base64;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
+use crate::program::Format;
 
 /// Every key lies below it. Verbs open it whole: the policy decides on each key all the same, and a
 /// caller with any grant may open it.
@@ -31,12 +31,8 @@ const VALUE_BYTES_READ: u64 = (1 << 20) + 1;
 const NAME: &str = concat!("statefs ", env!("CARGO_PKG_VERSION"));
 
 /// Runs a verb against the daemon.
-pub(crate) fn run(
-    verb: OnlineVerb,
-    socket: Option<PathBuf>,
-    mut output: Output,
-) -> Result<(), Failure> {
-    let online = Online { socket: socket.unwrap_or_else(socket_default) };
+pub(crate) fn run(verb: OnlineVerb, socket: PathBuf, mut output: Output) -> Result<(), Failure> {
+    let online = Online { socket };
     let out = &mut output;
     match verb {
         OnlineVerb::Put(arguments) => online.put(arguments, out)?,
@@ -195,11 +191,6 @@ fn print_entry(
         Held::Value(value) => output.line(&format!("{}  {:>8}  {key}", value.version, value.bytes)),
         Held::Large(value) => output.line(&format!("{}  {:>8}  {key}", value.version, value.bytes)),
     }
-}
-
-fn socket_default() -> PathBuf {
-    let named = env::var_os("STATEFS_SOCKET").filter(|named| !named.is_empty());
-    named.map_or_else(|| SOCKET_DEFAULT.into(), PathBuf::from)
 }
 
 /// Takes the root off a whole key.
