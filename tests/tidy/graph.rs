@@ -12,6 +12,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("statefsd", &["blockdev", "journal", "policy", "statefs", "vat"]),
     ("statefs-client", &["statefs", "vat"]),
     ("statefs-cli", &["blockdev", "journal", "policy", "statefs", "statefs-client", "statefsd"]),
+    ("keystored", &["statefs-cli", "statefs-client"]),
 ];
 
 /// Crates that prove or drive the others and that nothing depends on.

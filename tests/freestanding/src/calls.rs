@@ -5,7 +5,7 @@ use blockdev::{BlockDevice, MemoryDevice};
 use core::future::Future;
 use core::pin::pin;
 use core::task::{Context, Poll, Waker};
-use statefs_client::{Call, Result, Rights, StateFs};
+use statefs_client::{Rights, StateFs};
 use statefsd::{ConnectionId, Limits, Server};
 use vat::Vat;
 
@@ -17,7 +17,7 @@ pub(crate) fn check() -> core::result::Result<(), &'static str> {
     let put = machine.store.directory(GRANTED, Rights::PUT).put("device.key", VALUE);
     machine.wait(put)?.map_err(|_| "a put fails")?;
 
-    let mut machine = Machine::start(machine.device, 2)?;
+    let mut machine = machine.restart(2)?;
     let get = machine.store.directory(GRANTED, Rights::GET).get("device.key");
     match machine.wait(get)? {
         Ok(Some(value)) if value.data == VALUE => {}
@@ -31,18 +31,22 @@ pub(crate) fn check() -> core::result::Result<(), &'static str> {
 }
 
 /// A daemon on a device, with one connection, and the client at its other end.
-struct Machine {
+pub(crate) struct Machine {
     device: MemoryDevice,
     server: Server,
     connection: ConnectionId,
     client: Vat,
-    store: StateFs,
+    pub(crate) store: StateFs,
     /// What the client sent and the server has not taken.
     sent: Vec<u8>,
 }
 
 impl Machine {
-    fn start(device: MemoryDevice, seed: u8) -> core::result::Result<Self, &'static str> {
+    /// Starts a daemon; `seed` is another at each start.
+    pub(crate) fn start(
+        device: MemoryDevice,
+        seed: u8,
+    ) -> core::result::Result<Self, &'static str> {
         let (policy, limits) = (rules::policy()?, Limits::default());
         let mut server = Server::new(device.geometry(), policy, [seed; 32], limits);
         let connection = server.connect(rules::peer()).map_err(|_| "nobody may connect")?;
@@ -51,16 +55,25 @@ impl Machine {
         Ok(Self { device, server, connection, client, store, sent: Vec::new() })
     }
 
-    fn wait<T: 'static>(&mut self, call: Call<T>) -> core::result::Result<Result<T>, &'static str> {
-        let mut call = pin!(call);
+    /// Waits for a call, or for work of several.
+    pub(crate) fn wait<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+    ) -> core::result::Result<T, &'static str> {
+        let mut work = pin!(work);
         for now in 0..TURNS_MAX {
-            if let Poll::Ready(result) = call.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            if let Poll::Ready(result) = work.as_mut().poll(&mut Context::from_waker(Waker::noop()))
             {
                 return Ok(result);
             }
             self.turn(now)?;
         }
         Err("a call is not answered")
+    }
+
+    /// Ends the daemon without a word, and starts another.
+    pub(crate) fn restart(self, seed: u8) -> core::result::Result<Self, &'static str> {
+        Self::start(self.device, seed)
     }
 
     fn turn(&mut self, now: u64) -> core::result::Result<(), &'static str> {

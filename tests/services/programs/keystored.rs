@@ -1,0 +1,9 @@
+//! The program `keystored`, with the checks of a debug build.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    keystored::program::main(std::env::args_os())
+}
