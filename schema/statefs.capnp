@@ -44,10 +44,10 @@
 # the lowest ordinal is always the one that claims least, so that a message of zeros, or a result
 # that a broken peer left out, never reads as success, as absence or as a healthy store.
 #
-# Exceptions. A refusal or a fault is a Cap'n Proto exception. Its reason starts with a code of
-# `ErrorCode` in upper snake case, then ": ", then text for people, which may change and which
-# never holds a value: "KEY_TOO_LONG: 300 bytes, the limit is 255". A reason that starts with no
-# code comes from the transport or from the RPC layer; one of type `disconnected` means that the
+# Exceptions. A refusal or a fault is a Cap'n Proto exception. Its reason is a code of `ErrorCode` in
+# upper snake case; if there is more to tell, ": " follows, and text for people, which may change
+# and which never holds a value: "KEY_TOO_LONG: 300 bytes, the limit is 255". Any other reason
+# comes from the transport or from the RPC layer; one of type `disconnected` means that the
 # connection has ended. A call that ended in an exception with a code applied nothing. A write that
 # ended in any other exception is indeterminate.
 #
@@ -583,7 +583,7 @@ interface Writer @0x92380b7c274eba11 {
   struct DoneParams @0xf581517e001aed79 {}
 }
 
-interface Reader @0xcc35f7e05e6ce620 {
+interface Reader @0xcc35f7e05e6ce620 $Cxx.name("ValueReader") {
   # One value on its way out, as the key held it when the reader was made. It is read in parts, in
   # any order, each asked for by the caller: who does not ask is sent nothing.
   #
