@@ -8,10 +8,10 @@ mod console;
 
 use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use common::Folder;
 use common::daemon::Daemon;
+use common::document::{blocks, check_links, read, root};
 use console::{Console, matches, steps};
 
 #[test]
@@ -105,36 +105,9 @@ fn every_promise_names_a_test() {
 
 #[test]
 fn every_link_leads_somewhere() {
-    let readme = readme();
-    let links = readme.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-    let headings: Vec<String> = readme
-        .lines()
-        .filter_map(|line| line.strip_prefix("## "))
-        .map(|heading| format!("#{}", heading.to_lowercase().replace(' ', "-")))
-        .collect();
-    let mut count = 0;
-    for link in links {
-        let found = root().join(link).exists() || headings.iter().any(|heading| heading == link);
-        assert!(found, "{link}");
-        count += 1;
-    }
-    assert!(count > 5, "{count}");
-}
-
-/// Yields the fenced blocks of a language.
-fn blocks(text: &str, language: &str) -> Vec<String> {
-    let fences = text.split("\n```").collect::<Vec<_>>();
-    // Before the first fence, between fences, inside, between …
-    let inside = fences.iter().skip(1).step_by(2);
-    let bodies = inside.filter_map(|block| block.split_once('\n'));
-    let bodies = bodies.filter(|(name, _)| *name == language);
-    bodies.map(|(_, body)| format!("{body}\n")).collect()
+    assert!(check_links("README.md") > 5);
 }
 
 fn readme() -> String {
-    fs::read_to_string(root().join("README.md")).unwrap()
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().into()
+    read("README.md")
 }

@@ -3,7 +3,9 @@
 #![forbid(unsafe_code)]
 
 mod bless;
+mod debian;
 mod demo;
+mod polyglot;
 mod projection;
 mod run;
 mod schema;
@@ -21,12 +23,13 @@ Usage: cargo xtask VERB
   schema [--check]  compile the schemas anew; with --check only tell whether an image is stale
                     (exit 0 fresh, 1 stale or failed, 3 the program `capnp` is missing)
   test              everything that must hold before a change is merged: format, lints, tests,
-                    schemas, link without std, documentation, simulated crashes, faults
+                    schemas, other languages, link without std, documentation, simulated crashes, faults
   sim [OPTIONS]     crash the journal: [--crashes N] [--first-seed N] [--seed N] [--plant NAME]
   bench             figures of speed, each beside the floor of the same device in the same run
   faults [PART]...  every single fault, pair of faults and cut of a small volume; parts: traces plants
                     flips blocks pairs histories
   demo [OPTIONS]    build `statefs` and show the whole story
+  polyglot          clients in Python and C++, made from the schema alone, against a real daemon
   bless             rewrite the golden files from what the code does now; review the diff
   help              this text
 ";
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         ["bench"] => run::to_its_end(&mut run::cargo(root(), &["run", "--release", "-p", "bench"])),
         ["faults", parts @ ..] => sim::faults(root(), parts),
         ["demo", options @ ..] => demo::run(root(), options),
+        ["polyglot"] => polyglot::run(root()),
         ["bless"] => bless::run(root()),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");
@@ -82,6 +86,8 @@ enum Failure {
     Step { name: &'static str, repeat: String, why: String },
     /// The suite failed and has said how; nothing may follow its last line.
     Shown,
+    /// What clients in other languages did is not what they should have done.
+    Polyglot { what: String },
     /// A file could not be read, written or run.
     Io { what: String, error: io::Error },
     /// A compiled schema cannot be read.
@@ -98,6 +104,7 @@ impl Failure {
             Self::Command { .. }
             | Self::Step { .. }
             | Self::Shown
+            | Self::Polyglot { .. }
             | Self::Io { .. }
             | Self::Image { .. }
             | Self::Stale { .. } => 1,
@@ -117,6 +124,7 @@ impl fmt::Display for Failure {
                 write!(f, "step `{name}` failed: {why}\nrepeat it with: {repeat}")
             }
             Self::Shown => f.write_str("the suite failed"),
+            Self::Polyglot { what } => write!(f, "clients in other languages: {what}"),
             Self::Io { what, error } => write!(f, "{what}: {error}"),
             Self::Image { path, error } => write!(f, "{path} is no compiled schema: {error}"),
             Self::Stale { images } => {

@@ -1,11 +1,11 @@
 //! The whole suite: what a change must pass, one step after the other.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::tally::{Tally, count};
-use crate::{Failure, run, schema, sim};
+use crate::{Failure, debian, polyglot, run, schema, sim};
 
 /// Simulated crashes of the optimised run. The test suite takes the seeds from 0, this the seeds
 /// from [`SIM_FIRST_SEED`], so the two never repeat each other.
@@ -47,6 +47,7 @@ impl Suite<'_> {
             fetch_capnp();
             schema::check(suite.root)
         })?;
+        self.step("polyglot", "cargo xtask polyglot".into(), |suite, _| polyglot::run(suite.root))?;
         self.freestanding()?;
         let mut doc = run::cargo(self.root, &["doc", "--workspace", "--no-deps", "--lib"]);
         doc.env("RUSTDOCFLAGS", "-D warnings");
@@ -121,26 +122,10 @@ impl Suite<'_> {
     }
 }
 
-/// Installs the schema compiler where that takes no question: root on a Debian. Elsewhere the
-/// check that follows fails and says how to get it; it is never skipped.
+/// Gets the schema compiler where that takes no question. Elsewhere the check that follows fails and
+/// says how to get it; it is never skipped.
 fn fetch_capnp() {
-    let there = |program: &str, argument: &str| {
-        let mut command = Command::new(program);
-        command.arg(argument).stdin(Stdio::null()).stderr(Stdio::null()).output()
-    };
-    if there("capnp", "--version").is_ok() || there("apt-get", "--version").is_err() {
-        return;
-    }
-    if !there("id", "-u").is_ok_and(|output| output.stdout == b"0\n") {
-        return;
-    }
-    let apt = |arguments: &[&str]| {
-        let mut command = Command::new("apt-get");
-        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
-        run::to_its_end(&mut command).is_ok()
-    };
-    let install = ["install", "--yes", "--no-install-recommends", "capnproto"];
-    if !apt(&install) && apt(&["update"]) {
-        apt(&install);
+    if debian::answer("capnp", "--version").is_none() {
+        debian::install(&["capnproto"]);
     }
 }

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub(crate) mod daemon;
+pub(crate) mod document;
 pub(crate) mod volume;
 
 use std::io::Write;
