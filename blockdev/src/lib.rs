@@ -4,7 +4,7 @@
 //! This crate owns [`BlockDevice`] and its implementations. It knows nothing of volumes, groups
 //! or keys; the journal knows nothing of files, rings or sectors in flight.
 #![no_std]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 extern crate alloc;
 #[cfg(feature = "file")]
@@ -17,6 +17,8 @@ mod file;
 mod memory;
 #[cfg(feature = "sim")]
 mod sim;
+#[cfg(feature = "virtio")]
+pub mod virtio;
 
 #[cfg(test)]
 mod conformance;

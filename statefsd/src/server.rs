@@ -9,7 +9,7 @@ use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 
 use blockdev::{Completion, Geometry, Request};
-use journal::{Clock, Disk, Journal, OpenError, Random};
+use journal::{Clock, Digest, Disk, Journal, OpenError, Random};
 use policy::{Peer, Policy, Prefix};
 
 use crate::event::{Closed, Event, Events};
@@ -257,6 +257,16 @@ impl Server {
     #[must_use]
     pub fn usage(&self, prefix: &Prefix) -> Option<Usage> {
         self.shared.store.usage(prefix).ok()
+    }
+
+    /// Computes the digest of all that the volume holds, which `statefs image dump` computes from its image; `None` while
+    /// it is not open.
+    ///
+    /// Reads every value; the future goes on whenever [`Server::poll`] was called. What is written
+    /// meanwhile may be in it or not.
+    pub fn digest(&self) -> Option<impl Future<Output = Digest> + use<>> {
+        let journal = self.shared.store.journal().ok()?;
+        Some(async move { journal::digest(&journal, |_, _, _| {}).await })
     }
 
     /// Puts another policy in force, at once and for every connection and capability there is.

@@ -11,6 +11,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("vat", &[]),
     ("statefsd", &["blockdev", "journal", "policy", "statefs", "vat"]),
     ("statefs-client", &["statefs", "vat"]),
+    ("guest", &["blockdev", "policy", "statefs-client", "statefsd", "vat"]),
     ("statefs-cli", &["blockdev", "journal", "policy", "statefs", "statefs-client", "statefsd"]),
     ("keystored", &["statefs-cli", "statefs-client"]),
 ];

@@ -1,0 +1,306 @@
+//! StateFS on a bare machine: finds its devices, serves its ports, and tests itself where asked to.
+//!
+//! Each line on the serial line is written after what it tells, and holds no value. What the machine's owner
+//! types there: `r` drops the server and starts another, `d` prints the digest of the state, `q` shuts down.
+#![no_std]
+#![no_main]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+
+mod machine;
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use blockdev::BlockDevice as _;
+use blockdev::virtio::{TIMEOUT_MS, VirtioDevice};
+use guest::{Entropy, Link, Node, Ports, Program, SEED_BYTES, forget, selftest};
+use machine::{Boot, Exit, Memory};
+use policy::Policy;
+use statefsd::{Event, Limits, Mode};
+use virtio_drivers::transport::{DeviceType, SomeTransport, Transport as _};
+
+type Disk = VirtioDevice<Memory, SomeTransport<'static>>;
+type Console = Ports<Memory, SomeTransport<'static>>;
+type Source = Entropy<Memory, SomeTransport<'static>>;
+
+/// Runs the machine from its start to its end.
+pub(crate) fn begin(boot: Boot) -> Exit {
+    match Machine::find(&boot) {
+        Ok(mut machine) => machine.run(),
+        Err(Refusal(why)) => {
+            machine::print(format_args!("statefsd: refused: {why}"));
+            Exit::Refused
+        }
+    }
+}
+
+/// Why the machine cannot serve.
+struct Refusal(alloc::string::String);
+
+fn refuse(why: impl fmt::Display) -> Refusal {
+    Refusal(alloc::format!("{why}"))
+}
+
+struct Machine {
+    disk: Disk,
+    console: Console,
+    source: Option<Source>,
+    policy: Policy,
+    limits: Limits,
+    programs: Vec<Program>,
+    links: Vec<Option<Link>>,
+    restarts: u32,
+    tests_itself: bool,
+}
+
+/// Why a server came to its end.
+#[derive(Clone, Copy)]
+enum End {
+    /// Another one follows.
+    Restart,
+    Exit(Exit),
+}
+
+impl Machine {
+    fn find(boot: &Boot) -> Result<Self, Refusal> {
+        let module = boot.policy.as_ref().ok_or_else(|| refuse("no policy was handed over"))?;
+        let text = core::str::from_utf8(module).map_err(|_| refuse("the policy is not UTF-8"))?;
+        if text.len() > machine::POLICY_BYTES_MAX {
+            return Err(refuse("the policy is too long"));
+        }
+        let policy = Policy::parse(text).map_err(|errors| match errors.first() {
+            Some(error) => refuse(format_args!("policy: {error}")),
+            None => refuse("policy"),
+        })?;
+        let (mut disk, mut console, mut source) = (None, None, None);
+        for device in machine::devices(boot.command_line) {
+            match device.device_type() {
+                DeviceType::Block if disk.is_none() => disk = Some(device),
+                DeviceType::Console if console.is_none() => console = Some(device),
+                DeviceType::EntropySource if source.is_none() => source = Some(device),
+                _ => {}
+            }
+        }
+        let disk = disk.ok_or_else(|| refuse("there is no virtio block device"))?;
+        let disk = Disk::new(disk).map_err(|error| refuse(format_args!("blk: {error}")))?;
+        tell_disk(&disk);
+        let console = console.ok_or_else(|| refuse("there is no virtio console"))?;
+        let console =
+            Console::new(console).map_err(|error| refuse(format_args!("ports: {error}")))?;
+        let source = source.map(Source::new).transpose();
+        let source = source.map_err(|error| refuse(format_args!("entropy: {error}")))?;
+        let tests_itself =
+            boot.command_line.split_ascii_whitespace().any(|word| word == "selftest");
+        let programs = if tests_itself { Vec::from([selftest::program()]) } else { Vec::new() };
+        let limits = limits(boot.heap_bytes, console.count() + programs.len());
+        let (links, restarts) = (Vec::new(), 0);
+        Ok(Self { disk, console, source, policy, limits, programs, links, restarts, tests_itself })
+    }
+
+    fn run(&mut self) -> Exit {
+        loop {
+            let end = self.serve();
+            match end {
+                Ok(End::Restart) => self.restarts += 1,
+                Ok(End::Exit(exit)) => return exit,
+                Err(Refusal(why)) => {
+                    machine::print(format_args!("statefsd: refused: {why}"));
+                    return Exit::Refused;
+                }
+            }
+        }
+    }
+
+    /// Runs one server.
+    fn serve(&mut self) -> Result<End, Refusal> {
+        self.settle();
+        let seed = self.seed()?;
+        let mut node = Node::new(&self.disk, self.policy.clone(), seed, self.limits);
+        for index in 0..self.programs.len() {
+            let seed = self.seed()?;
+            if let Some(program) = self.programs.get_mut(index)
+                && !node.start(program, self.restarts, seed, machine::print)
+            {
+                return Err(refuse("there are more programs than connections"));
+            }
+        }
+        let (mut asked, mut ready) = (None, false);
+        loop {
+            let now = machine::now_ms();
+            self.disk.tick(now);
+            let turn = node
+                .turn(now, &mut self.disk, &mut self.console, &mut self.links)
+                .map_err(|error| refuse(format_args!("ports: {error}")))?;
+            while let Some(event) = node.next_event() {
+                ready |= matches!(event, Event::Opened { .. });
+                tell(&event)?;
+            }
+            if let Some(digest) = node.digested() {
+                machine::print(format_args!("statefsd: digest {digest}"));
+            }
+            match machine::typed() {
+                Some(b'r') if asked.is_none() => asked = Some(End::Restart),
+                Some(b'q') if asked.is_none() => {
+                    node.shut_down();
+                    asked = Some(End::Exit(Exit::Done));
+                }
+                Some(b'd') => node.ask_digest(),
+                _ => {}
+            }
+            match asked {
+                Some(End::Restart) => {
+                    // As if the server had crashed: nothing is asked of it.
+                    drop(node);
+                    forget(&mut self.links);
+                    machine::print(format_args!("statefsd: restarting"));
+                    return Ok(End::Restart);
+                }
+                Some(End::Exit(exit)) if node.is_down() && !self.disk.is_busy() => {
+                    machine::print(format_args!("statefsd: down"));
+                    return Ok(End::Exit(exit));
+                }
+                _ => {}
+            }
+            if self.tests_itself && ready && asked.is_none() {
+                asked = self.judge(&node);
+                if let Some(End::Exit(_)) = asked {
+                    node.shut_down();
+                }
+            }
+            if !turn.busy && asked.is_none() {
+                self.sleep(now, turn.deadline);
+            }
+        }
+    }
+
+    /// Yields how the test of itself goes on, once its part is done.
+    fn judge(&self, node: &Node) -> Option<End> {
+        match node.programs_end() {
+            None => None,
+            Some(Ok(())) if self.restarts + 1 < selftest::STARTS => Some(End::Restart),
+            Some(Ok(())) => {
+                machine::print(format_args!("SELFTEST: ok"));
+                Some(End::Exit(Exit::Done))
+            }
+            Some(Err((channel, why))) => {
+                machine::print(format_args!("SELFTEST: failed ({channel}: {why})"));
+                Some(End::Exit(Exit::Failed))
+            }
+        }
+    }
+
+    /// Sleeps until there may be something to do.
+    fn sleep(&mut self, now: u64, deadline: Option<u64>) {
+        // Acknowledged first, looked at again, then asleep: a line calls at its edge, and a device that was not
+        // acknowledged raises no new one.
+        self.disk.ack_interrupt();
+        self.console.ack_interrupt();
+        let wait = deadline.map_or(IDLE_MS_MAX, |deadline| deadline.saturating_sub(now));
+        machine::idle(wait.min(IDLE_MS_MAX));
+    }
+
+    /// Waits for what an earlier server left in flight: its requests are not those of the next.
+    fn settle(&mut self) {
+        let until = machine::now_ms() + TIMEOUT_MS + 1;
+        while self.disk.is_busy() && machine::now_ms() < until {
+            self.disk.tick(machine::now_ms());
+            while self.disk.completion().is_some() {}
+        }
+        while self.disk.completion().is_some() {}
+    }
+
+    /// Yields 256 random bits that nobody had before, of a device or of the processor.
+    fn seed(&mut self) -> Result<[u8; SEED_BYTES], Refusal> {
+        let mut seed = [0; SEED_BYTES];
+        let Some(source) = &mut self.source else {
+            if machine::random(&mut seed) {
+                return Ok(seed);
+            }
+            return Err(refuse("there is no source of randomness"));
+        };
+        let until = machine::now_ms() + SEED_MS_MAX;
+        let mut have = 0;
+        while have < SEED_BYTES {
+            let rest = seed.get_mut(have..).unwrap_or_default();
+            have += source.take(rest).map_err(|error| refuse(format_args!("entropy: {error}")))?;
+            if machine::now_ms() > until {
+                return Err(refuse("the entropy device does not answer"));
+            }
+        }
+        Ok(seed)
+    }
+}
+
+fn tell_disk(disk: &Disk) {
+    let geometry = disk.geometry();
+    let sectors = geometry.device_bytes / u64::from(geometry.sector_bytes);
+    let sector_bytes = geometry.sector_bytes;
+    machine::print(format_args!("blk: virtio-blk up (ss={sector_bytes} nsec={sectors})"));
+    if !disk.flushes() {
+        machine::print(format_args!("blk: no flush, what completes counts as written through"));
+    }
+}
+
+/// Tells of an event.
+fn tell(event: &Event) -> Result<(), Refusal> {
+    match event {
+        Event::Opened { report, health } => {
+            machine::print(format_args!(
+                "statefsd: volume {} mount {} groups {} torn {} repaired {} lost {}",
+                report.volume,
+                report.mount,
+                report.groups,
+                report.torn_groups,
+                report.repaired,
+                report.lost.len()
+            ));
+            tell_mode(health.mode, &health.reason);
+            if matches!(health.mode, Mode::Healthy | Mode::Degraded) {
+                machine::print(format_args!("statefsd: ready"));
+            }
+        }
+        Event::OpenFailed { error } => return Err(refuse(format_args!("volume: {error}"))),
+        Event::ModeChanged { health } => tell_mode(health.mode, &health.reason),
+        Event::Denied(denied) => {
+            let sender = denied.service.as_deref().unwrap_or("nobody");
+            let path = denied.path.escape_debug();
+            machine::print(format_args!("statefsd: access denied (path={path} sender={sender})"));
+        }
+        Event::DenialsSkipped { count } => {
+            machine::print(format_args!("statefsd: {count} further denials"));
+        }
+        Event::EventsLost { count } => {
+            machine::print(format_args!("statefsd: {count} events were lost"));
+        }
+        Event::Connected { .. }
+        | Event::Refused { .. }
+        | Event::Hello { .. }
+        | Event::Closed { .. }
+        | Event::PolicyChanged => {}
+    }
+    Ok(())
+}
+
+fn tell_mode(mode: Mode, reason: &str) {
+    if mode != Mode::Healthy {
+        machine::print(format_args!("statefsd: mode {mode:?}: {reason}"));
+    }
+}
+
+/// Cuts the core's bounds to the memory of the machine.
+fn limits(heap_bytes: usize, connections: usize) -> Limits {
+    let mut limits = Limits { connections, ..Limits::default() };
+    limits.memory_bytes = limits.memory_bytes.min(heap_bytes / 4);
+    limits.journal.cache_bytes = limits.journal.cache_bytes.min(heap_bytes / 16);
+    limits.journal.flush_bytes_max = limits.journal.flush_bytes_max.min(heap_bytes / 16);
+    limits
+}
+
+/// Longest sleep. Nothing depends on it where lines wake the program; on q35, whose lines are not routed, it is the
+/// longest that a request waits to be noticed.
+const IDLE_MS_MAX: u64 = 10;
+
+/// Milliseconds that an entropy device may take for a seed.
+const SEED_MS_MAX: u64 = 5000;

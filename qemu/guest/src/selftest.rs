@@ -1,0 +1,69 @@
+//! The machine's test of itself: a program that writes, is refused, and finds again what it wrote.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::String;
+use core::cell::RefCell;
+
+use statefs_client::Rights;
+
+use crate::program::{Program, Start};
+
+/// The name by which a policy knows the test.
+pub const CHANNEL: &str = "selftest";
+
+/// How often the server starts in a test: once to write, once to find.
+pub const STARTS: u32 = 2;
+
+/// Where the test may write, and where it may not; the policy says both.
+const GRANTED: &str = "/state/selftest";
+const DENIED: &str = "/state/selftest-denied";
+
+/// Yields the test. What it wrote it keeps beside the server, so that the second start compares what was
+/// replayed with what was acknowledged.
+#[must_use]
+pub fn program() -> Program {
+    let written: Rc<RefCell<Option<[u8; 32]>>> = Rc::default();
+    let run = move |start: Start| -> crate::Task {
+        let written = written.clone();
+        Box::pin(async move {
+            let before = *written.borrow();
+            match before {
+                None => {
+                    write(&start).await?;
+                    written.replace(Some(start.seed));
+                    Ok(())
+                }
+                Some(value) => find(&start, &value).await,
+            }
+        })
+    };
+    Program { channel: CHANNEL, run: Box::new(run) }
+}
+
+async fn write(start: &Start) -> Result<(), String> {
+    let directory = start.store.directory(GRANTED, Rights::GET | Rights::PUT);
+    let failed = |error| format!("a put failed: {error}");
+    let version = directory.put("value", &start.seed).await.map_err(failed)?;
+    let read = directory.get("value").await.map_err(|error| format!("a get failed: {error}"))?;
+    if read.is_none_or(|read| read.data != start.seed || read.version != version) {
+        return Err("what was put is not what is there".into());
+    }
+    (start.print)(format_args!("SELFTEST: statefs put ok"));
+    let denied = start.store.directory(DENIED, Rights::GET).get("value").await;
+    match denied {
+        Err(error) if error.code() == "ACCESS_DENIED" => Ok(()),
+        _ => Err("what nothing grants was not denied".into()),
+    }
+}
+
+async fn find(start: &Start, value: &[u8]) -> Result<(), String> {
+    let directory = start.store.directory(GRANTED, Rights::GET);
+    let read = directory.get("value").await.map_err(|error| format!("a get failed: {error}"))?;
+    if read.is_none_or(|read| read.data != value) {
+        return Err("what was acknowledged is not there after a restart".into());
+    }
+    (start.print)(format_args!("SELFTEST: statefs persist ok"));
+    Ok(())
+}
