@@ -30,8 +30,22 @@ pub enum Error {
     },
     /// The key is damaged: an acknowledged value of it cannot be read back. It is not absent.
     DataLoss,
+    /// A precondition of a batch does not hold; nothing of it happened.
+    BatchConflict {
+        /// Of which operation, from 0.
+        index: usize,
+        /// The version that its key has; `None` if there is no such key.
+        current: Option<Version>,
+    },
+    /// A key of a batch is damaged, so its precondition cannot be told; nothing of it happened.
+    BatchDataLoss {
+        /// Of which operation, from 0.
+        index: usize,
+    },
     /// The value is too long for one call; it is read in parts.
     Large(Metadata),
+    /// A value that is read in parts was written or deleted meanwhile.
+    Changed,
     /// A write was begun and not confirmed: it may be found later, or not.
     Indeterminate {
         /// What came in the way.
@@ -71,14 +85,15 @@ pub(crate) enum Effect {
 
 impl Error {
     /// Returns the stable word for it: the schema's code where the server refused, otherwise one of
-    /// `CONFLICT`, `DATA_LOSS`, `INDETERMINATE`, `DISCONNECTED`, `TIMED_OUT`, `PROTOCOL` and
+    /// `CONFLICT`, `DATA_LOSS`, `CHANGED`, `INDETERMINATE`, `DISCONNECTED`, `TIMED_OUT`, `PROTOCOL` and
     /// `NO_DAEMON`.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
             Self::Refused { code, .. } => code.text(),
-            Self::Conflict { .. } => "CONFLICT",
-            Self::DataLoss => "DATA_LOSS",
+            Self::Conflict { .. } | Self::BatchConflict { .. } => "CONFLICT",
+            Self::DataLoss | Self::BatchDataLoss { .. } => "DATA_LOSS",
+            Self::Changed => "CHANGED",
             Self::Large(_) => ErrorCode::ValueTooLarge.text(),
             Self::Indeterminate { .. } => "INDETERMINATE",
             Self::Disconnected { .. } => "DISCONNECTED",
@@ -158,6 +173,15 @@ impl fmt::Display for Error {
                 f.write_str("there is no such key; nothing was written")
             }
             Self::DataLoss => f.write_str("what the key held cannot be read back"),
+            Self::BatchConflict { index, current } => {
+                write!(f, "operation {index} of the batch: ")?;
+                Self::Conflict { current: *current }.fmt(f)
+            }
+            Self::BatchDataLoss { index } => {
+                write!(f, "operation {index} of the batch: ")?;
+                Self::DataLoss.fmt(f)
+            }
+            Self::Changed => f.write_str("the value was written or deleted while it was read"),
             Self::Large(Metadata { bytes, .. }) => {
                 write!(f, "the value has {bytes} bytes, which is too long for one call")
             }

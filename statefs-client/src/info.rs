@@ -1,6 +1,7 @@
 //! What a server tells of itself.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 /// Who answers, and where its bounds are.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -15,6 +16,63 @@ pub struct Hello {
     pub service: Option<String>,
     /// The server's program and version, for people.
     pub software: String,
+}
+
+impl Hello {
+    /// Whether the server serves a part of the schema that not every server does.
+    #[must_use]
+    pub fn serves(&self, feature: Feature) -> bool {
+        self.features & feature.bit() != 0
+    }
+}
+
+/// A part of the schema that a server may serve or not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Feature {
+    /// Describing the schema.
+    Describe,
+    /// Administration.
+    Admin,
+    /// Reading several keys in one call.
+    GetMany,
+    /// Batches.
+    Commit,
+    /// Batches with a token.
+    Tokens,
+    /// Restricted directories.
+    Restrict,
+    /// Values of any size.
+    Streams,
+    /// Telling of usage and quotas.
+    Usage,
+    /// Reading the audit records.
+    Audit,
+}
+
+impl Feature {
+    fn bit(self) -> u64 {
+        use statefs::Feature as Wire;
+        1 << match self {
+            Self::Describe => Wire::Describe,
+            Self::Admin => Wire::Admin,
+            Self::GetMany => Wire::GetMany,
+            Self::Commit => Wire::Commit,
+            Self::Tokens => Wire::Tokens,
+            Self::Restrict => Wire::Restrict,
+            Self::Streams => Wire::Streams,
+            Self::Usage => Wire::Usage,
+            Self::Audit => Wire::Audit,
+        } as u64
+    }
+}
+
+/// The schema that a server speaks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Description {
+    /// The compiled schema: a Cap'n Proto `CodeGeneratorRequest` in the stream format.
+    pub schema: Vec<u8>,
+    /// The newest protocol version that the server speaks.
+    pub protocol: u32,
 }
 
 /// The bounds that a server enforces, in bytes where the name says so.

@@ -33,6 +33,8 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+mod admin;
+mod batch;
 #[cfg(feature = "std")]
 pub mod blocking;
 mod call;
@@ -40,21 +42,28 @@ mod drive;
 mod error;
 mod info;
 mod store;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod types;
 mod version;
 mod wire;
 
+pub use admin::{
+    Admin, AuditOutcome, AuditPage, AuditRecord, AuditRing, CheckReport, Counter, Reload,
+};
+pub use batch::{Batch, Token};
 #[cfg(feature = "std")]
 pub use blocking::Client;
 pub use call::Call;
 pub use drive::drive;
 pub use error::{Error, Result};
-pub use info::{Health, Hello, Limits, Mode};
+pub use info::{Description, Feature, Health, Hello, Limits, Mode};
 pub use statefs::ErrorCode;
-pub use store::{Directory, StateFs};
+pub use store::{Directory, Revoker, StateFs};
+pub use stream::{Reader, Writer};
 pub use types::{
-    Durability, Entry, Held, ListOptions, Metadata, Page, Precondition, Rights, Value, WriteOptions,
+    Durability, Entry, Held, ListOptions, Metadata, Page, Precondition, Quota, Rights, Usage,
+    Value, WriteOptions,
 };
 pub use version::{Version, VersionError};

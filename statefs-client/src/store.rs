@@ -1,18 +1,25 @@
 //! The asynchronous client: calls over a vat that somebody else drives.
 
+use crate::admin::Admin;
+use crate::batch::Batch;
 use crate::call::Call;
 use crate::error::{Effect, Error, Result};
-use crate::info::{Health, Hello};
+use crate::info::{Description, Health, Hello};
+use crate::stream::{Reader, Writer};
 use crate::types::{
-    Durability, ListOptions, Metadata, Page, Precondition, Rights, Value, WriteOptions,
+    Durability, Held, ListOptions, Metadata, Page, Precondition, Rights, Usage, Value, WriteOptions,
 };
 use crate::version::Version;
 use crate::wire;
 use alloc::format;
-use capnp::capability::{Request, Response};
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use capnp::capability::{Request, Response, StreamingRequest};
 use capnp::traits::Owned;
+use core::cell::Cell;
 use core::fmt;
-use statefs::{ErrorCode, directory, state_fs};
+use core::time::Duration;
+use statefs::{ErrorCode, directory, revoker, state_fs};
 use vat::Vat;
 
 /// The store at the other end of a connection.
@@ -21,13 +28,21 @@ use vat::Vat;
 #[derive(Clone)]
 pub struct StateFs {
     client: state_fs::Client,
+    buffered: Rc<Buffered>,
+}
+
+/// How many buffered writes were sent over a connection, and how many of them a sync has confirmed.
+#[derive(Default)]
+struct Buffered {
+    sent: Cell<u64>,
+    synced: Cell<u64>,
 }
 
 impl StateFs {
     /// Asks the peer of `vat` for its store, without waiting for the answer.
     #[must_use]
     pub fn over(vat: &Vat) -> Self {
-        Self { client: vat.bootstrap() }
+        Self { client: vat.bootstrap(), buffered: Rc::default() }
     }
 
     /// Asks who answers; `client_name` is this program and its version, for the server's log.
@@ -44,6 +59,19 @@ impl StateFs {
         send(self.client.health_request(), Effect::Reads, wire::health)
     }
 
+    /// Asks for the compiled schema.
+    pub fn describe(&self) -> Call<Description> {
+        send(self.client.describe_request(), Effect::Reads, wire::describe)
+    }
+
+    /// Yields the administration of the store.
+    ///
+    /// Does not wait, and cannot fail: a refusal is the answer to the first call on it.
+    #[must_use]
+    pub fn admin(&self) -> Admin {
+        Admin { client: self.client.admin_request().send().pipeline.get_admin() }
+    }
+
     /// Yields the directory of the keys below `prefix`, "/state" or a path below it, for certain
     /// rights.
     ///
@@ -54,7 +82,14 @@ impl StateFs {
         let mut params = request.get();
         params.set_prefix(prefix);
         wire::write_rights(rights, params.init_rights());
-        Directory { client: request.send().pipeline.get_directory() }
+        let client = request.send().pipeline.get_directory();
+        Directory { client, buffered: self.buffered.clone() }
+    }
+
+    /// Whether buffered writes were sent that no later sync has confirmed.
+    #[cfg(feature = "std")]
+    pub(crate) fn has_unsynced(&self) -> bool {
+        self.buffered.sent.get() > self.buffered.synced.get()
     }
 }
 
@@ -68,6 +103,7 @@ impl fmt::Debug for StateFs {
 #[derive(Clone)]
 pub struct Directory {
     client: directory::Client,
+    buffered: Rc<Buffered>,
 }
 
 impl Directory {
@@ -115,6 +151,7 @@ impl Directory {
         let mut params = request.get();
         params.set_key(key);
         wire::write_put(value, options, params);
+        self.note(options.durability);
         send(request, Effect::Writes, wire::put)
     }
 
@@ -137,6 +174,7 @@ impl Directory {
         let mut params = request.get();
         params.set_key(key);
         wire::write_delete(options, params);
+        self.note(options.durability);
         send(request, Effect::Writes, wire::delete)
     }
 
@@ -152,7 +190,153 @@ impl Directory {
 
     /// Makes durable what this connection wrote as buffered before.
     pub fn sync(&self) -> Call<()> {
-        send(self.client.sync_request(), Effect::Writes, wire::sync)
+        let (buffered, covered) = (self.buffered.clone(), self.buffered.sent.get());
+        send(self.client.sync_request(), Effect::Writes, move |results| {
+            wire::sync(results)?;
+            buffered.synced.set(covered.max(buffered.synced.get()));
+            Ok(())
+        })
+    }
+
+    /// Reads the first of several keys, as many as one reply takes: one entry for each, `None` for
+    /// one that is absent. [`Directory::get_many`] asks until it has them all.
+    pub fn get_some(&self, keys: &[&str], metadata_only: bool) -> Call<Vec<Option<Held>>> {
+        let mut bytes = 0;
+        let fit = keys.iter().take(KEYS_AT_ONCE).take_while(|key| {
+            bytes += key.len() + 16;
+            bytes <= VALUE_BYTES_WORTH
+        });
+        // One key that is too long for itself is sent alone, and refused.
+        let keys = keys.get(..fit.count().max(1)).unwrap_or(keys);
+        for key in keys {
+            if let Err(error) = fits(key, 0) {
+                return Call::refused(error);
+            }
+        }
+        let mut request = self.client.get_many_request();
+        let mut params = request.get();
+        params.set_metadata_only(metadata_only);
+        let count = u32::try_from(keys.len()).unwrap_or_default();
+        let mut list = params.init_keys(count);
+        for (index, key) in (0..count).zip(keys) {
+            list.set(index, key);
+        }
+        send(request, Effect::Reads, wire::get_many)
+    }
+
+    /// Reads several keys, in as many calls as it takes: one entry for each, `None` for one that is
+    /// absent. They are not one snapshot.
+    ///
+    /// # Errors
+    /// Those of every call, and [`ErrorCode::AccessDenied`] if one of the keys may not be read. A
+    /// damaged key is [`Held::DataLoss`].
+    pub async fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<Held>>> {
+        let mut all = Vec::new();
+        while let Some(rest) = keys.get(all.len()..).filter(|rest| !rest.is_empty()) {
+            let told = self.get_some(rest, false).await?;
+            // An answer that stood still would make an endless loop.
+            if told.is_empty() || told.len() > rest.len() {
+                let cause = "has another number of entries than it was asked for";
+                return Err(Error::of_answer(cause, Effect::Reads));
+            }
+            all.extend(told);
+        }
+        Ok(all)
+    }
+
+    /// Makes all changes of a batch, or none, and answers for each the version that it gave its
+    /// key: `None` for a delete.
+    ///
+    /// Answers [`Error::BatchConflict`] or [`Error::BatchDataLoss`] where nothing happened.
+    pub fn commit(&self, batch: &Batch) -> Call<Vec<Option<Version>>> {
+        let longest = batch.operations.iter().map(|operation| operation.key.len()).max();
+        if longest.unwrap_or_default() > KEY_BYTES_WORTH {
+            return Call::refused(too_large(ErrorCode::KeyTooLong, longest, KEY_BYTES_WORTH));
+        }
+        let words = batch.len().saturating_mul(OPERATION_BYTES);
+        let bytes = batch.bytes().saturating_add(words);
+        if bytes > BATCH_BYTES_WORTH {
+            let code = ErrorCode::BatchTooLarge;
+            return Call::refused(too_large(code, Some(bytes), BATCH_BYTES_WORTH));
+        }
+        let count = batch.operations.len();
+        let mut request = self.client.commit_request();
+        wire::write_commit(batch, request.get());
+        self.note(batch.durability);
+        send(request, Effect::Writes, move |results| {
+            let versions = wire::commit(results)?;
+            if versions.len() == count {
+                return Ok(versions);
+            }
+            Err(Error::of_answer("has another number of versions", Effect::Writes))
+        })
+    }
+
+    /// Begins to write a value of any size; `bytes` is its size if that is known.
+    ///
+    /// Does not wait: a refusal is the answer to the first call on it.
+    #[must_use]
+    pub fn writer(&self, key: &str, bytes: Option<u64>, options: WriteOptions) -> Writer {
+        let mut request = self.client.writer_request();
+        let mut params = request.get();
+        params.set_key(fitting(key));
+        wire::write_writer(bytes, options, params);
+        self.note(options.durability);
+        Writer { client: request.send().pipeline.get_writer() }
+    }
+
+    /// Begins to read a value of any size.
+    ///
+    /// Does not wait: a refusal is the answer to the first call on it.
+    #[must_use]
+    pub fn reader(&self, key: &str) -> Reader {
+        let mut request = self.client.reader_request();
+        request.get().set_key(fitting(key));
+        Reader { client: request.send().pipeline.get_reader() }
+    }
+
+    /// Yields a directory that can do less than this one, for the keys below `prefix`, and what
+    /// takes it away; an empty prefix is this directory's. It ends after `expiry`, in whole
+    /// milliseconds, if there is one.
+    ///
+    /// Does not wait: a refusal is the answer to the first call on either.
+    #[must_use]
+    pub fn restrict(
+        &self,
+        prefix: &str,
+        rights: Rights,
+        expiry: Option<Duration>,
+    ) -> (Self, Revoker) {
+        let mut request = self.client.restrict_request();
+        let mut params = request.get();
+        params.set_prefix(fitting(prefix));
+        let millis = expiry.map_or(0, |expiry| {
+            // Less than a millisecond is not for ever.
+            u64::try_from(expiry.as_millis()).unwrap_or(u64::MAX).max(1)
+        });
+        params.set_expiry_millis(millis);
+        wire::write_rights(rights, params.init_rights());
+        let pipeline = request.send().pipeline;
+        let directory = Self { client: pipeline.get_directory(), buffered: self.buffered.clone() };
+        (directory, Revoker { client: pipeline.get_revoker() })
+    }
+
+    /// Asks what a key and all beneath it hold, and what they may; of the whole directory if
+    /// `prefix` is empty.
+    pub fn usage(&self, prefix: &str) -> Call<Usage> {
+        if let Err(error) = fits(prefix, 0) {
+            return Call::refused(error);
+        }
+        let mut request = self.client.usage_request();
+        request.get().set_prefix(prefix);
+        send(request, Effect::Reads, wire::admin::usage)
+    }
+
+    /// Counts a write that only a sync makes durable.
+    fn note(&self, durability: Durability) {
+        if durability == Durability::Buffered {
+            self.buffered.sent.set(self.buffered.sent.get().saturating_add(1));
+        }
     }
 
     fn send_get<T: 'static>(
@@ -172,6 +356,26 @@ impl Directory {
     }
 }
 
+/// The power to end one directory that came from [`Directory::restrict`]. Dropping it leaves the
+/// directory as it is.
+#[derive(Clone)]
+pub struct Revoker {
+    client: revoker::Client,
+}
+
+impl Revoker {
+    /// Ends the directory and all that was derived from it: their calls answer `REVOKED`.
+    pub fn revoke(&self) -> Call<()> {
+        send(self.client.revoke_request(), Effect::Writes, |_| Ok(()))
+    }
+}
+
+impl fmt::Debug for Revoker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Revoker")
+    }
+}
+
 impl fmt::Debug for Directory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Directory")
@@ -184,6 +388,15 @@ const KEY_BYTES_WORTH: usize = 4096;
 const VALUE_BYTES_WORTH: usize = 1 << 20;
 const _: () = assert!(KEY_BYTES_WORTH + VALUE_BYTES_WORTH + 4096 < vat::limits::FRAME_BYTES_MAX);
 
+/// Most keys in one request; servers look at as many.
+const KEYS_AT_ONCE: usize = 1024;
+
+/// Largest batch that is worth sending, with what each operation takes besides its key and value:
+/// more than any server takes.
+const BATCH_BYTES_WORTH: usize = 1200 * 1024;
+const OPERATION_BYTES: usize = 96;
+const _: () = assert!(BATCH_BYTES_WORTH + 4096 < vat::limits::FRAME_BYTES_MAX);
+
 /// Refuses what would not fit into a frame, which would end in an error without a code.
 fn fits(key: &str, value_bytes: usize) -> Result<()> {
     let (code, bytes, most) = if key.len() > KEY_BYTES_WORTH {
@@ -193,7 +406,28 @@ fn fits(key: &str, value_bytes: usize) -> Result<()> {
     } else {
         return Ok(());
     };
-    Err(Error::Refused { code, message: format!("{bytes} bytes; more than {most} are not sent") })
+    Err(too_large(code, Some(bytes), most))
+}
+
+fn too_large(code: ErrorCode, bytes: Option<usize>, most: usize) -> Error {
+    let bytes = bytes.unwrap_or_default();
+    Error::Refused { code, message: format!("{bytes} bytes; more than {most} are not sent") }
+}
+
+/// Cuts a key that no server takes to one that it refuses for the same reason.
+fn fitting(key: &str) -> &str {
+    let end = key.floor_char_boundary(KEY_BYTES_WORTH.min(key.len()));
+    key.get(..end).unwrap_or_default()
+}
+
+/// Sends a part of a stream now; the call tells when it was taken.
+pub(crate) fn send_streaming<Params: Owned + 'static>(
+    request: StreamingRequest<Params>,
+) -> Call<()> {
+    let answer = request.send();
+    Call::new(Effect::Reads, async move {
+        answer.await.map_err(|error| Error::of_exception(error, Effect::Reads))
+    })
 }
 
 fn only_if(precondition: Precondition) -> WriteOptions {
@@ -201,7 +435,7 @@ fn only_if(precondition: Precondition) -> WriteOptions {
 }
 
 /// Sends a request now; the call reads its answer later.
-fn send<Params, Results, T>(
+pub(crate) fn send<Params, Results, T>(
     request: Request<Params, Results>,
     effect: Effect,
     read: impl FnOnce(Results::Reader<'_>) -> Result<T> + 'static,

@@ -81,6 +81,34 @@ pub struct ListOptions {
     pub keys_only: bool,
 }
 
+/// What a subtree holds, and what it may.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Usage {
+    /// Bytes of keys, as whole paths, and values together.
+    pub bytes: u64,
+    /// Number of keys.
+    pub keys: u64,
+    /// Every quota that a write to some key of it is charged to.
+    pub quotas: Vec<Quota>,
+}
+
+/// A bound on what lies below a prefix, whoever wrote it; `None` where there is none of that kind.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Quota {
+    /// The whole path of the prefix.
+    pub prefix: String,
+    /// Bytes of keys and values below it.
+    pub bytes_used: u64,
+    /// The most bytes of them.
+    pub bytes_max: Option<u64>,
+    /// Keys below it.
+    pub keys_used: u64,
+    /// The most keys.
+    pub keys_max: Option<u64>,
+    /// Bytes of the longest value.
+    pub value_bytes_max: Option<u64>,
+}
+
 /// What must hold of a key for a write to happen.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub enum Precondition {

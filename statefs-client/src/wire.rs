@@ -1,14 +1,17 @@
 //! Between generated types and ours: the only module that reads and writes messages.
 
+pub(crate) mod admin;
+
+use crate::batch::{Batch, Operation};
 use crate::error::{Effect, Error, Result};
-use crate::info::{Health, Hello, Limits, Mode};
+use crate::info::{Description, Health, Hello, Limits, Mode};
 use crate::types::{
     Durability, Entry, Held, ListOptions, Metadata, Page, Precondition, Rights, Value, WriteOptions,
 };
 use crate::version::Version;
 use alloc::string::String;
 use alloc::vec::Vec;
-use statefs::{current, directory, entry, precondition, rights, state_fs, value};
+use statefs::{current, directory, entry, precondition, reader, rights, state_fs, value};
 
 /// Reads the answer to `hello`.
 pub(crate) fn hello(results: state_fs::hello_results::Reader<'_>) -> Result<Hello> {
@@ -74,6 +77,71 @@ pub(crate) fn metadata(results: directory::get_results::Reader<'_>) -> Result<Op
         Err(Error::Large(metadata)) => Ok(Some(metadata)),
         Err(error) => Err(error),
     }
+}
+
+/// Reads the answer to `getMany`: what the first of the keys hold, `None` for one that is absent.
+pub(crate) fn get_many(
+    results: directory::get_many_results::Reader<'_>,
+) -> Result<Vec<Option<Held>>> {
+    // Not by the count that the list claims, as in `list`.
+    let mut entries = Vec::new();
+    for entry in results.get_entries().map_err(unreadable)? {
+        entries.push(match get(entry) {
+            Ok(value) => value.map(Held::Value),
+            Err(Error::Large(metadata)) => Some(Held::Large(metadata)),
+            Err(Error::DataLoss) => Some(Held::DataLoss),
+            Err(error) => return Err(error),
+        });
+    }
+    Ok(entries)
+}
+
+/// Reads the answer to `commit`: the version that each operation gave its key.
+pub(crate) fn commit(
+    results: directory::commit_results::Reader<'_>,
+) -> Result<Vec<Option<Version>>> {
+    use directory::commit_results::Which;
+    let index = |index: u32| usize::try_from(index).unwrap_or(usize::MAX);
+    match results.which() {
+        Ok(Which::Applied(versions)) => {
+            let versions = versions.map_err(|_| Error::of_answer("cannot be read", Effect::Writes));
+            Ok(versions?.iter().map(Version::from_wire).collect())
+        }
+        Ok(Which::Conflict(conflict)) => {
+            let conflict = conflict.ok();
+            let at = conflict.map_or(0, |conflict| conflict.get_index());
+            let current = conflict.and_then(|conflict| conflict.get_current().ok());
+            Err(Error::BatchConflict { index: index(at), current: version_of(current) })
+        }
+        Ok(Which::DataLoss(at)) => Err(Error::BatchDataLoss { index: index(at) }),
+        Ok(Which::Indeterminate(())) | Err(_) => Err(unconfirmed()),
+    }
+}
+
+/// Reads the answer to `info` of a reader.
+pub(crate) fn info(results: reader::info_results::Reader<'_>) -> Result<Option<Metadata>> {
+    use reader::info_results::Which;
+    match results.which() {
+        Ok(Which::Value(value)) => read_metadata(value).map(Some),
+        Ok(Which::Absent(())) => Ok(None),
+        Ok(Which::DataLoss(())) | Err(_) => Err(Error::DataLoss),
+    }
+}
+
+/// Reads the answer to `read` of a reader. A value that is not there any more has changed.
+pub(crate) fn part(results: reader::read_results::Reader<'_>) -> Result<Vec<u8>> {
+    use reader::read_results::Which;
+    match results.which() {
+        Ok(Which::Data(data)) => Ok(data.map_err(unreadable)?.to_vec()),
+        Ok(Which::Changed(()) | Which::Absent(())) => Err(Error::Changed),
+        Ok(Which::DataLoss(())) | Err(_) => Err(Error::DataLoss),
+    }
+}
+
+/// Reads the answer to `describe`.
+pub(crate) fn describe(results: state_fs::describe_results::Reader<'_>) -> Result<Description> {
+    let schema = results.get_schema().map_err(unreadable)?.to_vec();
+    Ok(Description { schema, protocol: results.get_protocol() })
 }
 
 /// Reads the answer to `put`.
@@ -152,6 +220,37 @@ pub(crate) fn write_delete(
     write_precondition(options.precondition, params.init_precondition());
 }
 
+/// Writes the parameters of `commit`.
+pub(crate) fn write_commit(batch: &Batch, mut params: directory::commit_params::Builder<'_>) {
+    params.set_durability(durability(batch.durability));
+    if let Some(token) = &batch.token {
+        params.set_token(&token.0);
+    }
+    // What has too many operations to be counted has too many bytes to be sent.
+    let count = u32::try_from(batch.operations.len()).unwrap_or_default();
+    let mut operations = params.init_operations(count);
+    for (index, Operation { key, value, precondition }) in (0..count).zip(&batch.operations) {
+        let mut operation = operations.reborrow().get(index);
+        operation.set_key(key);
+        write_precondition(*precondition, operation.reborrow().init_precondition());
+        match value {
+            Some(value) => operation.set_put(value),
+            None => operation.set_delete(()),
+        }
+    }
+}
+
+/// Writes the parameters of `writer` other than the key.
+pub(crate) fn write_writer(
+    bytes: Option<u64>,
+    options: WriteOptions,
+    mut params: directory::writer_params::Builder<'_>,
+) {
+    params.set_bytes(bytes.unwrap_or_default());
+    params.set_durability(durability(options.durability));
+    write_precondition(options.precondition, params.init_precondition());
+}
+
 /// Writes the parameters of `list`.
 pub(crate) fn write_list(options: &ListOptions, mut params: directory::list_params::Builder<'_>) {
     params.set_prefix(&options.prefix);
@@ -204,11 +303,14 @@ fn read_version(number: u64, effect: Effect) -> Result<Version> {
 
 /// A conflict whose details cannot be read is one all the same: nothing was written.
 fn read_conflict(current: capnp::Result<current::Reader<'_>>) -> Error {
-    let version = match current.map(|current| current.which()) {
-        Ok(Ok(current::Which::Version(version))) => Version::from_wire(version),
-        _ => None,
-    };
-    Error::Conflict { current: version }
+    Error::Conflict { current: version_of(current.ok()) }
+}
+
+fn version_of(current: Option<current::Reader<'_>>) -> Option<Version> {
+    match current?.which() {
+        Ok(current::Which::Version(version)) => Version::from_wire(version),
+        Ok(current::Which::Absent(())) | Err(_) => None,
+    }
 }
 
 fn unconfirmed() -> Error {

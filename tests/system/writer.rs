@@ -113,7 +113,7 @@ impl Writer {
     /// Makes one call.
     fn ask(&mut self, own: &Directory) -> Asked {
         let number = self.random.usize(..KEYS);
-        let (own, key) = (own.calls(), key(number));
+        let (own, key) = (&own.calls(), key(number));
         let held = self.account.held(number).cloned();
         let durable = self.random.u8(..3) > 0;
         match (self.random.u8(..12), held) {

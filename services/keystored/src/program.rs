@@ -63,7 +63,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn run(cli: Cli, mut output: Output) -> Result<(), Failure> {
     let client = Client::connect(cli.reach.socket())?;
-    let keystore = open(client.calls());
+    let keystore = open(&client.calls());
     let out = &mut output;
     match cli.verb {
         Verb::Ensure => {

@@ -42,15 +42,24 @@ struct Buffers {
 struct Silence;
 
 impl Link {
-    pub(super) fn new(stream: UnixStream, timeout: Duration) -> Self {
+    pub(super) fn new(stream: UnixStream, timeout: Option<Duration>) -> Self {
         let vat = Vat::new(None, vat::Limits::default());
         let input = std::vec![0; READ_BYTES];
         let buffers = RefCell::new(Buffers { output: Vec::new(), written: 0, input });
-        Self { vat, stream, timeout: Cell::new(Some(timeout)), buffers }
+        Self { vat, stream, timeout: Cell::new(timeout), buffers }
     }
 
     pub(super) fn vat(&self) -> &Vat {
         &self.vat
+    }
+
+    /// Whether the connection was lost. One that a peer ended by what it said is not made again.
+    pub(super) fn is_lost(&self) -> bool {
+        self.vat.over().is_some_and(|over| over.kind == capnp::ErrorKind::Disconnected)
+    }
+
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        self.timeout.get()
     }
 
     pub(super) fn set_timeout(&self, timeout: Option<Duration>) {

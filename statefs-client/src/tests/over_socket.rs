@@ -14,30 +14,41 @@ use super::server::{PAGE_ENTRIES, serve};
 use crate::{Client, Error, ListOptions, Rights};
 
 /// Serves one connection at a socket of its own with `serve`, and removes the socket.
-struct Peer {
-    path: PathBuf,
+pub(super) struct Peer {
+    pub(super) path: PathBuf,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Peer {
-    fn start(serve: impl FnOnce(UnixStream) + Send + 'static) -> Self {
+    pub(super) fn start(serve: fn(UnixStream)) -> Self {
+        Self::start_each(Vec::from([serve]))
+    }
+
+    /// Serves one connection after the other, each in its own way.
+    pub(super) fn start_each(serve: Vec<fn(UnixStream)>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("client-{}-{number}.sock", process::id()));
         let listener = UnixListener::bind(&path).unwrap();
-        let thread = thread::spawn(move || serve(listener.accept().unwrap().0));
+        let thread = thread::spawn(move || {
+            for serve in serve {
+                serve(listener.accept().unwrap().0);
+            }
+        });
         Self { path, thread: Some(thread) }
     }
 }
 
 impl Drop for Peer {
     fn drop(&mut self) {
+        // Whoever still waits for a connection that was not needed gets one.
+        drop(UnixStream::connect(&self.path));
         fs::remove_file(&self.path).unwrap();
         self.thread.take().unwrap().join().unwrap();
     }
 }
 
-fn answer_all(mut stream: UnixStream) {
+pub(super) fn answer_all(mut stream: UnixStream) {
     let vat = serve();
     let mut buffer = [0; 4096];
     loop {
@@ -125,6 +136,7 @@ fn a_connection_cut_during_a_write_is_indeterminate_and_afterwards_is_not() {
         assert!(read > 0);
     });
     let client = Client::connect(&peer.path).unwrap();
+    client.set_reconnects(false);
     let directory = client.directory("/state", Rights::ALL);
     let error = directory.put("k", b"v").unwrap_err();
     assert_eq!(error.code(), "INDETERMINATE", "{error}");

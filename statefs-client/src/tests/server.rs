@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use capnp::Error;
 use core::cell::RefCell;
 use core::ops::Bound;
-use statefs::{ErrorCode, Mode, directory, precondition, state_fs};
+use statefs::{ErrorCode, Mode, directory, operation, precondition, reader, state_fs, writer};
 use vat::{Limits, Vat};
 
 /// Entries of one page, so that short lists have several.
@@ -205,6 +205,166 @@ impl directory::Server for Subtree {
         mut results: directory::SyncResults,
     ) -> Result<(), Error> {
         results.get().set_durable(());
+        Ok(())
+    }
+
+    async fn commit(
+        self: Rc<Self>,
+        params: directory::CommitParams,
+        mut results: directory::CommitResults,
+    ) -> Result<(), Error> {
+        let params = params.get()?;
+        let operations = params.get_operations()?;
+        for (index, operation) in (0..).zip(operations) {
+            let key = self.key(operation.get_key())?;
+            if key.ends_with(DAMAGED) {
+                results.get().set_data_loss(index);
+                return Ok(());
+            }
+            if let Some(current) = self.conflict(&key, operation.get_precondition()?) {
+                let mut conflict = results.get().init_conflict();
+                conflict.set_index(index);
+                match current {
+                    0 => conflict.init_current().set_absent(()),
+                    version => conflict.init_current().set_version(version),
+                }
+                return Ok(());
+            }
+        }
+        let mut versions = results.get().init_applied(operations.len());
+        for (index, operation) in (0..).zip(operations) {
+            let key = self.key(operation.get_key())?;
+            let mut keys = self.keys.borrow_mut();
+            keys.written += 1;
+            let version = keys.written;
+            match operation.which()? {
+                operation::Put(value) => {
+                    keys.values.insert(key, (version, value?.to_vec()));
+                    versions.set(index, version);
+                }
+                _ => drop(keys.values.remove(&key)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_many(
+        self: Rc<Self>,
+        params: directory::GetManyParams,
+        mut results: directory::GetManyResults,
+    ) -> Result<(), Error> {
+        let params = params.get()?;
+        let keys = params.get_keys()?;
+        let count = keys.len().min(u32::try_from(PAGE_ENTRIES).unwrap());
+        let mut entries = results.get().init_entries(count);
+        for index in 0..count {
+            let key = self.key(keys.get(index))?;
+            let mut entry = entries.reborrow().get(index);
+            let held = self.keys.borrow().values.get(&key).cloned();
+            match held {
+                _ if key.ends_with(DAMAGED) => entry.set_data_loss(()),
+                None => entry.set_absent(()),
+                Some((version, data)) => {
+                    let mut value = entry.init_value();
+                    value.set_version(version);
+                    value.set_bytes(data.len() as u64);
+                    value.set_data(&data);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn writer(
+        self: Rc<Self>,
+        params: directory::WriterParams,
+        mut results: directory::WriterResults,
+    ) -> Result<(), Error> {
+        let key = self.key(params.get()?.get_key())?;
+        let upload = Upload { keys: self.keys.clone(), key, value: RefCell::default() };
+        results.get().set_writer(vat::new_client(upload));
+        Ok(())
+    }
+
+    async fn reader(
+        self: Rc<Self>,
+        params: directory::ReaderParams,
+        mut results: directory::ReaderResults,
+    ) -> Result<(), Error> {
+        let key = self.key(params.get()?.get_key())?;
+        let version = self.current(&key);
+        let download = Download { keys: self.keys.clone(), key, version };
+        results.get().set_reader(vat::new_client(download));
+        Ok(())
+    }
+}
+
+struct Upload {
+    keys: Rc<RefCell<Keys>>,
+    key: String,
+    value: RefCell<Vec<u8>>,
+}
+
+impl writer::Server for Upload {
+    async fn write(self: Rc<Self>, params: writer::WriteParams) -> Result<(), Error> {
+        let chunk = params.get()?.get_chunk()?.to_vec();
+        if self.key.ends_with(DAMAGED) {
+            return Err(ErrorCode::NoSpace.error("no room for it"));
+        }
+        self.value.borrow_mut().extend(chunk);
+        Ok(())
+    }
+
+    async fn done(
+        self: Rc<Self>,
+        _: writer::DoneParams,
+        mut results: writer::DoneResults,
+    ) -> Result<(), Error> {
+        let mut keys = self.keys.borrow_mut();
+        keys.written += 1;
+        let version = keys.written;
+        keys.values.insert(self.key.clone(), (version, self.value.take()));
+        results.get().set_version(version);
+        Ok(())
+    }
+}
+
+struct Download {
+    keys: Rc<RefCell<Keys>>,
+    key: String,
+    version: u64,
+}
+
+impl reader::Server for Download {
+    async fn info(
+        self: Rc<Self>,
+        _: reader::InfoParams,
+        mut results: reader::InfoResults,
+    ) -> Result<(), Error> {
+        match self.keys.borrow().values.get(&self.key) {
+            Some((version, data)) => {
+                let mut value = results.get().init_value();
+                value.set_version(*version);
+                value.set_bytes(data.len() as u64);
+            }
+            None => results.get().set_absent(()),
+        }
+        Ok(())
+    }
+
+    async fn read(
+        self: Rc<Self>,
+        params: reader::ReadParams,
+        mut results: reader::ReadResults,
+    ) -> Result<(), Error> {
+        let offset = usize::try_from(params.get()?.get_offset()).unwrap();
+        match self.keys.borrow().values.get(&self.key) {
+            Some((version, data)) if *version == self.version => {
+                let rest = data.get(offset..).unwrap_or_default();
+                results.get().set_data(&rest[..rest.len().min(1000)]);
+            }
+            _ => results.get().set_changed(()),
+        }
         Ok(())
     }
 }

@@ -1,0 +1,76 @@
+//! Values of any size, in parts.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use statefs::{reader, writer};
+
+use crate::call::Call;
+use crate::error::Effect;
+use crate::store::{send, send_streaming};
+use crate::types::Metadata;
+use crate::version::Version;
+use crate::wire;
+
+/// Bytes of one part that are always taken, and never more than one reply holds.
+pub(crate) const PART_BYTES: usize = 64 << 10;
+
+/// One value on its way in. Dropping it, or losing the connection, abandons it: nothing of it is
+/// ever visible.
+pub struct Writer {
+    pub(crate) client: writer::Client,
+}
+
+impl Writer {
+    /// Appends to the value: [`crate::Limits::value_bytes`] bytes at most.
+    ///
+    /// The answer comes once the server has room for more; several may be on their way. One that
+    /// fails makes all that follow fail.
+    pub fn write(&self, chunk: &[u8]) -> Call<()> {
+        let mut request = self.client.write_request();
+        request.get().set_chunk(chunk);
+        // Nothing is visible before the end, so a lost chunk leaves nothing open.
+        send_streaming(request)
+    }
+
+    /// Ends the value, makes it that of its key and answers the version.
+    pub fn done(self) -> Call<Version> {
+        send(self.client.done_request(), Effect::Writes, wire::put)
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Writer")
+    }
+}
+
+/// One value on its way out, as its key held it when the reader was made.
+#[derive(Clone)]
+pub struct Reader {
+    pub(crate) client: reader::Client,
+}
+
+impl Reader {
+    /// Asks for version and size; `None` if there was no such key.
+    pub fn info(&self) -> Call<Option<Metadata>> {
+        send(self.client.info_request(), Effect::Reads, wire::info)
+    }
+
+    /// Reads from `offset` on, `bytes` bytes at most and as many as one call takes if that is 0.
+    ///
+    /// Empty at the end and behind it. [`crate::Error::Changed`] once the key was written or deleted.
+    pub fn read(&self, offset: u64, bytes: u32) -> Call<Vec<u8>> {
+        let mut request = self.client.read_request();
+        let mut params = request.get();
+        params.set_offset(offset);
+        params.set_bytes(bytes);
+        send(request, Effect::Reads, wire::part)
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reader")
+    }
+}

@@ -1,0 +1,108 @@
+//! Connections that end, and what is made again over the next one.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::vec::Vec;
+
+use super::over_socket::{Peer, answer_all};
+use crate::{Batch, Client, Durability, Rights, Token, WriteOptions};
+
+/// Ends the connection once it has heard what was asked.
+fn hear_and_go(mut stream: UnixStream) {
+    let mut buffer = [0; 4096];
+    assert!(stream.read(&mut buffer).unwrap() > 0);
+}
+
+/// Answers until it hears of the key `end`, and ends without an answer to that.
+fn answer_until_the_end(mut stream: UnixStream) {
+    let vat = super::server::serve();
+    let mut buffer = [0; 4096];
+    loop {
+        let count = stream.read(&mut buffer).unwrap();
+        let heard = &buffer[..count];
+        if count == 0 || heard.windows(3).any(|word| word == b"end") {
+            return;
+        }
+        vat.receive(heard).unwrap();
+        while vat.poll(64) {}
+        stream.write_all(&vat.take_output()).unwrap();
+    }
+}
+
+fn client(first: fn(UnixStream)) -> (Peer, Client) {
+    let peer = Peer::start_each(Vec::from([first, answer_all]));
+    let client = Client::connect(&peer.path).unwrap();
+    (peer, client)
+}
+
+#[test]
+fn a_read_is_made_again_and_a_write_is_not() {
+    let (_peer, client) = client(hear_and_go);
+    let directory = client.directory("/state", Rights::ALL);
+    assert_eq!(directory.get("k"), Ok(None));
+    directory.put("k", b"v").unwrap();
+    assert_eq!(directory.get("k").unwrap().unwrap().data, b"v");
+    drop((directory, client));
+
+    let (_peer, client) = self::client(hear_and_go);
+    let directory = client.directory("/state", Rights::ALL);
+    assert_eq!(directory.put("k", b"v").unwrap_err().code(), "INDETERMINATE");
+    // Nothing of this one was sent over the connection that is over.
+    directory.put_if_absent("k", b"v").unwrap();
+    drop((directory, client));
+}
+
+#[test]
+fn a_batch_is_made_again_if_it_has_a_token() {
+    let (_peer, client) = client(hear_and_go);
+    let directory = client.directory("/state", Rights::ALL);
+    let mut batch = Batch::new();
+    batch.put("a", b"1").delete("b");
+    assert_eq!(directory.commit(&batch).unwrap_err().code(), "INDETERMINATE");
+    drop((directory, client));
+
+    let (_peer, client) = self::client(hear_and_go);
+    let directory = client.directory("/state", Rights::ALL);
+    batch.token(Token::random().unwrap());
+    let versions = directory.commit(&batch).unwrap();
+    assert!(versions.len() == 2 && versions[0].is_some() && versions[1].is_none());
+    drop((directory, client));
+}
+
+#[test]
+fn a_sync_does_not_vouch_for_another_connection() {
+    let (_peer, client) = client(answer_until_the_end);
+    let directory = client.directory("/state", Rights::ALL);
+    directory.put_buffered("a", b"1").unwrap();
+    directory.sync().unwrap();
+    directory.put_buffered("a", b"2").unwrap();
+    assert_eq!(directory.get("end"), Ok(None), "over the second connection");
+    assert_eq!(directory.sync().unwrap_err().code(), "INDETERMINATE");
+    directory.put_buffered("a", b"3").unwrap();
+    directory.sync().unwrap();
+    drop((directory, client));
+}
+
+#[test]
+fn what_was_synced_before_a_connection_ended_is_no_loss() {
+    let (_peer, client) = client(answer_until_the_end);
+    let directory = client.directory("/state", Rights::ALL);
+    let options = WriteOptions { durability: Durability::Buffered, ..WriteOptions::default() };
+    directory.put_with("a", b"1", options).unwrap();
+    directory.sync().unwrap();
+    assert_eq!(directory.get("end"), Ok(None));
+    directory.sync().unwrap();
+    drop((directory, client));
+}
+
+#[test]
+fn what_was_derived_ends_with_its_connection() {
+    let (_peer, client) = client(answer_until_the_end);
+    let directory = client.directory("/state", Rights::ALL);
+    let (narrow, revoker) = directory.restrict("", Rights::GET, None);
+    assert_eq!(directory.get("end"), Ok(None));
+    assert_eq!(narrow.get("k").unwrap_err().code(), "DISCONNECTED");
+    assert_eq!(revoker.revoke().unwrap_err().code(), "DISCONNECTED");
+    assert_eq!(directory.get("k"), Ok(None));
+    drop((narrow, revoker, directory, client));
+}
