@@ -1,5 +1,6 @@
 //! The command line: verbs, options, and their help.
 
+mod changes;
 mod rules;
 mod tools;
 
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 
 pub(crate) use crate::program::Format;
 use crate::program::Reach;
+pub(crate) use changes::{AdminVerb, AuditArgs, CommitArgs};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 pub(crate) use rules::{ExplainArgs, PolicyVerb};
@@ -17,8 +19,8 @@ pub(crate) use tools::{FsckArgs, ImportArgs, InspectArgs, Origin, SalvageArgs};
 /// Reach a StateFS daemon, or work on a volume's image.
 ///
 /// Data goes to standard output, everything else to standard error, both without colours. No verb
-/// waits for ever: an answer that takes longer than 30 seconds is given up, and what destroys asks
-/// only on a terminal.
+/// waits for ever: an answer that takes longer than 30 seconds is given up (but for that of `admin
+/// check`), and what destroys asks only on a terminal.
 #[derive(Parser, Debug)]
 #[command(name = "statefs", version, verbatim_doc_comment, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
@@ -108,13 +110,38 @@ pub(crate) enum OnlineVerb {
         /// The whole key
         key: Option<String>,
     },
+    /// Make several changes together: all of them happen, at one moment, or none
+    ///
+    /// Each line of FILE is a JSON object, a change of a key of its own: `key`, the whole key; one of
+    /// `text`, `value` (base64) and `"delete":true`; and, if something must hold of the key before the
+    /// batch, `"ifAbsent":true` or `ifVersion`. Prints each key with its new version, in the order of
+    /// the lines. A fault, a conflict and damage name their line, and nothing has happened then.
+    #[command(verbatim_doc_comment, after_help = changes::COMMIT)]
+    Commit(CommitArgs),
+    /// Tell how much a key and what lies beneath it take, and the quotas that bound it
+    #[command(after_help = changes::USAGE)]
+    Usage {
+        /// A whole key, or /state for everything; needs the right `list` on all of it
+        #[arg(default_value = "/state")]
+        prefix: String,
+    },
+    /// Print who wrote and removed what, or who was denied what; needs the right `admin.audit`
+    ///
+    /// Each of the two rings keeps its newest records and none for ever: what is to be kept is fetched
+    /// from time to time, from the last number that was seen. No record holds a value.
+    #[command(verbatim_doc_comment, after_help = changes::AUDIT)]
+    Audit(AuditArgs),
+    /// Look after the whole store, with rights that begin with `admin.`
+    #[command(subcommand)]
+    Admin(AdminVerb),
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct PutArgs {
     /// The whole key, such as /state/net/wifi
     pub(crate) key: String,
-    /// The value; `-` or nothing reads standard input, `@FILE` a file
+    /// The value; `-` or nothing reads standard input, `@FILE` a file. What is longer than a call
+    /// takes goes in as a stream, and is visible only whole
     #[arg(value_name = "VALUE | - | @FILE")]
     pub(crate) value: Option<OsString>,
     /// Only if there is no such key

@@ -114,8 +114,8 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let exit = match &error {
             Error::Refused { code, .. } => exit_of(*code),
-            Error::Conflict { .. } => Exit::Conflict,
-            Error::DataLoss => Exit::DataLoss,
+            Error::Conflict { .. } | Error::BatchConflict { .. } | Error::Changed => Exit::Conflict,
+            Error::DataLoss | Error::BatchDataLoss { .. } => Exit::DataLoss,
             Error::Indeterminate { .. } => Exit::Indeterminate,
             Error::Disconnected { .. } | Error::TimedOut { .. } | Error::Connect { .. } => {
                 Exit::Unavailable
@@ -163,6 +163,8 @@ fn advice(code: &str) -> &'static str {
         "OVERLOADED" => "nothing was applied; try again",
         "UNIMPLEMENTED" => "the daemon is older or newer than this program; `statefs stat` tells",
         "CONFLICT" => "somebody else wrote it; read it again, then decide",
+        "CHANGED" => "what was printed is a part of what it was; get it again",
+        "BATCH_TOO_LARGE" => "`statefs stat` tells the limits; split what need not be together",
         "DATA_LOSS" => "put the key anew from a backup; `statefs list` names the damaged keys",
         "DAMAGE_LEFT" => {
             "`statefs image salvage` saves all that verifies into a new image; then put the rest \

@@ -1,20 +1,20 @@
 //! The verbs that reach a daemon.
 
+mod admin;
+mod commit;
+mod progress;
 mod stat;
+mod usage;
+mod value;
 
-use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, IsTerminal, Read};
-use std::os::unix::ffi::OsStrExt;
+use std::io;
 use std::path::PathBuf;
 
 use serde_json::json;
 use statefs_client::blocking::Directory;
-use statefs_client::{
-    Client, Durability, Entry, Held, ListOptions, Precondition, Rights, WriteOptions,
-};
+use statefs_client::{Client, Entry, Held, ListOptions, Rights};
 
-use crate::args::{OnlineVerb, PutArgs};
+use crate::args::OnlineVerb;
 use crate::base64;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
@@ -23,9 +23,6 @@ use crate::program::Format;
 /// Every key lies below it. Verbs open it whole: the policy decides on each key all the same, and a
 /// caller with any grant may open it.
 const ROOT: &str = "/state";
-
-/// Bytes of a value that are read from a file or a pipe: more than any daemon takes in one call.
-const VALUE_BYTES_READ: u64 = (1 << 20) + 1;
 
 /// What this program calls itself to the daemon.
 const NAME: &str = concat!("statefs ", env!("CARGO_PKG_VERSION"));
@@ -53,6 +50,18 @@ pub(crate) fn run(verb: OnlineVerb, socket: PathBuf, mut output: Output) -> Resu
         OnlineVerb::Whoami => online.whoami(out)?,
         OnlineVerb::Stat { key: Some(key) } => online.stat_key(&key, out)?,
         OnlineVerb::Stat { key: None } => online.stat(out)?,
+        OnlineVerb::Commit(arguments) => online.commit(&arguments, out)?,
+        OnlineVerb::Usage { prefix } => online.usage(&prefix, out)?,
+        OnlineVerb::Audit(arguments) => {
+            let told = online.audit(&arguments, out);
+            output.finish()?;
+            return told;
+        }
+        OnlineVerb::Admin(verb) => {
+            let told = online.admin(&verb, out);
+            output.finish()?;
+            return told;
+        }
     }
     output.finish()
 }
@@ -68,50 +77,6 @@ impl Online {
 
     fn directory(&self, rights: Rights) -> Result<Directory, Failure> {
         Ok(self.client()?.directory(ROOT, rights))
-    }
-
-    fn put(&self, arguments: PutArgs, output: &mut Output) -> Result<(), Failure> {
-        let PutArgs { key, value, if_absent, if_version, buffered, strict } = arguments;
-        let relative = relative(&key)?;
-        let value = read_value(value)?;
-        let precondition = match if_version {
-            Some(version) => Precondition::Version(version),
-            None if if_absent => Precondition::Absent,
-            None => Precondition::Any,
-        };
-        let durability = match (buffered, strict) {
-            (true, _) => Durability::Buffered,
-            (false, true) => Durability::Strict,
-            (false, false) => Durability::Durable,
-        };
-        let options = WriteOptions { precondition, durability };
-        // Refused beforehand rather than by the policy, so that the right is asked for only if used.
-        let rights = match precondition {
-            Precondition::Any => Rights::PUT,
-            Precondition::Absent | Precondition::Version(_) => Rights::PUT | Rights::GET,
-        };
-        let version = self
-            .directory(rights)?
-            .put_with(relative, &value, options)
-            .map_err(|error| Failure::from(error).about(&key))?;
-        let version = version.to_string();
-        output.either(&json!({"key": key, "version": version}), &version)
-    }
-
-    fn get(&self, key: &str, output: &mut Output) -> Result<(), Failure> {
-        let relative = relative(key)?;
-        let value = self.directory(Rights::GET)?.get(relative);
-        let value = value.map_err(|error| Failure::from(error).about(key))?;
-        let value = value.ok_or_else(|| absent(key))?;
-        match output.format {
-            Format::Text => output.bytes(&value.data),
-            Format::Json => output.json(&json!({
-                "bytes": value.bytes,
-                "key": key,
-                "value": base64::encode(&value.data),
-                "version": value.version.to_string(),
-            })),
-        }
     }
 
     fn delete(&self, key: &str, output: &mut Output) -> Result<(), Failure> {
@@ -184,7 +149,8 @@ fn print_entry(
         }
         Held::Large(value) if json => {
             let version = value.version.to_string();
-            output.json(&json!({"bytes": value.bytes, "key": key, "version": version}))
+            let bytes = value.bytes;
+            output.json(&json!({"bytes": bytes, "key": key, "large": true, "version": version}))
         }
         _ if keys_only => output.line(&key),
         Held::DataLoss => output.line(&format!("{:<16}  {:>8}  {key}", "DATA_LOSS", "-")),
@@ -203,31 +169,6 @@ fn relative(key: &str) -> Result<&str, Failure> {
 
 fn absent(key: &str) -> Failure {
     Failure::new("ABSENT", Exit::Absent, format!("there is no key {key}"))
-}
-
-fn read_value(argument: Option<OsString>) -> Result<Vec<u8>, Failure> {
-    let argument = argument.unwrap_or_else(|| "-".into());
-    let bytes = argument.as_bytes();
-    if bytes == b"-" {
-        let stdin = io::stdin().lock();
-        if stdin.is_terminal() {
-            let message = "no value: name one, or pipe it in";
-            return Err(Failure::new("USAGE", Exit::Usage, message));
-        }
-        return read(stdin).map_err(|error| input_failed("standard input", &error));
-    }
-    if let Some(path) = bytes.strip_prefix(b"@") {
-        let path = PathBuf::from(std::ffi::OsStr::from_bytes(path));
-        let value = File::open(&path).and_then(read);
-        return value.map_err(|error| input_failed(&path.display().to_string(), &error));
-    }
-    Ok(bytes.to_vec())
-}
-
-fn read(source: impl Read) -> io::Result<Vec<u8>> {
-    let mut value = Vec::new();
-    source.take(VALUE_BYTES_READ).read_to_end(&mut value)?;
-    Ok(value)
 }
 
 fn input_failed(name: &str, error: &io::Error) -> Failure {

@@ -25,6 +25,14 @@ fn help_is_golden() {
         "health",
         "whoami",
         "stat",
+        "commit",
+        "usage",
+        "audit",
+        "admin",
+        "admin stats",
+        "admin check",
+        "admin checkpoint",
+        "admin reload",
         "image",
         "image format",
         "image dump",
@@ -95,6 +103,9 @@ fn without_a_daemon_every_verb_exits_with_7_and_says_what_to_do() {
         "whoami",
         "stat",
         "stat /state/a",
+        "usage",
+        "audit",
+        "admin stats",
     ];
     for verb in verbs {
         let run = statefs(folder.path(), verb).exits(7);

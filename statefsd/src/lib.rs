@@ -17,7 +17,6 @@ extern crate std;
 
 mod error;
 mod event;
-mod figures;
 mod gate;
 mod handlers;
 pub mod limits;
@@ -35,7 +34,6 @@ mod store;
 mod wire;
 
 pub use event::{Closed, Denied, Event};
-pub use figures::{Family, Kind, Sample};
 pub use limits::Limits;
 pub use quota::{Account, Usage, Used};
 pub use server::{Full, Gone, Server, Turn};

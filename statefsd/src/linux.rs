@@ -10,7 +10,6 @@ mod failure;
 mod link;
 mod listen;
 mod log;
-mod metrics;
 mod notify;
 mod options;
 mod policy_file;

@@ -20,8 +20,6 @@ mod crash;
 mod denial;
 mod hostile;
 mod machine;
-mod metrics;
-mod openmetrics;
 mod reload;
 mod second;
 mod wire;

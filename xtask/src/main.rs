@@ -25,8 +25,7 @@ Usage: cargo xtask VERB
   test              everything that must hold before a change is merged: format, lints, tests,
                     schemas, other languages, link without std, documentation, simulated crashes, faults
   sim [OPTIONS]     crash the journal: [--crashes N] [--first-seed N] [--seed N] [--plant NAME]
-  bench [ENGINE]... figures of speed, each beside the floor of the same device in the same run, and
-                    beside StateFS fjall LMDB SQLite redb, which this alone compiles; takes a quarter of an hour
+  bench             figures of speed, each beside the floor of the same device in the same run
   faults [PART]...  every single fault, pair of faults and cut of a small volume; parts: traces plants
                     flips blocks pairs histories
   demo [OPTIONS]    build `statefs` and show the whole story
@@ -43,7 +42,7 @@ fn main() -> ExitCode {
         ["schema", "--check"] => schema::check(root()),
         ["test"] => suite::run(root()),
         ["sim", options @ ..] => sim::run(root(), options),
-        ["bench", engines @ ..] => bench(engines),
+        ["bench"] => run::to_its_end(&mut run::cargo(root(), &["run", "--release", "-p", "bench"])),
         ["faults", parts @ ..] => sim::faults(root(), parts),
         ["demo", options @ ..] => demo::run(root(), options),
         ["polyglot"] => polyglot::run(root()),
@@ -66,12 +65,6 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
-}
-
-/// Measures on this machine, which should have nothing else to do.
-fn bench(engines: &[&str]) -> Result<(), Failure> {
-    const RUN: [&str; 7] = ["run", "--release", "-p", "bench", "--features", "peers", "--"];
-    run::to_its_end(run::cargo(root(), &RUN).args(engines))
 }
 
 /// Returns the root of the workspace.

@@ -4,9 +4,9 @@ use serde_json::{Map, Value as Json, json};
 use statefs_client::{Health, Hello, Limits, Rights};
 
 use super::{NAME, Online, absent, relative};
-use crate::args::Format;
 use crate::failure::{Exit, Failure, printable};
 use crate::output::Output;
+use crate::program::Format;
 
 impl Online {
     pub(super) fn health(&self, output: &mut Output) -> Result<(), Failure> {
