@@ -8,4 +8,5 @@ mod keystored;
 #[path = "../system/machine.rs"]
 #[expect(dead_code, reason = "the system's own suite asks more of it")]
 mod machine;
+mod updated;
 mod world;

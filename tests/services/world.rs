@@ -17,7 +17,7 @@ use vat::Vat;
 pub const POLICY: &str = include_str!("policy.toml");
 
 /// Bytes of a volume on which nothing runs out.
-const DEVICE_BYTES: u64 = 4 << 20;
+const DEVICE_BYTES: u64 = 1 << 20;
 
 /// What becomes of the writes that no flush covered, when the power is cut.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,6 +66,23 @@ impl World {
             }
         }
         Self { device, mounts: 0 }
+    }
+
+    /// The device, for who looks at it while no daemon runs.
+    pub fn device(&self) -> SimDevice {
+        self.device.clone()
+    }
+
+    /// Destroys `marked` wherever the medium holds it, and yields in how many places that was.
+    pub fn spoil(&mut self, marked: &[u8]) -> usize {
+        let mut image = self.device.durable().to_vec();
+        let mut places = 0;
+        while let Some(at) = image.windows(marked.len()).position(|found| found == marked) {
+            image[at..at + marked.len()].fill(b'?');
+            places += 1;
+        }
+        self.device.restore(&image);
+        places
     }
 
     /// Starts a daemon, lets a service work, and cuts the power when it has its answer.

@@ -14,6 +14,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("guest", &["blockdev", "policy", "statefs-client", "statefsd", "vat"]),
     ("statefs-cli", &["blockdev", "journal", "policy", "statefs", "statefs-client", "statefsd"]),
     ("keystored", &["statefs-cli", "statefs-client"]),
+    ("updated", &["blockdev", "journal", "statefs-cli", "statefs-client"]),
 ];
 
 /// Crates that prove or drive the others and that nothing depends on.

@@ -13,11 +13,11 @@ use crate::{rules, volume};
 
 /// A key is put, the daemon started again, and the key is there; another key is denied.
 pub(crate) fn check() -> core::result::Result<(), &'static str> {
-    let mut machine = Machine::start(volume::formatted()?, 1)?;
+    let mut machine = Machine::start(volume::formatted()?, 1, "keystored")?;
     let put = machine.store.directory(GRANTED, Rights::PUT).put("device.key", VALUE);
     machine.wait(put)?.map_err(|_| "a put fails")?;
 
-    let mut machine = machine.restart(2)?;
+    let mut machine = machine.restart(2, "keystored")?;
     let get = machine.store.directory(GRANTED, Rights::GET).get("device.key");
     match machine.wait(get)? {
         Ok(Some(value)) if value.data == VALUE => {}
@@ -32,7 +32,7 @@ pub(crate) fn check() -> core::result::Result<(), &'static str> {
 
 /// A daemon on a device, with one connection, and the client at its other end.
 pub(crate) struct Machine {
-    device: MemoryDevice,
+    pub(crate) device: MemoryDevice,
     server: Server,
     connection: ConnectionId,
     client: Vat,
@@ -42,14 +42,15 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Starts a daemon; `seed` is another at each start.
+    /// Starts a daemon, and connects through a channel; `seed` is another at each start.
     pub(crate) fn start(
         device: MemoryDevice,
         seed: u8,
+        channel: &str,
     ) -> core::result::Result<Self, &'static str> {
         let (policy, limits) = (rules::policy()?, Limits::default());
         let mut server = Server::new(device.geometry(), policy, [seed; 32], limits);
-        let connection = server.connect(rules::peer()).map_err(|_| "nobody may connect")?;
+        let connection = server.connect(rules::peer(channel)).map_err(|_| "nobody may connect")?;
         let client = Vat::new(None, vat::Limits::default());
         let store = StateFs::over(&client);
         Ok(Self { device, server, connection, client, store, sent: Vec::new() })
@@ -72,8 +73,12 @@ impl Machine {
     }
 
     /// Ends the daemon without a word, and starts another.
-    pub(crate) fn restart(self, seed: u8) -> core::result::Result<Self, &'static str> {
-        Self::start(self.device, seed)
+    pub(crate) fn restart(
+        self,
+        seed: u8,
+        channel: &str,
+    ) -> core::result::Result<Self, &'static str> {
+        Self::start(self.device, seed, channel)
     }
 
     fn turn(&mut self, now: u64) -> core::result::Result<(), &'static str> {

@@ -17,7 +17,7 @@ impl Demand for Get {
 /// One key is granted, another is not.
 pub(crate) fn check() -> Result<(), &'static str> {
     let policy = policy()?;
-    let service = policy.identify(&peer()).ok_or("the channel names nobody")?;
+    let service = policy.identify(&peer("keystored")).ok_or("the channel names nobody")?;
     let ask = |path| {
         let key = Key::parse(path).map_err(|_| "a key does not parse")?;
         Ok(decide(&policy, &service, None, Get(key)).is_ok())
@@ -33,9 +33,9 @@ pub(crate) fn policy() -> Result<Policy, &'static str> {
     Policy::parse(POLICY).map_err(|_| "the policy does not parse")
 }
 
-/// Yields whom its one service is known by.
-pub(crate) fn peer() -> Peer {
-    Peer { channel: "keystored".into(), uid: None }
+/// Yields whom a service is known by.
+pub(crate) fn peer(channel: &str) -> Peer {
+    Peer { channel: channel.into(), uid: None }
 }
 
 const POLICY: &str = r#"
@@ -47,5 +47,13 @@ channel = "keystored"
 [[grant]]
 to = "keystored"
 prefix = "/state/keystore"
+rights = ["get", "put"]
+
+[service.updated]
+channel = "updated"
+
+[[grant]]
+to = "updated"
+prefix = "/state/boot"
 rights = ["get", "put"]
 "#;

@@ -1,0 +1,9 @@
+//! The program `updated`.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    updated::program::main(std::env::args_os())
+}
