@@ -636,7 +636,8 @@ interface Reader @0xcc35f7e05e6ce620 $Cxx.name("ValueReader") {
       # There was no such key.
 
       data @3 :Data;
-      # The part, verified. Shorter than asked for only at the end of the value; empty behind it.
+      # The beginning of the part, verified: as much as the server has at hand. Empty only at the
+      # end of the value and behind it, or of an empty value.
     }
   }
 }

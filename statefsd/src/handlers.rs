@@ -102,10 +102,7 @@ async fn write(
     changes: Vec<Change>,
     durability: Durability,
 ) -> Result<Written, Error> {
-    if durability == Durability::Buffered {
-        // A later sync has to cover it.
-        caller.buffered.set(caller.buffered.get() + 1);
-    }
+    caller.note(durability);
     caller.shared.store.write(changes, durability, caller.origin()).await
 }
 

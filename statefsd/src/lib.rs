@@ -31,6 +31,7 @@ mod server;
 mod session;
 mod slots;
 mod store;
+mod stream;
 mod wire;
 
 pub use event::{Closed, Denied, Event};

@@ -32,6 +32,10 @@ pub const BATCH_BYTES_MAX: usize = 1 << 20;
 /// asks as many links at most.
 pub const RESTRICTIONS_MAX: usize = 256;
 
+/// Writers and readers of one connection, `Limits.streams` of the schema. Each holds two chunks at
+/// most, so all of them hold about as much as a connection may have in flight.
+pub const STREAMS_MAX: usize = 16;
+
 /// Events kept until the driver takes them; more are counted.
 pub const EVENTS_MAX: usize = 256;
 
@@ -67,6 +71,8 @@ pub struct Limits {
     pub batch_bytes: usize,
     /// Restricted directories of one connection; see [`RESTRICTIONS_MAX`].
     pub restrictions: usize,
+    /// Writers and readers of one connection; see [`STREAMS_MAX`].
+    pub streams: usize,
     /// Events kept; see [`EVENTS_MAX`].
     pub events: usize,
     /// Denials told in one window; see [`DENIALS_MAX`].
@@ -88,6 +94,7 @@ impl Default for Limits {
             batch_operations: BATCH_OPERATIONS_MAX,
             batch_bytes: BATCH_BYTES_MAX,
             restrictions: RESTRICTIONS_MAX,
+            streams: STREAMS_MAX,
             events: EVENTS_MAX,
             denials: DENIALS_MAX,
             connection: vat::Limits::default(),

@@ -6,12 +6,13 @@
 //! it less passes, also where a new policy left less room than there is use.
 
 use alloc::collections::BTreeMap;
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::future::Future;
 
-use journal::{Batch, CommitError, Journal, Operation, Outcome};
+use journal::{Batch, CommitError, Durability, Journal, Operation, Outcome, Precondition, Upload};
 use policy::{Policy, Prefix, Quota};
 
 /// The quotas in force, each with what is charged to it.
@@ -21,6 +22,9 @@ pub(crate) struct Ledger {
     /// The journal's count of accepted changes that came to nothing, when it was last looked at.
     drops: u64,
 }
+
+/// A key, and how many bytes its value shall have; `None` if it shall have none.
+type End = (Rc<[u8]>, Option<u64>);
 
 /// One quota and what is charged to it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -101,17 +105,64 @@ impl Ledger {
         journal: &Journal,
         batch: Batch,
     ) -> Result<impl Future<Output = Result<Outcome, CommitError>> + use<>, Exceeded> {
+        let end = |Operation { key, value, .. }: &Operation| {
+            (key.clone(), value.as_ref().map(|value| value.len() as u64))
+        };
+        let ends: Vec<End> = batch.operations.iter().map(end).collect();
+        self.charged(journal, &ends, || journal.commit(batch))
+    }
+
+    /// Ends a value that was uploaded, as [`Ledger::commit`] commits a batch.
+    ///
+    /// # Errors
+    /// [`Exceeded`]; the value is given up.
+    pub(crate) fn finish(
+        &mut self,
+        journal: &Journal,
+        upload: Upload,
+        key: &[u8],
+        precondition: Precondition,
+        durability: Durability,
+    ) -> Result<impl Future<Output = Result<Outcome, CommitError>> + use<>, Exceeded> {
+        let ends = [(Rc::from(key), Some(upload.total_bytes()))];
+        self.charged(journal, &ends, || upload.commit(key.into(), precondition, durability))
+    }
+
+    /// Tells whether a value of so many bytes may be written now.
+    ///
+    /// # Errors
+    /// [`Exceeded`].
+    pub(crate) fn admits(
+        &mut self,
+        journal: &Journal,
+        key: &[u8],
+        bytes: u64,
+    ) -> Result<(), Exceeded> {
+        self.catch_up(journal);
+        if self.accounts.is_empty() {
+            Ok(())
+        } else {
+            self.check(journal, &[(key.into(), Some(bytes))])
+        }
+    }
+
+    fn charged<F>(
+        &mut self,
+        journal: &Journal,
+        ends: &[End],
+        commit: impl FnOnce() -> F,
+    ) -> Result<F, Exceeded> {
         self.catch_up(journal);
         let mut before = Vec::new();
         if !self.accounts.is_empty() {
-            self.check(journal, &batch.operations)?;
-            let sizes = batch.operations.iter().map(|operation| operation.key.clone());
-            before = sizes.map(|key| (journal.accepted_bytes(&key), key)).collect();
+            self.check(journal, ends)?;
+            let keys = ends.iter().map(|(key, _)| key.clone());
+            before = keys.map(|key| (journal.accepted_bytes(&key), key)).collect();
             // A key that is named twice changes once.
             before.sort_unstable_by(|(_, one), (_, two)| one.cmp(two));
             before.dedup_by(|(_, one), (_, two)| one == two);
         }
-        let commit = journal.commit(batch);
+        let commit = commit();
         // What was refused has changed nothing, and is charged as that.
         for (old, key) in before {
             self.charge(&key, old, journal.accepted_bytes(&key));
@@ -146,18 +197,17 @@ impl Ledger {
     }
 
     /// Decides whether a batch may be committed, by what all of it would leave behind.
-    fn check(&self, journal: &Journal, operations: &[Operation]) -> Result<(), Exceeded> {
+    fn check(&self, journal: &Journal, changes: &[End]) -> Result<(), Exceeded> {
         let mut ends: BTreeMap<&[u8], Option<u64>> = BTreeMap::new();
-        for operation in operations {
-            let bytes = operation.value.as_ref().map(|value| value.len() as u64);
-            for path in paths(&operation.key) {
+        for (key, bytes) in changes {
+            for path in paths(key) {
                 let most =
                     self.accounts.get(path).and_then(|account| account.quota.value_bytes_max);
                 if let Some(most) = most.filter(|most| bytes.is_some_and(|bytes| bytes > *most)) {
                     return Err(Exceeded::ValueBytes(most));
                 }
             }
-            ends.insert(&operation.key, bytes);
+            ends.insert(key, *bytes);
         }
         let mut after: BTreeMap<&str, (Used, Used)> = BTreeMap::new();
         for (key, end) in ends {

@@ -50,6 +50,14 @@ pub(crate) struct Commit {
     pub(crate) token: Option<Token>,
 }
 
+/// Write one key in chunks: what is asked at the beginning, for each of them and at the end.
+#[derive(Clone)]
+pub(crate) struct Store {
+    pub(crate) key: Key,
+    pub(crate) precondition: Precondition,
+    pub(crate) durability: Durability,
+}
+
 /// What a client names a batch with.
 pub(crate) type Token = [u8; 16];
 
@@ -104,12 +112,22 @@ impl Demand for Change {
         if self.value.is_some() { Right::Put } else { Right::Delete }
     }
 
-    /// A precondition's answer tells of the key, which takes the right to read it.
     fn also(&self) -> Rights {
-        match self.precondition {
-            Precondition::Any => Rights::EMPTY,
-            Precondition::Absent | Precondition::Version(_) => Right::Get.into(),
-        }
+        answer_tells(self.precondition)
+    }
+
+    fn target(&self) -> Target<'_> {
+        Target::Key(&self.key)
+    }
+}
+
+impl Demand for Store {
+    fn right(&self) -> Right {
+        Right::Put
+    }
+
+    fn also(&self) -> Rights {
+        answer_tells(self.precondition)
     }
 
     fn target(&self) -> Target<'_> {
@@ -142,5 +160,13 @@ impl Demand for List {
 
     fn target(&self) -> Target<'_> {
         Target::Within(&self.prefix)
+    }
+}
+
+/// A precondition's answer tells of the key, which takes the right to read it.
+fn answer_tells(precondition: Precondition) -> Rights {
+    match precondition {
+        Precondition::Any => Rights::EMPTY,
+        Precondition::Absent | Precondition::Version(_) => Right::Get.into(),
     }
 }

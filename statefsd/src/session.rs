@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
 
-use journal::{Clock, Origin};
+use journal::{Clock, Durability, Origin};
 use policy::{Peer, Policy, ServiceId};
 use vat::Vat;
 
@@ -15,6 +15,7 @@ use crate::limits::{CLIENT_NAME_BYTES_MAX, Limits, READ_BYTES_MAX};
 use crate::permits::Permits;
 use crate::slots::Slots;
 use crate::store::Store;
+use crate::stream::STREAM_BYTES;
 use crate::wire;
 
 /// Names a connection; never given out twice.
@@ -45,6 +46,8 @@ pub(crate) struct Caller {
     pub(crate) service: Option<ServiceId>,
     /// Bytes that reads under way may hold.
     pub(crate) reads: Permits,
+    /// Writers and readers.
+    pub(crate) streams: Slots,
     /// Restricted directories.
     pub(crate) restrictions: Slots,
     /// Writes that were taken as buffered.
@@ -58,6 +61,13 @@ impl Caller {
     /// The number under which the journal orders the writes of this connection.
     pub(crate) fn origin(&self) -> Origin {
         Origin(self.connection.0)
+    }
+
+    /// Counts a write that a later sync has to cover.
+    pub(crate) fn note(&self, durability: Durability) {
+        if durability == Durability::Buffered {
+            self.buffered.set(self.buffered.get() + 1);
+        }
     }
 
     /// Cuts and escapes what a client calls itself.
@@ -94,6 +104,7 @@ impl Session {
             peer,
             service,
             reads: Permits::new(shared.limits.reply_bytes),
+            streams: Slots::new(shared.limits.streams),
             restrictions: Slots::new(shared.limits.restrictions),
             buffered: Cell::new(0),
             synced: Cell::new(0),
@@ -217,7 +228,7 @@ impl Session {
     /// Bytes that the connection makes the server hold.
     pub(crate) fn held_bytes(&self) -> usize {
         let vat = self.vat.stats();
-        let reads = self.caller.reads.taken();
+        let reads = self.caller.reads.taken() + self.caller.streams.taken() * STREAM_BYTES;
         self.output.len() + vat.held_bytes + vat.input_bytes + vat.output_bytes + reads
     }
 

@@ -26,6 +26,11 @@ impl Slots {
             Slot(self.taken.clone())
         })
     }
+
+    /// How many places are taken.
+    pub(crate) fn taken(&self) -> usize {
+        self.taken.get()
+    }
 }
 
 impl Drop for Slot {

@@ -10,7 +10,7 @@ use core::future::Future;
 
 use journal::{
     Applied, Batch, CommitError, Durability, Got, Journal, Looked, OpenError, Operation, Origin,
-    Outcome, Precondition, Version,
+    Outcome, Precondition, Upload, Version,
 };
 use policy::{Key, Policy, Prefix};
 
@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::limits::{DAMAGED_KEYS_MAX, Limits};
 use crate::quota::{Ledger, Usage};
 use crate::request::Change;
+use crate::stream;
 
 /// What the store can do, as the schema's `Mode` tells it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,8 +53,13 @@ pub(crate) enum Found {
     Value {
         version: Version,
         bytes: u64,
-        /// `None` where only metadata was asked for, and of a large value.
+        /// `None` where only metadata was asked for.
         data: Option<Rc<[u8]>>,
+    },
+    /// A value that is read in parts alone.
+    Large {
+        version: Version,
+        bytes: u64,
     },
 }
 
@@ -62,7 +68,9 @@ impl Found {
     pub(crate) fn data_bytes(&self) -> usize {
         match self {
             Self::Value { data: Some(data), .. } => data.len(),
-            Self::Value { data: None, .. } | Self::DataLoss | Self::Absent => 0,
+            Self::Value { data: None, .. } | Self::Large { .. } | Self::DataLoss | Self::Absent => {
+                0
+            }
         }
     }
 }
@@ -241,9 +249,7 @@ impl Store {
                 }
                 Found::Value { version, bytes: value.len() as u64, data: Some(value) }
             }
-            Got::Large { version, total_bytes } => {
-                Found::Value { version, bytes: total_bytes, data: None }
-            }
+            Got::Large { version, total_bytes } => Found::Large { version, bytes: total_bytes },
             Got::Absent => Found::Absent,
             Got::Unreadable => return Err(Error::Unreadable),
             Got::DataLoss => {
@@ -289,12 +295,58 @@ impl Store {
         } else {
             self.damaged.borrow_mut().extend(damages);
         }
-        match end {
-            Ok(Outcome::Applied(applied)) => Ok(Written::Applied(applied)),
-            Ok(Outcome::Conflict { at, current }) => Ok(Written::Conflict { at, current }),
-            Ok(Outcome::DataLoss { at }) => Ok(Written::DataLoss { at }),
-            Err(error) => Error::of_commit(error).map_or(Ok(Written::Indeterminate), Err),
+        stream::written(end)
+    }
+
+    /// Ends a value that was uploaded, as [`Store::write`] writes one that came in one piece.
+    pub(crate) async fn finish(
+        &self,
+        upload: Upload,
+        key: Key,
+        precondition: Precondition,
+        durability: Durability,
+    ) -> Result<Written, Error> {
+        let journal = self.journal()?;
+        if precondition != Precondition::Any && self.damaged.borrow().contains_key(&key) {
+            return Ok(Written::DataLoss { at: 0 });
         }
+        let path = key.as_str().as_bytes();
+        let commit =
+            self.ledger.borrow_mut().finish(&journal, upload, path, precondition, durability)?;
+        let keys = [key];
+        let damages = self.take_damages(&keys);
+        let end = commit.await;
+        if matches!(end, Ok(Outcome::Applied(_))) {
+            self.take_damages(&keys);
+        } else {
+            self.damaged.borrow_mut().extend(damages);
+        }
+        stream::written(end)
+    }
+
+    /// Tells whether the quotas and the room that is left let a value of so many bytes be written.
+    ///
+    /// # Errors
+    /// [`Error::Quota`], [`Error::NoSpace`], or why there is no volume.
+    pub(crate) fn admits(&self, key: &Key, bytes: u64) -> Result<(), Error> {
+        let journal = self.journal()?;
+        self.ledger.borrow_mut().admits(&journal, key.as_str().as_bytes(), bytes)?;
+        Ok(())
+    }
+
+    /// Yields the longest value that one call takes.
+    pub(crate) fn value_bytes_max(&self) -> usize {
+        let geometry = self.journal().map(|journal| journal.stats().geometry);
+        geometry.map_or(journal::VALUE_BYTES_MAX, |geometry| geometry.value_bytes_max())
+    }
+
+    /// Yields the longest value that the volume could take in chunks if it held nothing else.
+    pub(crate) fn large_bytes_max(&self) -> u64 {
+        let geometry = self.journal().map(|journal| journal.stats().geometry);
+        let zone = geometry.map_or(u64::MAX, |geometry| {
+            geometry.segment_bytes() as u64 * u64::from(geometry.segment_count())
+        });
+        zone.min(journal::LARGE_BYTES_MAX)
     }
 
     /// Yields the most bytes of keys and values that the volume takes in one batch.

@@ -2,6 +2,7 @@
 //! become builders; what lies between knows nothing of messages.
 
 mod read;
+mod stream;
 mod write;
 
 use alloc::rc::Rc;
@@ -15,6 +16,7 @@ use crate::handlers;
 use crate::power::{Power, Restriction};
 use crate::request::Commit;
 use crate::session::Caller;
+use crate::stream::{Incoming, Outgoing};
 
 /// Makes the bootstrap capability of a connection.
 pub(crate) fn bootstrap(caller: &Rc<Caller>) -> Client {
@@ -199,6 +201,41 @@ impl directory::Server for Directory {
         }
         let written = handlers::commit(&self.caller, granted, durability).await?;
         write::committed(&written, results.get())
+    }
+
+    async fn writer(
+        self: Rc<Self>,
+        params: directory::WriterParams,
+        mut results: directory::WriterResults,
+    ) -> Result<(), capnp::Error> {
+        self.check()?;
+        let (request, bytes) = {
+            let params = params.get().map_err(read::unreadable)?;
+            read::writer(self.power.scope(), params)?
+        };
+        let granted = gate::admit(&self.caller, &self.power, request.clone())?;
+        let incoming = Incoming::begin(&self.caller, &granted, bytes)?;
+        let (caller, power) = (self.caller.clone(), self.power.clone());
+        let writer = stream::Writer { caller, power, request, incoming };
+        results.get().set_writer(vat::new_client(writer));
+        Ok(())
+    }
+
+    async fn reader(
+        self: Rc<Self>,
+        params: directory::ReaderParams,
+        mut results: directory::ReaderResults,
+    ) -> Result<(), capnp::Error> {
+        let request = params.get().map_err(read::unreadable);
+        let request = request.and_then(|params| read::reader(self.power.scope(), params));
+        let granted = self.admit(request)?;
+        drop(params);
+        let key = granted.request().key.clone();
+        let outgoing = Outgoing::open(&self.caller, granted).await?;
+        let (caller, power) = (self.caller.clone(), self.power.clone());
+        let reader = stream::Reader { caller, power, key, outgoing };
+        results.get().set_reader(vat::new_client(reader));
+        Ok(())
     }
 
     async fn restrict(

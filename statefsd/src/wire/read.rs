@@ -5,10 +5,10 @@ use alloc::vec::Vec;
 
 use journal::{Durability, Precondition, Version};
 use policy::{Key, KeyError, Prefix, Right, Rights, Scope};
-use statefs::{directory, operation, precondition, rights, state_fs};
+use statefs::{directory, operation, precondition, reader, rights, state_fs, writer};
 
 use crate::error::Error;
-use crate::request::{Change, Commit, Count, Get, Hello, List, Write};
+use crate::request::{Change, Commit, Count, Get, Hello, List, Store, Write};
 
 type Read<T> = Result<T, Error>;
 
@@ -111,6 +111,38 @@ fn change(scope: &Scope, operation: operation::Reader<'_>) -> Read<Change> {
 
 pub(super) fn usage(scope: &Scope, params: directory::usage_params::Reader<'_>) -> Read<Count> {
     Ok(Count { prefix: scope.prefix().join_prefix(text(params.get_prefix())?)? })
+}
+
+/// Reads what shall be written in chunks, and how long it will be.
+pub(super) fn writer(
+    scope: &Scope,
+    params: directory::writer_params::Reader<'_>,
+) -> Read<(Store, u64)> {
+    let request = Store {
+        key: key(scope, params.get_key())?,
+        precondition: precondition(params.get_precondition())?,
+        durability: durability(params.get_durability())?,
+    };
+    Ok((request, params.get_bytes()))
+}
+
+pub(super) fn reader(scope: &Scope, params: directory::reader_params::Reader<'_>) -> Read<Get> {
+    Ok(Get { key: key(scope, params.get_key())?, metadata_only: false })
+}
+
+/// Reads a chunk of at most `most` bytes.
+pub(super) fn chunk(params: writer::write_params::Reader<'_>, most: usize) -> Read<&[u8]> {
+    let chunk = params.get_chunk().map_err(unreadable)?;
+    if chunk.len() > most {
+        return Err(Error::ValueBytes { bytes: chunk.len(), most });
+    }
+    Ok(chunk)
+}
+
+/// Reads where a part begins and how long it may be, `most` at most.
+pub(super) fn part(params: reader::read_params::Reader<'_>, most: usize) -> (u64, usize) {
+    let asked = usize::try_from(params.get_bytes()).unwrap_or(usize::MAX);
+    (params.get_offset(), if asked == 0 { most } else { asked.min(most) })
 }
 
 /// Reads what a restricted directory shall be for: prefix, rights, milliseconds.

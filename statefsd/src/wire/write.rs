@@ -3,17 +3,24 @@
 use alloc::format;
 
 use journal::{Applied, Version};
-use statefs::{Feature, current, directory, limits, state_fs, value};
+use statefs::{Feature, current, directory, limits, reader, state_fs, value};
 
 use crate::handlers::Removed;
 use crate::page::Page;
 use crate::quota::{Account, Usage};
 use crate::session::Caller;
 use crate::store::{Found, Health, Mode, Written};
+use crate::stream::{Info, Part};
 
 /// What is served beyond the first state of the schema.
-const SERVED: [Feature; 5] =
-    [Feature::Describe, Feature::GetMany, Feature::Commit, Feature::Restrict, Feature::Usage];
+const SERVED: [Feature; 6] = [
+    Feature::Describe,
+    Feature::GetMany,
+    Feature::Commit,
+    Feature::Restrict,
+    Feature::Streams,
+    Feature::Usage,
+];
 
 pub(super) fn hello(
     caller: &Caller,
@@ -31,13 +38,8 @@ fn limits(caller: &Caller, mut results: limits::Builder<'_>) {
     let limits = &caller.shared.limits;
     let (connection, number) =
         (&limits.connection, |bound| u32::try_from(bound).unwrap_or(u32::MAX));
-    let value_bytes = caller
-        .shared
-        .store
-        .journal()
-        .map_or(journal::VALUE_BYTES_MAX, |journal| journal.stats().geometry.value_bytes_max());
     results.set_key_bytes(number(policy::Key::BYTES_MAX));
-    results.set_value_bytes(number(value_bytes));
+    results.set_value_bytes(number(caller.shared.store.value_bytes_max()));
     results.set_reply_bytes(number(limits.reply_bytes));
     results.set_list_entries(number(limits.list_entries));
     results.set_frame_bytes(number(connection.frame_bytes));
@@ -50,6 +52,8 @@ fn limits(caller: &Caller, mut results: limits::Builder<'_>) {
     results.set_connections(number(limits.connections));
     results.set_batch_operations(number(limits.batch_operations));
     results.set_batch_bytes(number(caller.shared.store.batch_bytes_max(limits)));
+    results.set_large_value_bytes(caller.shared.store.large_bytes_max());
+    results.set_streams(number(limits.streams));
     results.set_restrictions(number(limits.restrictions));
 }
 
@@ -78,6 +82,7 @@ pub(super) fn found(found: &Found, mut results: directory::get_results::Builder<
         Found::Value { version, bytes, data } => {
             value(*version, *bytes, data.as_deref(), results.init_value());
         }
+        Found::Large { version, bytes } => value(*version, *bytes, None, results.init_large()),
     }
 }
 
@@ -174,6 +179,7 @@ pub(super) fn page(
             Found::Value { version, bytes, data } => {
                 value(*version, *bytes, data.as_deref(), entry.init_value());
             }
+            Found::Large { version, bytes } => value(*version, *bytes, None, entry.init_large()),
             Found::DataLoss | Found::Absent => entry.set_data_loss(()),
         }
     }
@@ -202,6 +208,23 @@ pub(super) fn usage(
         told.set_value_bytes_max(quota.value_bytes_max.unwrap_or(u64::MAX));
     }
     Ok(())
+}
+
+pub(super) fn info(info: &Info, mut results: reader::info_results::Builder<'_>) {
+    match info {
+        Info::DataLoss => results.set_data_loss(()),
+        Info::Absent => results.set_absent(()),
+        Info::Value { version, bytes } => value(*version, *bytes, None, results.init_value()),
+    }
+}
+
+pub(super) fn part(part: &Part, mut results: reader::read_results::Builder<'_>) {
+    match part {
+        Part::DataLoss => results.set_data_loss(()),
+        Part::Changed => results.set_changed(()),
+        Part::Absent => results.set_absent(()),
+        Part::Data { bytes, most } => results.set_data(bytes.get(..*most).unwrap_or(bytes)),
+    }
 }
 
 pub(super) fn synced(durable: bool, mut results: directory::sync_results::Builder<'_>) {

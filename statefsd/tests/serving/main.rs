@@ -11,3 +11,4 @@ mod lists;
 mod quotas;
 mod restrictions;
 mod rig;
+mod streams;

@@ -1,0 +1,227 @@
+//! Values of any size on their way in and out, one chunk or part at a time.
+//!
+//! Each of these is a capability that its client may hold for as long as its connection lasts, so
+//! how many there are is bounded, and what each may hold counts as held by the connection.
+
+use core::cell::{Cell, RefCell};
+
+use journal::{CommitError, Opened, Outcome, Piece, Upload, ValueReader, Version};
+use policy::{Granted, Key};
+
+use crate::error::Error;
+use crate::permits::Permits;
+use crate::request::{Get, Store};
+use crate::session::Caller;
+use crate::slots::Slot;
+use crate::store::Written;
+
+/// What one writer or reader holds: two chunks and the state of a digest.
+pub(crate) const STREAM_BYTES: usize = 2 * journal::VALUE_BYTES_MAX + 8192;
+
+/// One value on its way in. Dropped before its end, it gives up what was written.
+pub(crate) struct Incoming {
+    /// `None` once it was ended, or while a chunk is taken; a call that is cancelled leaves it so.
+    upload: RefCell<Option<Upload>>,
+    _slot: Slot,
+}
+
+/// One value on its way out.
+pub(crate) struct Outgoing {
+    held: Held,
+    /// One read at a time.
+    turn: Permits,
+    _slot: Slot,
+}
+
+/// What a key held when a reader was made.
+enum Held {
+    DataLoss,
+    Absent,
+    Value { version: Version, bytes: u64, reader: RefCell<ValueReader>, lost: Cell<bool> },
+}
+
+/// What a reader is told of its value.
+pub(crate) enum Info {
+    DataLoss,
+    Absent,
+    Value { version: Version, bytes: u64 },
+}
+
+/// What a read of a part yields.
+pub(crate) enum Part {
+    DataLoss,
+    Changed,
+    Absent,
+    Data { bytes: alloc::rc::Rc<[u8]>, most: usize },
+}
+
+impl Incoming {
+    /// Begins a value that is `bytes` long, as far as that is known.
+    ///
+    /// # Errors
+    /// What the value would be refused for at its end, as far as that can be told; and
+    /// [`Error::TooMany`].
+    pub(crate) fn begin(
+        caller: &Caller,
+        granted: &Granted<Store>,
+        bytes: u64,
+    ) -> Result<Self, Error> {
+        let slot = slot(caller)?;
+        let store = &caller.shared.store;
+        let journal = store.journal()?;
+        if let journal::Mode::ReadOnly(reason) = journal.mode() {
+            return Err(Error::ReadOnly(reason));
+        }
+        let most = store.large_bytes_max();
+        if bytes > most {
+            let number = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
+            return Err(Error::ValueBytes { bytes: number(bytes), most: number(most) });
+        }
+        store.admits(&granted.request().key, bytes)?;
+        let upload = RefCell::new(Some(journal.upload(caller.origin())));
+        Ok(Self { upload, _slot: slot })
+    }
+
+    /// Appends a chunk, and returns once there is room for more.
+    ///
+    /// # Errors
+    /// Why there can be no end any more.
+    pub(crate) async fn append(
+        &self,
+        caller: &Caller,
+        granted: &Granted<Store>,
+        chunk: &[u8],
+    ) -> Result<(), Error> {
+        let mut upload = self.upload.take().ok_or(Error::Argument(OVER))?;
+        let store = &caller.shared.store;
+        let bytes = upload.total_bytes().saturating_add(chunk.len() as u64);
+        store.admits(&granted.request().key, bytes)?;
+        upload.append(chunk).await.map_err(|error| broken(caller, error))?;
+        self.upload.replace(Some(upload));
+        Ok(())
+    }
+
+    /// Ends the value and gives it to its key.
+    pub(crate) async fn finish(
+        &self,
+        caller: &Caller,
+        granted: Granted<Store>,
+    ) -> Result<Written, Error> {
+        let upload = self.upload.take().ok_or(Error::Argument(OVER))?;
+        let Store { key, precondition, durability } = granted.into_request();
+        caller.note(durability);
+        caller.shared.store.finish(upload, key, precondition, durability).await
+    }
+}
+
+impl Outgoing {
+    /// Opens what a key holds now.
+    ///
+    /// # Errors
+    /// [`Error::TooMany`], and why the key cannot be read.
+    pub(crate) async fn open(caller: &Caller, granted: Granted<Get>) -> Result<Self, Error> {
+        let slot = slot(caller)?;
+        let journal = caller.shared.store.journal()?;
+        let Get { key, .. } = granted.into_request();
+        let held = match journal.open_value(key.as_str().as_bytes(), caller.origin()).await {
+            Opened::Value(reader) => Held::Value {
+                version: reader.version(),
+                bytes: reader.total_bytes(),
+                reader: RefCell::new(reader),
+                lost: Cell::new(false),
+            },
+            Opened::Absent => Held::Absent,
+            Opened::DataLoss => Held::DataLoss,
+            Opened::Unreadable => return Err(Error::Unreadable),
+        };
+        Ok(Self { held, turn: Permits::new(1), _slot: slot })
+    }
+
+    pub(crate) fn info(&self, _: &Granted<Get>) -> Info {
+        match &self.held {
+            Held::DataLoss => Info::DataLoss,
+            Held::Absent => Info::Absent,
+            Held::Value { lost, .. } if lost.get() => Info::DataLoss,
+            Held::Value { version, bytes, .. } => Info::Value { version: *version, bytes: *bytes },
+        }
+    }
+
+    /// Reads from `at` on, at most `bytes_max` bytes.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`].
+    #[expect(
+        clippy::await_holding_refcell_ref,
+        reason = "who reads has the one turn, and a call that is cancelled gives both back"
+    )]
+    pub(crate) async fn read(
+        &self,
+        caller: &Caller,
+        granted: &Granted<Get>,
+        at: u64,
+        bytes_max: usize,
+    ) -> Result<Part, Error> {
+        let _permit = caller.reads.take(STREAM_BYTES).await;
+        let _turn = self.turn.take(1).await;
+        let (reader, lost) = match &self.held {
+            Held::DataLoss => return Ok(Part::DataLoss),
+            Held::Absent => return Ok(Part::Absent),
+            Held::Value { reader, lost, .. } => (reader, lost),
+        };
+        // What is cached of a small value says nothing of the key as it is now.
+        if !self.is_current(caller, &granted.request().key).await? {
+            return Ok(Part::Changed);
+        }
+        let piece = reader.borrow_mut().read(at).await;
+        Ok(match piece {
+            Piece::Bytes(bytes) => Part::Data { bytes, most: bytes_max },
+            Piece::Changed => Part::Changed,
+            Piece::Unreadable => return Err(Error::Unreadable),
+            Piece::DataLoss => {
+                lost.set(true);
+                Part::DataLoss
+            }
+        })
+    }
+
+    async fn is_current(&self, caller: &Caller, key: &Key) -> Result<bool, Error> {
+        let journal = caller.shared.store.journal()?;
+        let now = journal.look(key.as_str().as_bytes(), caller.origin()).await;
+        Ok(match (&self.held, now) {
+            (Held::Value { version, .. }, journal::Looked::Present(seen)) => {
+                seen.version == *version
+            }
+            // Damage is told by what is read.
+            (_, journal::Looked::DataLoss) => true,
+            (_, journal::Looked::Present(_) | journal::Looked::Absent) => false,
+        })
+    }
+}
+
+fn slot(caller: &Caller) -> Result<Slot, Error> {
+    let most = caller.shared.limits.streams;
+    caller.streams.take().ok_or(Error::TooMany { what: "writers and readers", most })
+}
+
+/// Says why a chunk was not taken. That the device failed is no open end: nothing is visible.
+fn broken(caller: &Caller, error: CommitError) -> Error {
+    let mode = caller.shared.store.journal().map(|journal| journal.mode());
+    match (Error::of_commit(error), mode) {
+        (Some(error), _) => error,
+        (None, Ok(journal::Mode::ReadOnly(reason))) => Error::ReadOnly(reason),
+        (None, _) => Error::Argument(OVER),
+    }
+}
+
+/// Maps how the end of an upload was answered.
+pub(crate) fn written(end: Result<Outcome, CommitError>) -> Result<Written, Error> {
+    match end {
+        Ok(Outcome::Applied(applied)) => Ok(Written::Applied(applied)),
+        Ok(Outcome::Conflict { at, current }) => Ok(Written::Conflict { at, current }),
+        Ok(Outcome::DataLoss { at }) => Ok(Written::DataLoss { at }),
+        Err(error) => Error::of_commit(error).map_or(Ok(Written::Indeterminate), Err),
+    }
+}
+
+/// Why a writer is of no more use.
+const OVER: &str = "the writer is over: it was ended, or a call on it failed or was cancelled";

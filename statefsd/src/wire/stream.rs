@@ -1,0 +1,90 @@
+//! `Writer` and `Reader`.
+
+use alloc::rc::Rc;
+
+use policy::{Granted, Key};
+use statefs::{reader, writer};
+
+use super::{read, write};
+use crate::error::Error;
+use crate::gate;
+use crate::power::Power;
+use crate::request::{Get, Store};
+use crate::session::Caller;
+use crate::stream::{Incoming, Outgoing};
+
+/// `Writer`.
+pub(super) struct Writer {
+    pub(super) caller: Rc<Caller>,
+    pub(super) power: Power,
+    pub(super) request: Store,
+    pub(super) incoming: Incoming,
+}
+
+impl Writer {
+    /// Asks anew whether the value may be written, as each use of a capability does.
+    fn admit(&self) -> Result<Granted<Store>, Error> {
+        gate::admit(&self.caller, &self.power, self.request.clone())
+    }
+}
+
+impl writer::Server for Writer {
+    async fn write(self: Rc<Self>, params: writer::WriteParams) -> Result<(), capnp::Error> {
+        let granted = self.admit()?;
+        let params = params.get().map_err(read::unreadable)?;
+        let chunk = read::chunk(params, self.caller.shared.store.value_bytes_max())?;
+        self.incoming.append(&self.caller, &granted, chunk).await?;
+        Ok(())
+    }
+
+    async fn done(
+        self: Rc<Self>,
+        _: writer::DoneParams,
+        mut results: writer::DoneResults,
+    ) -> Result<(), capnp::Error> {
+        let granted = self.admit()?;
+        let written = self.incoming.finish(&self.caller, granted).await?;
+        write::written(&written, results.get());
+        Ok(())
+    }
+}
+
+/// `Reader`.
+pub(super) struct Reader {
+    pub(super) caller: Rc<Caller>,
+    pub(super) power: Power,
+    pub(super) key: Key,
+    pub(super) outgoing: Outgoing,
+}
+
+impl Reader {
+    fn admit(&self) -> Result<Granted<Get>, Error> {
+        let request = Get { key: self.key.clone(), metadata_only: false };
+        gate::admit(&self.caller, &self.power, request)
+    }
+}
+
+impl reader::Server for Reader {
+    async fn info(
+        self: Rc<Self>,
+        _: reader::InfoParams,
+        mut results: reader::InfoResults,
+    ) -> Result<(), capnp::Error> {
+        let granted = self.admit()?;
+        write::info(&self.outgoing.info(&granted), results.get());
+        Ok(())
+    }
+
+    async fn read(
+        self: Rc<Self>,
+        params: reader::ReadParams,
+        mut results: reader::ReadResults,
+    ) -> Result<(), capnp::Error> {
+        let granted = self.admit()?;
+        let most = self.caller.shared.store.value_bytes_max();
+        let (at, bytes_max) = read::part(params.get().map_err(read::unreadable)?, most);
+        let part = self.outgoing.read(&self.caller, &granted, at, bytes_max).await?;
+        write::part(&part, results.get());
+        Ok(())
+    }
+}
