@@ -5,8 +5,17 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "peers")]
+mod chart;
+#[cfg(feature = "peers")]
+mod compare;
+#[cfg(feature = "peers")]
+mod device;
+#[cfg_attr(not(feature = "peers"), expect(dead_code, reason = "the comparison uses the rest"))]
 mod engine;
 mod floor;
+#[cfg(feature = "peers")]
+mod peers;
 mod served;
 
 use std::path::{Path, PathBuf};
@@ -24,7 +33,15 @@ fn main() -> ExitCode {
     if let Some(exit) = served::daemon_child() {
         return exit;
     }
-    match run() {
+    #[cfg(feature = "peers")]
+    if let Some(ended) = compare::loader_child() {
+        return end(ended);
+    }
+    end(run())
+}
+
+fn end(ended: Result<()>) -> ExitCode {
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error}");
@@ -44,24 +61,42 @@ fn run() -> Result<()> {
         for copies in [1, 2] {
             for bytes in [100, 4096] {
                 let name = format!("durable put, {bytes} B, {copies} copies, in process");
-                let mut store = engine::Store::create(&folder.0, copies)?;
-                table.add(&name, &store.puts(1, bytes, 300)?);
+                let shape = engine::Shape { copies, ..engine::SMALL };
+                let mut store = engine::Store::create(&folder.0, shape)?;
+                table.add(&name, &store.durable_puts(1, bytes, 300)?);
             }
         }
         for writers in [16, 64] {
-            let mut store = engine::Store::create(&folder.0, 2)?;
+            let mut store = engine::Store::create(&folder.0, engine::SMALL)?;
             let name = format!("durable put, 100 B, 2 copies, {writers} writers, in process");
-            table.add(&name, &store.puts(writers, 100, 300)?);
+            table.add(&name, &store.durable_puts(writers, 100, 300)?);
         }
-        let mut store = engine::Store::create(&folder.0, 2)?;
-        table.add("get, 100 B, cached, in process", &store.gets(20_000)?);
+        let mut store = engine::Store::create(&folder.0, engine::SMALL)?;
+        table.add("get, 100 B, cached, in process", &store.cached_gets(20_000)?);
         let served = served::Daemon::start(&folder.0)?;
         table.add("durable put, 100 B, served, one client", &served.puts(300)?);
         table.add("get, 100 B, served, one client", &served.gets(3000)?);
     }
     table.print();
+    #[cfg(feature = "peers")]
+    {
+        let named: Vec<String> = std::env::args().skip(1).collect();
+        let rows = compare::run(&folder.0, &named)?;
+        std::fs::write(CHART, chart::svg(&rows))?;
+        eprintln!("the chart is in {CHART}");
+        compare::ours(&folder.0)?;
+    }
     Ok(())
 }
+
+/// Where the chart of a run is left.
+#[cfg(feature = "peers")]
+const CHART: &str = "target/speed.svg";
+
+/// Counts what the index takes.
+#[cfg(feature = "peers")]
+#[global_allocator]
+static ALLOCATOR: &stats_alloc::StatsAlloc<std::alloc::System> = &stats_alloc::INSTRUMENTED_SYSTEM;
 
 /// What one measurement took, operation by operation, and how many ran at once.
 pub(crate) struct Sample {
@@ -76,20 +111,23 @@ impl Sample {
     }
 
     fn p50(&self) -> f64 {
-        micros(self.times.get(self.times.len() / 2))
+        self.at(500)
     }
 
     fn p99(&self) -> f64 {
-        micros(self.times.get(self.times.len() * 99 / 100))
+        self.at(990)
+    }
+
+    /// Microseconds within which so many of a thousand operations ended.
+    fn at(&self, per_mille: usize) -> f64 {
+        self.times
+            .get(self.times.len() * per_mille / 1000)
+            .map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
     }
 
     fn per_second(&self) -> f64 {
         self.times.len() as f64 / self.wall.as_secs_f64()
     }
-}
-
-fn micros(time: Option<&Duration>) -> f64 {
-    time.map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
 }
 
 /// One line of figures for each round: p50, p99, operations a second.

@@ -3,6 +3,7 @@
 use crate::types::Place;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::rc::Rc;
+use core::cell::Cell;
 
 /// Values by place, the oldest of them dropped first.
 pub(crate) struct ValueCache {
@@ -10,6 +11,8 @@ pub(crate) struct ValueCache {
     order: VecDeque<(u32, u32)>,
     bytes: usize,
     bytes_max: usize,
+    hits: Cell<u64>,
+    misses: Cell<u64>,
 }
 
 /// What a value costs beside its bytes.
@@ -17,11 +20,20 @@ const OVERHEAD_BYTES: usize = 64;
 
 impl ValueCache {
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { values: BTreeMap::new(), order: VecDeque::new(), bytes: 0, bytes_max }
+        let (hits, misses) = (Cell::new(0), Cell::new(0));
+        Self { values: BTreeMap::new(), order: VecDeque::new(), bytes: 0, bytes_max, hits, misses }
     }
 
     pub(crate) fn get(&self, place: Place) -> Option<Rc<[u8]>> {
-        self.values.get(&(place.segment.0, place.offset)).cloned()
+        let value = self.values.get(&(place.segment.0, place.offset)).cloned();
+        let count = if value.is_some() { &self.hits } else { &self.misses };
+        count.set(count.get() + 1);
+        value
+    }
+
+    /// Yields how often what was asked for was there, and how often not.
+    pub(crate) fn hits_and_misses(&self) -> (u64, u64) {
+        (self.hits.get(), self.misses.get())
     }
 
     /// Keeps `value`; large ones are not worth pushing others out for.

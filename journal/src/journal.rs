@@ -131,6 +131,12 @@ pub struct Stats {
     pub moves: u64,
     /// Copies repaired by this mount while it was running.
     pub repaired: u64,
+    /// Batches that this mount accepted.
+    pub commits: u64,
+    /// Values that reads found in memory.
+    pub cache_hits: u64,
+    /// Values that reads had to fetch from the device.
+    pub cache_misses: u64,
 }
 
 impl Journal {
@@ -328,6 +334,7 @@ impl Journal {
     pub fn stats(&self) -> Stats {
         let state = self.0.state.borrow();
         let geometry = self.0.verifier.geometry;
+        let (cache_hits, cache_misses) = state.cache.hits_and_misses();
         Stats {
             volume: self.0.verifier.volume,
             geometry,
@@ -341,6 +348,9 @@ impl Journal {
             cleaned: state.cleaned,
             moves: state.moves_settled,
             repaired: state.repaired,
+            commits: state.commits,
+            cache_hits,
+            cache_misses,
         }
     }
 
@@ -379,6 +389,7 @@ impl State {
             moves_unsettled: 0,
             buffered_lost: false,
             drops: 0,
+            commits: 0,
             next_birth: Birth::new(durable.lsn.next(), superblock.mount),
             durable,
             mount: superblock.mount,

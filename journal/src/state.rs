@@ -91,6 +91,8 @@ pub(crate) struct State {
     pub(crate) moves_unsettled: usize,
     /// Buffered commits were acknowledged and found no room: the next sync tells.
     pub(crate) buffered_lost: bool,
+    /// Batches accepted.
+    pub(crate) commits: u64,
     /// How often accepted changes came to nothing.
     pub(crate) drops: u64,
     pub(crate) next_birth: Birth,
@@ -188,6 +190,7 @@ impl State {
         self.queue_bytes += queued.record_bytes;
         self.room.unsettled += queued.record_bytes as u64;
         self.queue.push_back(queued);
+        self.commits += 1;
         self.newest = Some(ticket.clone());
         if visible {
             self.buffered_since.get_or_insert(now);

@@ -17,6 +17,7 @@ extern crate std;
 
 mod error;
 mod event;
+mod figures;
 mod gate;
 mod handlers;
 pub mod limits;
@@ -35,6 +36,7 @@ mod stream;
 mod wire;
 
 pub use event::{Closed, Denied, Event};
+pub use figures::{Family, Kind, Sample};
 pub use limits::Limits;
 pub use quota::{Account, Usage, Used};
 pub use server::{Full, Gone, Server, Turn};

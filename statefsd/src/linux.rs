@@ -10,6 +10,7 @@ mod failure;
 mod link;
 mod listen;
 mod log;
+mod metrics;
 mod notify;
 mod options;
 mod policy_file;

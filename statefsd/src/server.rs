@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::rc::Rc;
+use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::future::Future;
 use core::pin::Pin;
@@ -13,6 +14,7 @@ use journal::{Clock, Digest, Disk, Journal, OpenError, Random};
 use policy::{Peer, Policy, Prefix};
 
 use crate::event::{Closed, Event, Events};
+use crate::figures::{Family, Tally, count};
 use crate::limits::Limits;
 use crate::quota::Usage;
 use crate::session::{ConnectionId, Session, Shared};
@@ -89,6 +91,7 @@ impl Server {
             policy: RefCell::new(Rc::new(policy)),
             store,
             events: RefCell::new(Events::new(&limits)),
+            tally: Tally::default(),
         };
         Self {
             shared: Rc::new(shared),
@@ -113,6 +116,7 @@ impl Server {
     pub fn connect(&mut self, peer: Peer) -> Result<ConnectionId, Full> {
         let full = self.sessions.len() >= self.shared.limits.connections;
         if full || !matches!(self.end, End::Serving) {
+            count(&self.shared.tally.connections_refused);
             self.shared.events.borrow_mut().push(Event::Refused { peer });
             return Err(Full);
         }
@@ -123,6 +127,8 @@ impl Server {
         let event = Event::Connected { connection, peer, service };
         self.shared.events.borrow_mut().push(event);
         self.sessions.insert(connection, session);
+        count(&self.shared.tally.connections_accepted);
+        self.shared.tally.connections.set(self.sessions.len() as u64);
         Ok(connection)
     }
 
@@ -147,6 +153,7 @@ impl Server {
     pub fn close(&mut self, connection: ConnectionId) {
         if let Some(mut session) = self.sessions.remove(&connection) {
             session.end(Closed::Transport);
+            self.shared.tally.connections.set(self.sessions.len() as u64);
             let why = session.ended().cloned().unwrap_or(Closed::Transport);
             self.shared.events.borrow_mut().push(Event::Closed { connection, why });
         }
@@ -251,6 +258,12 @@ impl Server {
         self.shared.store.health()
     }
 
+    /// What the server has counted, family by family.
+    #[must_use]
+    pub fn figures(&self) -> Vec<Family> {
+        self.shared.tally.families(&self.shared.store)
+    }
+
     /// What a subtree holds, and the quotas that concern it; `None` while there is no volume.
     ///
     /// Cost: a pass over its keys.
@@ -275,6 +288,7 @@ impl Server {
     /// differently is denied from now on.
     pub fn set_policy(&mut self, policy: Policy) {
         self.shared.store.load_quotas(&policy);
+        count(&self.shared.tally.policy_loads);
         self.shared.store.set_stale(false);
         self.shared.policy.replace(Rc::new(policy));
         self.shared.events.borrow_mut().push(Event::PolicyChanged);
@@ -283,6 +297,7 @@ impl Server {
     /// Notes that the driver was told to load a policy and could not: the one in force stays, and
     /// health is degraded until another one is put in force.
     pub fn keep_policy(&mut self) {
+        count(&self.shared.tally.policy_faults);
         self.shared.store.set_stale(true);
     }
 

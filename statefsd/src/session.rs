@@ -11,6 +11,7 @@ use policy::{Peer, Policy, ServiceId};
 use vat::Vat;
 
 use crate::event::{Closed, Events};
+use crate::figures::Tally;
 use crate::limits::{CLIENT_NAME_BYTES_MAX, Limits, READ_BYTES_MAX};
 use crate::permits::Permits;
 use crate::slots::Slots;
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) policy: RefCell<Rc<Policy>>,
     pub(crate) store: Store,
     pub(crate) events: RefCell<Events>,
+    pub(crate) tally: Tally,
 }
 
 /// Who calls, and what a connection's calls share.

@@ -1,6 +1,7 @@
 //! The wire: the only module that names generated types. Readers become requests, ends of calls
 //! become builders; what lies between knows nothing of messages.
 
+mod counted;
 mod read;
 mod stream;
 mod write;
@@ -20,7 +21,7 @@ use crate::stream::{Incoming, Outgoing};
 
 /// Makes the bootstrap capability of a connection.
 pub(crate) fn bootstrap(caller: &Rc<Caller>) -> Client {
-    let root: state_fs::Client = vat::new_client(Root { caller: caller.clone() });
+    let root: state_fs::Client = counted::serve(caller, Root { caller: caller.clone() });
     root.client
 }
 
@@ -61,7 +62,7 @@ impl state_fs::Server for Root {
         let granted = gate::admit_open(&self.caller, None, prefix, rights)?;
         let power = handlers::open(&self.caller, granted)?;
         let directory = Directory { caller: self.caller.clone(), power };
-        results.get().set_directory(vat::new_client(directory));
+        results.get().set_directory(counted::serve(&self.caller, directory));
         Ok(())
     }
 
@@ -253,8 +254,8 @@ impl directory::Server for Directory {
             handlers::restrict(&self.caller, &self.power, granted, expiry_millis)?;
         let directory = Directory { caller: self.caller.clone(), power };
         let mut results = results.get();
-        results.set_directory(vat::new_client(directory));
-        results.set_revoker(vat::new_client(Revoker(restriction)));
+        results.set_directory(counted::serve(&self.caller, directory));
+        results.set_revoker(counted::serve(&self.caller, Revoker(restriction)));
         Ok(())
     }
 

@@ -27,6 +27,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 pub struct Machine {
     folder: PathBuf,
     channels: &'static [&'static str],
+    options: Vec<String>,
     child: Option<Child>,
 }
 
@@ -37,7 +38,7 @@ impl Machine {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = env::temp_dir().join(format!("statefs-system-{}-{number}", process::id()));
         fs::create_dir(&folder).unwrap();
-        let machine = Self { folder, channels, child: None };
+        let machine = Self { folder, channels, options: Vec::new(), child: None };
         machine.write_policy(policy);
         let mut device = FileDevice::create(machine.image(), bytes, || {}).unwrap();
         let disk = Disk::new(device.geometry());
@@ -56,6 +57,11 @@ impl Machine {
     pub fn write_policy(&self, text: &str) {
         fs::write(self.policy(), text).unwrap();
         fs::set_permissions(self.policy(), Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// Starts the daemon with an option more from now on.
+    pub fn option(&mut self, name: &str, value: &str) {
+        self.options.extend([name.into(), value.into()]);
     }
 
     /// Starts the daemon, and returns when it answers on every socket.
@@ -84,6 +90,7 @@ impl Machine {
     pub fn command(&self) -> Command {
         let mut command = Command::new(PROGRAM);
         command.arg("--image").arg(self.image()).arg("--policy").arg(self.policy());
+        command.args(&self.options);
         command
     }
 
@@ -159,7 +166,12 @@ impl Machine {
     }
 
     pub fn image(&self) -> PathBuf {
-        self.folder.join("state.img")
+        self.path("state.img")
+    }
+
+    /// A file of the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
     }
 
     /// What the daemons have logged.

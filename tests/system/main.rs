@@ -20,6 +20,8 @@ mod crash;
 mod denial;
 mod hostile;
 mod machine;
+mod metrics;
+mod openmetrics;
 mod reload;
 mod second;
 mod wire;

@@ -83,5 +83,5 @@ mod wire;
 
 pub use exec::yield_now;
 pub use limits::{Limits, Stats};
-pub use local::{new_client, new_client_from_rc};
+pub use local::{new_client, new_client_from_rc, new_client_of};
 pub use vat::Vat;

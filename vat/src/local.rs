@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use capnp::capability::{FromServer, Params, Promise, Results, Server};
+use capnp::capability::{FromClientHook, FromServer, Params, Promise, Results, Server};
 use capnp::{Error, MessageSize};
 use core::cell::RefCell;
 use core::future::Future;
@@ -24,8 +24,14 @@ pub fn new_client<C: FromServer<S>, S>(server: S) -> C {
 ///
 /// Two capabilities made of one object count as the same to a peer, but order their calls apart.
 pub fn new_client_from_rc<C: FromServer<S>, S>(server: Rc<S>) -> C {
+    new_client_of(C::from_server(server))
+}
+
+/// Makes a capability of whatever takes calls by their numbers, such as what stands in front of a
+/// server object and sees each call and its end.
+pub fn new_client_of<C: FromClientHook>(server: impl Server + Clone + 'static) -> C {
     let state = State { broken: None, streaming: false, next: 0, waiting: VecDeque::new() };
-    let object = Object { server: C::from_server(server), state: RefCell::new(state) };
+    let object = Object { server, state: RefCell::new(state) };
     C::new(Box::new(Local(Rc::new(object))))
 }
 

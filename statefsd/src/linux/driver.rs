@@ -18,6 +18,7 @@ use super::failure::Failure;
 use super::link::{Link, Tended};
 use super::listen::Listener;
 use super::log;
+use super::metrics::{self, DeviceTally, Metrics, Place};
 use super::notify::Notify;
 use super::options::{Config, Confinement, Socket};
 use super::policy_file;
@@ -39,7 +40,8 @@ const SHUTDOWN_MS: u64 = 5000;
 const WAKE: Token = Token(0);
 const STOP: Token = Token(1);
 const RELOAD: Token = Token(2);
-const LISTENERS: usize = 3;
+const METRICS: Token = Token(3);
+const LISTENERS: usize = 4;
 /// First token of connections; more listeners than there is room for are not accepted.
 const LINKS: usize = 1 << 16;
 
@@ -62,6 +64,10 @@ pub(crate) struct Driver {
     stop_at: Option<u64>,
     started: Instant,
     notify: Notify,
+    sandbox: Sandbox,
+    metrics: Metrics,
+    /// What the device was asked.
+    asked: DeviceTally,
     buffer: Vec<u8>,
 }
 
@@ -77,11 +83,11 @@ impl Driver {
         mut sandbox: Sandbox,
         seed: [u8; 32],
     ) -> Result<Self, Failure> {
-        let Config { image, sockets, socket_mode, policy, limits, confinement } = config;
+        let Config { image, sockets, socket_mode, policy, limits, confinement, metrics } = config;
         let rules = policy_file::load(&policy)?;
         if confinement != Confinement::Off {
             // Before the device's threads, which inherit it.
-            let kept = files(&image, &policy, &sockets);
+            let kept = files(&image, &policy, &sockets, metrics.as_ref());
             sandbox.note(Layer::Files, sandbox::confine(kept));
         }
         let system = |what| move |error| Failure::System { what, error };
@@ -105,9 +111,11 @@ impl Driver {
                 poll.registry().register(&mut listener.socket, Token(token), Interest::READABLE);
             registered.map_err(system("watching a socket"))?;
         }
+        let written = matches!(metrics, Some(Place::File(_)));
+        let metrics = Metrics::open(metrics, socket_mode, poll.registry(), METRICS)?;
         if confinement != Confinement::Off {
             // After everything that takes more than serving does.
-            sandbox.note(Layer::Calls, sandbox::seal(false));
+            sandbox.note(Layer::Calls, sandbox::seal(written));
         }
         check_sandbox(&sandbox, confinement)?;
         notify.status("opening the volume");
@@ -126,6 +134,9 @@ impl Driver {
             stop_at: None,
             started: Instant::now(),
             notify,
+            sandbox,
+            metrics,
+            asked: DeviceTally::default(),
             buffer: vec![0; READ_BYTES_MAX],
         })
     }
@@ -139,6 +150,7 @@ impl Driver {
         loop {
             let deadline = self.round()?;
             if let Some(end) = self.end() {
+                self.metrics.finish(|| figures(&self.server, &self.asked, &self.sandbox));
                 return end;
             }
             let wait = deadline.map(|at| Duration::from_millis(at.saturating_sub(self.now())));
@@ -162,6 +174,7 @@ impl Driver {
         }
         let turn = self.server.poll(self.now());
         while let Some(request) = self.server.next_request() {
+            self.asked.note(&request);
             self.device.submit(request);
         }
         while let Some(id) = self.server.next_touched() {
@@ -174,8 +187,11 @@ impl Driver {
         if moved || self.server.wants_poll() || !self.due.is_empty() {
             return Ok(Some(self.now()));
         }
-        let alive = self.notify.live(self.now());
-        Ok([accepts, turn.deadline, self.stop_at, alive].into_iter().flatten().min())
+        let now = self.now();
+        let figures = || figures(&self.server, &self.asked, &self.sandbox);
+        let told = self.metrics.tell(now, figures);
+        let alive = self.notify.live(now);
+        Ok([accepts, turn.deadline, self.stop_at, told, alive].into_iter().flatten().min())
     }
 
     fn take(&mut self, event: &mio::event::Event) {
@@ -183,6 +199,7 @@ impl Driver {
             WAKE => {}
             STOP => self.shut_down(),
             RELOAD => self.load_policy(),
+            METRICS => self.metrics.wake(),
             Token(token) if token < LINKS => {
                 if let Some(listener) = self.listeners.get_mut(token - LISTENERS) {
                     listener.ready = true;
@@ -334,11 +351,19 @@ impl Driver {
     }
 }
 
+/// The text of all that is counted.
+fn figures(server: &Server, asked: &DeviceTally, sandbox: &Sandbox) -> String {
+    let mut families = server.figures();
+    families.extend(asked.families(sandbox));
+    metrics::text(&families)
+}
+
 /// The files that serving takes.
-fn files(image: &Path, policy: &Path, sockets: &[Socket]) -> Vec<Access> {
+fn files(image: &Path, policy: &Path, sockets: &[Socket], metrics: Option<&Place>) -> Vec<Access> {
     let mut kept = vec![Access::Image(image.into()), Access::Read(folder(policy))];
     // Where the device is in use, it tells who has it.
     kept.push(Access::Read("/proc".into()));
+    kept.extend(metrics.map(|place| Access::Replace(folder(place.path()))));
     kept.extend(sockets.iter().map(|socket| Access::Replace(folder(&socket.path))));
     kept
 }

@@ -12,6 +12,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::dev;
 use super::failure::Failure;
+use super::metrics::Place;
 use crate::Limits;
 
 /// Where everything is, and how much of it there may be.
@@ -22,6 +23,7 @@ pub(crate) struct Config {
     pub(crate) policy: PathBuf,
     pub(crate) limits: Limits,
     pub(crate) confinement: Confinement,
+    pub(crate) metrics: Option<Place>,
 }
 
 /// How much of a sandbox there has to be.
@@ -78,6 +80,11 @@ pub(crate) struct Options {
     /// Memory for what connections hold, together; beyond it they wait, and who stands still is cut
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = memory)]
     memory: usize,
+
+    /// Tell figures as OpenMetrics text to whoever connects to a socket, or write them to a file every
+    /// 10 seconds
+    #[arg(long, value_name = "unix:PATH | file:PATH", value_parser = place)]
+    metrics: Option<Place>,
 
     /// End at once if a layer of the sandbox cannot be had; otherwise the log and the metrics tell
     #[arg(long, conflicts_with = "no_sandbox")]
@@ -137,15 +144,24 @@ impl Options {
             (false, false) => Confinement::Wanted,
             (false, true) => Confinement::Off,
         };
-        let Self { image, socket, policy, socket_mode, dev, memory, .. } = self;
+        let Self { image, socket, policy, socket_mode, dev, memory, metrics, .. } = self;
         let limits = Limits { memory_bytes: memory, ..Limits::default() };
         if let Some(folder) = dev {
             let dev::Made { image, socket, policy } = dev::prepare(&folder)?;
             let sockets = vec![socket];
-            return Ok(Config { image, sockets, socket_mode, policy, limits, confinement });
+            return Ok(Config {
+                image,
+                sockets,
+                socket_mode,
+                policy,
+                limits,
+                confinement,
+                metrics,
+            });
         }
         let (image, policy) = (image.unwrap_or_default(), policy.unwrap_or_default());
-        Ok(Config { image, sockets: socket, socket_mode, policy, limits, confinement })
+        let sockets = socket;
+        Ok(Config { image, sockets, socket_mode, policy, limits, confinement, metrics })
     }
 }
 
@@ -162,6 +178,14 @@ fn socket(text: &str) -> Result<Socket, String> {
         return Err("the path is empty".to_string());
     }
     Ok(Socket { channel: channel.into(), path: path.into() })
+}
+
+fn place(text: &str) -> Result<Place, String> {
+    match text.split_once(':') {
+        Some(("unix", path)) if !path.is_empty() => Ok(Place::Socket(path.into())),
+        Some(("file", path)) if !path.is_empty() => Ok(Place::File(path.into())),
+        _ => Err("a place is unix:PATH or file:PATH".to_string()),
+    }
 }
 
 fn mode(text: &str) -> Result<u32, String> {
@@ -251,6 +275,8 @@ mod tests {
             "--image i --socket s",
             "--image i --policy p",
             "--dev --require-sandbox --no-sandbox",
+            "--dev --metrics /run/x",
+            "--dev --metrics unix:",
             "--dev --memory 7M",
             "--dev --memory 1T",
             "--dev --memory M",
