@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod account;
+mod canary;
 mod conforms;
 mod crash;
 mod denial;
@@ -24,5 +25,6 @@ mod metrics;
 mod openmetrics;
 mod reload;
 mod second;
+mod secrets;
 mod wire;
 mod writer;

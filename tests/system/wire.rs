@@ -69,6 +69,17 @@ pub fn reads(prefix: &str, key: &str, count: usize) -> Vec<u8> {
     vat.take_output()
 }
 
+/// The bytes of a client that opens `prefix` and writes `key`.
+pub fn write(prefix: &str, key: &str, value: &[u8]) -> Vec<u8> {
+    let vat = vat();
+    let mut request = directory_of(&vat, prefix).put_request();
+    request.get().set_key(key);
+    request.get().set_value(value);
+    let _asked = request.send();
+    while vat.poll(100) {}
+    vat.take_output()
+}
+
 fn vat() -> Vat {
     Vat::new(None, vat::Limits::default())
 }
