@@ -101,6 +101,8 @@ pub(crate) struct Inner {
     running: Cell<bool>,
     /// Free segments, and after which changes they were counted.
     pub(crate) free_counted: Cell<Option<(Changes, u32)>>,
+    /// Most free segments since the last commit, and the cleanings since then that freed no more.
+    pub(crate) cleaned_in_vain: Cell<(u32, u32)>,
     report: Report,
 }
 
@@ -234,6 +236,7 @@ impl Journal {
         let operations = operations.into_iter().map(Wanted::from).collect();
         let asked = Asked { operations, durability, origin, chunks: Vec::new() };
         let now = self.0.clock.now();
+        self.0.cleaned_in_vain.set((0, 0));
         self.0.state.borrow_mut().admit(&self.0.verifier, asked, now)
     }
 
@@ -451,6 +454,7 @@ impl Inner {
             flushing: Cell::new(false),
             running: Cell::new(false),
             free_counted: Cell::new(None),
+            cleaned_in_vain: Cell::new((0, 0)),
             report,
         }
     }

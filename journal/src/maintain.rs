@@ -30,6 +30,10 @@ const SLICE_KEYS: usize = 512;
 /// Bytes of values on their way in one slice of cleaning.
 const SLICE_BYTES: usize = 64 << 10;
 
+/// Cleanings that may free nothing, as a multiple of the segments: admission keeps back a sixteenth, so that a
+/// segment is gained by fewer than twice as many.
+const VAIN_MAX: u32 = 32;
+
 /// A key and where its value lies.
 type Found = (Rc<[u8]>, Entry);
 
@@ -62,7 +66,7 @@ pub(crate) async fn maintain(inner: &Inner) -> Stop {
             Job::Reserve => inner.reserve().await,
             Job::Witness => inner.witness().await,
             Job::Checkpoint => inner.checkpoint().await,
-            Job::Clean(victim) => inner.clean(victim).await,
+            Job::Clean(victim) => inner.clean(victim).await.inspect(|()| inner.count_vain()),
             Job::Repair(segment) => {
                 inner.state.borrow_mut().to_repair.retain(|one| *one != segment);
                 inner.repair_segment(segment).await.map(drop)
@@ -203,6 +207,11 @@ impl Inner {
 
     /// Yields the segment with the least live bytes that cleaning would gain from.
     fn victim(&self) -> Option<SegmentIndex> {
+        // Values that verify in no copy hold their segments. Where they hold too many, cleaning the others gains
+        // nothing, and would go on for ever.
+        if self.cleaned_in_vain.get().1 > VAIN_MAX * self.verifier.geometry.segment_count() {
+            return None;
+        }
         let candidates = self.cleanable();
         let state = self.state.borrow();
         let gains =
@@ -411,6 +420,12 @@ impl Inner {
         }
         self.maintaining.set(false);
         Ok(())
+    }
+
+    /// Notes whether there are more free segments than at any time since the last commit.
+    fn count_vain(&self) {
+        let (free, (most, vain)) = (self.free_count(), self.cleaned_in_vain.get());
+        self.cleaned_in_vain.set(if free > most { (free, 0) } else { (most, vain + 1) });
     }
 
     /// Waits until every move is durable, and lists the next use where they need it.

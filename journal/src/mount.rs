@@ -37,7 +37,7 @@ pub enum OpenError {
     Geometry(GeometryError),
     /// The checkpoint cannot be read: what it covers is lost, and nothing may be written over it.
     Checkpoint(CheckpointError),
-    /// The mount counter is used up.
+    /// A counter is used up: that of mounts, or in a forged volume another.
     MountsUsedUp,
     /// The device could not be flushed, so what it shows may not be what it holds.
     Flush(DeviceError),
@@ -74,7 +74,7 @@ impl core::fmt::Display for OpenError {
                  until what it covers is restored"
             ),
             Self::MountsUsedUp => {
-                f.write_str("the volume was mounted 2^31 times; dump it and format anew")
+                f.write_str("the volume's counters are used up; dump it and format anew")
             }
             Self::Flush(error) => write!(
                 f,
@@ -219,7 +219,8 @@ pub(crate) async fn mount(
         let error = GeometryError::PhysicalUnit { block_bytes, physical_bytes };
         return Err(OpenError::Geometry(error));
     }
-    if found.superblock.mount + 1 >= Birth::MOUNT_END {
+    let counted = Lsn(found.superblock.sequence).max(found.history.next);
+    if found.superblock.mount + 1 >= Birth::MOUNT_END || counted > Lsn::MOUNT_MAX {
         return Err(OpenError::MountsUsedUp);
     }
     let repaired = repair(disk, &verifier, &found).await?;

@@ -323,6 +323,10 @@ impl Inner {
         let skip = entry.place.offset as usize % geometry.block_bytes();
         let mut fault = Fault::Device;
         let bytes = (skip + entry.record_bytes(key)).next_multiple_of(geometry.block_bytes());
+        // A forged checkpoint may claim any length; no record leaves its segment.
+        if block.0 as usize * geometry.block_bytes() + bytes > geometry.segment_bytes() {
+            return Err(Fault::Mismatch);
+        }
         let copies = if self.options.plants.has(Plant::ReadOneCopy) { 1 } else { 2 };
         for (tries, zone) in geometry.zones().take(copies).enumerate() {
             let offset = geometry.block_offset(zone, entry.place.segment, block);

@@ -11,6 +11,8 @@ impl Lsn {
     pub const NONE: Self = Self(0);
     /// Largest number that is read from a medium: a forged one must not bring the counting to its end.
     pub(crate) const READ_MAX: Self = Self(1 << 62);
+    /// Largest number at which a mount begins: what it writes from there on is read again.
+    pub(crate) const MOUNT_MAX: Self = Self(1 << 61);
 
     /// Yields the number after this one.
     ///

@@ -402,6 +402,11 @@ impl Bench {
 }
 
 impl Store {
+    /// The queue of its device.
+    pub fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
     /// Starts a commit.
     pub fn submit(&self, changes: &[Change<'_>], durability: Durability) -> Commit {
         let operation = |(key, value): &Change<'_>| Operation {

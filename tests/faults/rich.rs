@@ -16,6 +16,8 @@ pub struct Rich {
     pub older: Vec<Vec<u8>>,
     /// What it holds.
     pub map: Map,
+    /// Every value that a key ever had.
+    pub ever: BTreeMap<Vec<u8>, Vec<Vec<u8>>>,
     /// The two blocks of the last group.
     pub last: [usize; 2],
     /// Checkpoints written and segments cleaned on the way.
@@ -48,6 +50,7 @@ pub fn rich(plants: Plants, age: Age) -> Result<Rich, String> {
         image: Vec::new(),
         older: Vec::new(),
         map: Map::new(),
+        ever: BTreeMap::new(),
         last: [0; 2],
         checkpoints: 0,
         cleaned: 0,
@@ -75,7 +78,7 @@ pub fn rich(plants: Plants, age: Age) -> Result<Rich, String> {
     let mut store = bench.open_whole()?;
     let value = b"the last group";
     let places = bench.put(&mut store, b"/h", value)?;
-    rich.map.insert(b"/h".to_vec(), value.to_vec());
+    rich.holds(b"/h", value);
     for (block, place) in rich.last.iter_mut().zip(places) {
         *block = usize::try_from(place).unwrap_or(0) / BLOCK_BYTES;
     }
@@ -101,7 +104,7 @@ impl Rich {
                 let value = value(870);
                 self.write(bench, store, &[(b"/q", None)])?;
                 bench.upload(store, b"/q", &value)?;
-                self.map.insert(b"/q".to_vec(), value);
+                self.holds(b"/q", &value);
                 Ok(())
             }
             _ if step.is_multiple_of(5) => {
@@ -129,9 +132,9 @@ impl Rich {
         bench.commit(store, changes)?;
         for (key, value) in changes {
             match value {
-                Some(value) => self.map.insert(key.to_vec(), value.to_vec()),
-                None => self.map.remove(*key),
-            };
+                Some(value) => self.holds(key, value),
+                None => drop(self.map.remove(*key)),
+            }
         }
         Ok(())
     }
@@ -145,8 +148,13 @@ impl Rich {
             return Err(format!("one block in each copy, not {places:?}"));
         }
         bench.device.power_cut_choosing(fates(&[Fate::New, Fate::Old]));
-        self.map.insert(b"/g".to_vec(), value.to_vec());
+        self.holds(b"/g", value);
         Ok(())
+    }
+
+    fn holds(&mut self, key: &[u8], value: &[u8]) {
+        self.map.insert(key.to_vec(), value.to_vec());
+        self.ever.entry(key.to_vec()).or_default().push(value.to_vec());
     }
 
     /// Yields the number of blocks of the image.

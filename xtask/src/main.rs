@@ -5,6 +5,7 @@
 mod bless;
 mod debian;
 mod demo;
+mod fuzz;
 mod polyglot;
 mod projection;
 mod run;
@@ -29,6 +30,8 @@ Usage: cargo xtask VERB
                     beside StateFS fjall LMDB SQLite redb, which this alone compiles; takes a quarter of an hour
   faults [PART]...  every single fault, pair of faults and cut of a small volume; parts: traces plants
                     flips blocks pairs histories
+  fuzz [TARGET]...  libFuzzer on the parsers: [--seconds N] on each (60), with what it has found before;
+                    wants a nightly toolchain, cargo-fuzz and a C++ compiler
   demo [OPTIONS]    build `statefs` and show the whole story
   polyglot          clients in Python and C++, made from the schema alone, against a real daemon
   bless             rewrite the golden files from what the code does now; review the diff
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         ["sim", options @ ..] => sim::run(root(), options),
         ["bench", engines @ ..] => bench(engines),
         ["faults", parts @ ..] => sim::faults(root(), parts),
+        ["fuzz", options @ ..] => fuzz::run(root(), options),
         ["demo", options @ ..] => demo::run(root(), options),
         ["polyglot"] => polyglot::run(root()),
         ["bless"] => bless::run(root()),

@@ -56,7 +56,9 @@ pub(crate) fn parse(image: &[u8]) -> Parsed {
             let start = if active { starts[1] } else { starts[0] };
             parsed.generation = found;
             if generation(start) != Some((found, entries)) {
-                parsed.damage(start, "the checkpoint is not the one that the superblock names");
+                // The region that it names may lie behind the end.
+                let offset = start.min(image.len());
+                parsed.damage(offset, "the checkpoint is not the one that the superblock names");
             }
             (start, at(start))
         }
@@ -218,4 +220,24 @@ fn superblock(image: &[u8]) -> Option<(bool, u32, u32)> {
         && CRC.checksum(bytes.get(..16)?) == u32::from_le_bytes([s0, s1, s2, s3]);
     let numbers = (u32::from_le_bytes([g0, g1, g2, g3]), u32::from_le_bytes([e0, e1, e2, e3]));
     sound.then_some((active == 1, numbers.0, numbers.1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A superblock that verifies, alone in an image of one block: the region that it names is not there.
+    #[test]
+    fn damage_is_told_within_the_image() {
+        let mut image = vec![0; BLOCK_BYTES];
+        image[..12].copy_from_slice(b"NXS2\x01\x00\x00\x00\x02\x00\x00\x00");
+        image[12] = 1;
+        let sum = CRC.checksum(&image[..16]);
+        image[16..20].copy_from_slice(&sum.to_le_bytes());
+        for bytes in [20, 100, BLOCK_BYTES] {
+            let parsed = parse(&image[..bytes]);
+            assert!(!parsed.damage.is_empty());
+            assert!(parsed.damage.iter().all(|damage| damage.offset <= bytes), "{bytes}");
+        }
+    }
 }
