@@ -218,7 +218,7 @@ impl directory::Server for Directory {
         let incoming = Incoming::begin(&self.caller, &granted, bytes)?;
         let (caller, power) = (self.caller.clone(), self.power.clone());
         let writer = stream::Writer { caller, power, request, incoming };
-        results.get().set_writer(vat::new_client(writer));
+        results.get().set_writer(counted::serve(&self.caller, writer));
         Ok(())
     }
 
@@ -235,7 +235,7 @@ impl directory::Server for Directory {
         let outgoing = Outgoing::open(&self.caller, granted).await?;
         let (caller, power) = (self.caller.clone(), self.power.clone());
         let reader = stream::Reader { caller, power, key, outgoing };
-        results.get().set_reader(vat::new_client(reader));
+        results.get().set_reader(counted::serve(&self.caller, reader));
         Ok(())
     }
 

@@ -253,6 +253,41 @@ fn a_batch_is_judged_by_one_policy() {
     assert_eq!(told, ["1", "1", "absent"]);
 }
 
+/// Each of two policies grants one of two keys. Whoever mixed them would let both be written.
+#[test]
+fn a_batch_that_no_policy_grants_is_refused_however_fast_they_change() {
+    let mut rig = Rig::open();
+    let client = rig.connect("net");
+    let directory = rig.directory(client, "/state");
+    rig.settle();
+    let policies = ["one", "two"].map(|key| {
+        let text = format!(
+            "version = 1\nservice.net.channel = 'net'\n[[grant]]\nto = 'net'\n\
+             prefix = '/state/{key}'\nrights = ['get', 'put']\nquota = {{ keys = 1 }}\n"
+        );
+        Policy::parse(&text).unwrap()
+    });
+    let mut answers = Vec::new();
+    let mut alone = Vec::new();
+    for round in 0..600 {
+        if round % 3 == 0 {
+            let both = [("one", Some(&b"1"[..]), If::Any), ("two", Some(&b"1"[..]), If::Any)];
+            answers.push(commit(&directory, &both));
+            alone.push(commit(&directory, &both[..1]));
+        }
+        rig.server.set_policy(policies[round % 2].clone());
+        rig.step();
+    }
+    for answer in answers {
+        assert_eq!(rig.wait(answer).unwrap(), "ACCESS_DENIED");
+    }
+    let alone: Vec<_> = alone.into_iter().map(|answer| rig.wait(answer).unwrap()).collect();
+    let granted = alone.iter().filter(|answer| answer.starts_with("applied")).count();
+    let refused = alone.iter().filter(|answer| *answer == "ACCESS_DENIED").count();
+    assert!(granted > 20 && refused > 20, "both policies were met: {granted} {refused}");
+    assert_eq!(granted + refused, alone.len());
+}
+
 #[test]
 fn a_reply_holds_as_many_of_the_keys_as_fit() {
     let mut rig = Rig::open();

@@ -174,25 +174,30 @@ impl Rig {
     /// Moves everything until nothing moves.
     pub(crate) fn settle(&mut self) {
         for _ in 0..1000 {
-            let mut moved = self.move_bytes();
-            let turn = self.server.poll(self.now);
-            moved |= turn.again;
-            while let Some(request) = self.server.next_request() {
-                self.device.submit(request);
-                moved = true;
-            }
-            while let Some(completion) = self.device.completion() {
-                self.server.complete(completion);
-                moved = true;
-            }
-            while let Some(event) = self.server.next_event() {
-                self.events.push(event);
-            }
-            if !moved {
+            if !self.step() {
                 return;
             }
         }
         panic!("the rig does not settle");
+    }
+
+    /// Moves everything once; tells whether anything moved.
+    pub(crate) fn step(&mut self) -> bool {
+        let mut moved = self.move_bytes();
+        let turn = self.server.poll(self.now);
+        moved |= turn.again;
+        while let Some(request) = self.server.next_request() {
+            self.device.submit(request);
+            moved = true;
+        }
+        while let Some(completion) = self.device.completion() {
+            self.server.complete(completion);
+            moved = true;
+        }
+        while let Some(event) = self.server.next_event() {
+            self.events.push(event);
+        }
+        moved
     }
 
     /// Waits for an answer; `None` if all stands still without it.
