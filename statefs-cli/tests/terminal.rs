@@ -129,3 +129,22 @@ fn a_value_that_nobody_will_type_is_not_waited_for() {
     assert_eq!(shown.exit, 2, "{}", shown.text);
     assert!(shown.text.contains("statefs: USAGE: no value"), "{}", shown.text);
 }
+
+#[test]
+fn a_terminal_sees_how_far_a_long_value_has_come() {
+    let folder = Folder::new();
+    let grant = "[[grant]]\nto = \"tester\"\nprefix = \"/state\"\nrights = [\"get\", \"put\"]\n";
+    let _daemon = common::daemon::Daemon::start(folder.path(), "32M", grant);
+    fs::write(folder.path().join("long"), vec![b'x'; 3 << 20]).unwrap();
+    fs::write(folder.path().join("short"), "x").unwrap();
+    let shown = on_terminal(folder.path(), "put /state/long @long", "");
+    assert_eq!(shown.exit, 0, "{}", shown.text);
+    // What was shown first is there at any speed, and wiped at the end.
+    let (line, rest) = shown.text.strip_prefix('\r').unwrap().split_once('\r').unwrap();
+    assert_eq!(line, "/state/long: 1.0 of 3.0 MiB");
+    let (wiped, version) = rest.rsplit_once('\r').unwrap();
+    assert!(wiped.ends_with(&" ".repeat(line.len())), "{:?}", shown.text);
+    assert_eq!(version.trim_end().len(), 16, "{:?}", shown.text);
+    let shown = on_terminal(folder.path(), "put /state/short @short", "");
+    assert_eq!((shown.exit, shown.text.trim_end().len()), (0, 16), "{}", shown.text);
+}

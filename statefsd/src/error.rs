@@ -102,6 +102,8 @@ impl Error {
             Self::BatchBytes { .. } | Self::BatchOperations { .. } => ErrorCode::BatchTooLarge,
             Self::Revoked => ErrorCode::Revoked,
             Self::Expired => ErrorCode::Expired,
+            // No delete makes room for it.
+            Self::Quota(Exceeded::ValueBytes(_)) => ErrorCode::ValueTooLarge,
             Self::Quota(_) => ErrorCode::QuotaExceeded,
             Self::NoSpace => ErrorCode::NoSpace,
             Self::ReadOnly(_) => ErrorCode::ReadOnly,

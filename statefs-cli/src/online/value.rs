@@ -107,7 +107,7 @@ fn stream(
     let Input { name, head, rest, bytes } = input;
     let bytes = if rest.is_some() { bytes } else { Some(head.len() as u64) };
     let mut writer = directory.writer(key, bytes, options);
-    let mut progress = Progress::new(key, bytes);
+    let mut progress = Progress::new(&format!("{ROOT}/{key}"), bytes);
     let mut source = head.chain(rest.unwrap_or_else(|| Box::new(io::empty())));
     let mut part = vec![0; PART_BYTES];
     loop {

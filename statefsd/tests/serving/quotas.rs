@@ -67,7 +67,7 @@ fn a_refused_write_changes_nothing_and_a_delete_always_works() {
     assert_eq!(rig.wait(get(&directory, "b")).unwrap(), "absent");
     assert_eq!(used(&rig), Used { bytes: 42, keys: 1 });
     version(&put(&mut rig, "b", 6));
-    assert_eq!(put(&mut rig, "b", 31), "QUOTA_EXCEEDED: a quota allows values of 30 bytes");
+    assert_eq!(put(&mut rig, "b", 31), "VALUE_TOO_LARGE: a quota allows values of 30 bytes");
     // Less than before always passes, as much as before too.
     version(&put(&mut rig, "b", 6));
     version(&put(&mut rig, "a", 29));
