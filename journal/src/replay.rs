@@ -110,6 +110,7 @@ pub(crate) async fn read(
     Err(ReplayError::Unstable { first: header.first })
 }
 
+/// Applies the records of a group that [`read`] has verified.
 pub(crate) fn apply(
     verifier: &Verifier,
     header: &Header,
@@ -117,7 +118,8 @@ pub(crate) fn apply(
     (index, doubt): &mut (Index, Doubt),
 ) -> Result<(), ReplayError> {
     let nonsense = ReplayError::Records { first: header.first };
-    let records = verifier.records(header, bytes).ok_or(nonsense)?;
+    let end = group::BYTES + header.payload_bytes as usize;
+    let records = bytes.get(group::BYTES..end).ok_or(nonsense)?;
     let start = header.block.0 as usize * verifier.geometry.block_bytes() + group::BYTES;
     let (mut at, mut lsn) = (0, header.first);
     for _ in 0..header.record_count {

@@ -21,9 +21,10 @@ const CHUNK_BYTES: usize = 128 << 10;
 pub(crate) async fn superblocks(disk: &Disk) -> Copies {
     let device_bytes = disk.geometry().device_bytes / SLOT_BYTES * SLOT_BYTES;
     let mut copies = [const { Err(SuperblockError::Unreadable) }; SUPERBLOCK_COPIES];
+    let mut known: Vec<(Buffer, Superblock)> = Vec::new();
     let mut volume_bytes = device_bytes;
     for (copy, slot) in copies.iter_mut().enumerate() {
-        *slot = superblock_at(disk, superblock_offset(copy, volume_bytes)).await;
+        *slot = superblock_at(disk, superblock_offset(copy, volume_bytes), &mut known).await;
         // The first copies tell where the last ones are, should the device have grown.
         if let Ok(superblock) = slot
             && superblock.geometry.fits(device_bytes)
@@ -34,11 +35,22 @@ pub(crate) async fn superblocks(disk: &Disk) -> Copies {
     Copies { copies }
 }
 
-async fn superblock_at(disk: &Disk, offset: u64) -> Result<Superblock, SuperblockError> {
+/// Reads one copy. Most are alike: bytes that are `known` to verify are not hashed again.
+async fn superblock_at(
+    disk: &Disk,
+    offset: u64,
+    known: &mut Vec<(Buffer, Superblock)>,
+) -> Result<Superblock, SuperblockError> {
     let read = disk.read(offset, superblock::BYTES).await;
-    let bytes = read.map_err(|_| SuperblockError::Unreadable)?;
-    let bytes: &[u8; superblock::BYTES] = bytes.first_chunk().ok_or(SuperblockError::Unreadable)?;
-    Superblock::decode(bytes)
+    let buffer = read.map_err(|_| SuperblockError::Unreadable)?;
+    if let Some((_, superblock)) = known.iter().find(|(bytes, _)| **bytes == *buffer) {
+        return Ok(superblock.clone());
+    }
+    let bytes: &[u8; superblock::BYTES] =
+        buffer.first_chunk().ok_or(SuperblockError::Unreadable)?;
+    let superblock = Superblock::decode(bytes)?;
+    known.push((buffer, superblock.clone()));
+    Ok(superblock)
 }
 
 /// Reads everything that the walk may know, as `superblock` lists it.
@@ -58,9 +70,7 @@ pub(crate) async fn log(
             scan.head(segment).await;
         }
         if let Some(from) = from {
-            for zone in verifier.geometry.zones() {
-                scan.segment(zone, segment, from).await;
-            }
+            scan.segment(segment, from).await;
         }
     }
     Seen {
@@ -82,10 +92,16 @@ pub(crate) async fn sightings(
 ) -> Vec<Sighting> {
     let mut scan = Scan::new(disk, verifier, uses);
     let from = uses.iter().map(|use_| use_.start.0).min().unwrap_or(0);
-    for zone in verifier.geometry.zones() {
-        scan.segment(zone, segment, from).await;
-    }
+    scan.segment(segment, from).await;
     scan.groups.into_iter().flat_map(BTreeMap::into_values).collect()
+}
+
+/// A part of a segment that is read at once.
+struct Piece {
+    segment: SegmentIndex,
+    first: BlockIndex,
+    /// Copy A of it, once that was looked at.
+    a: Option<Buffer>,
 }
 
 struct Scan<'a> {
@@ -115,34 +131,46 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Looks at every block of one copy of a segment from block `from` on.
-    async fn segment(&mut self, zone: Zone, segment: SegmentIndex, from: u32) {
+    /// Looks at every block of both copies of a segment from block `from` on, a piece of each in turn.
+    async fn segment(&mut self, segment: SegmentIndex, from: u32) {
         let geometry = self.verifier.geometry;
-        let chunk_blocks = geometry.blocks(CHUNK_BYTES);
-        let mut block = from;
-        while block < geometry.segment_blocks() {
-            let count = chunk_blocks.min(geometry.segment_blocks() - block);
-            let chunk = blocks(self.disk, self.verifier, zone, segment, BlockIndex(block), count);
-            let chunk = chunk.await;
-            block += self.chunk(zone, segment, BlockIndex(block), &chunk).await;
+        let count = geometry.blocks(CHUNK_BYTES);
+        let mut piece = Piece { segment, first: BlockIndex(from), a: None };
+        // Where each copy goes on: a group may reach out of its piece.
+        let mut next = [from; 2];
+        while piece.first.0 < geometry.segment_blocks() {
+            let count = count.min(geometry.segment_blocks() - piece.first.0);
+            piece.a = None;
+            for (zone, next) in geometry.zones().zip(&mut next) {
+                if *next >= piece.first.0 + count {
+                    continue;
+                }
+                let bytes = blocks(self.disk, self.verifier, zone, segment, piece.first, count);
+                let bytes = bytes.await;
+                *next = self.piece(zone, &piece, *next, &bytes).await;
+                if zone == Zone::A {
+                    piece.a = Some(bytes);
+                }
+            }
+            piece.first.0 += count;
         }
     }
 
-    /// Looks at a chunk; yields how many blocks are done with, which may be more than it holds.
-    async fn chunk(
-        &mut self,
-        zone: Zone,
-        segment: SegmentIndex,
-        first: BlockIndex,
-        chunk: &Buffer,
-    ) -> u32 {
+    /// Looks at one copy of a piece from block `from` on; yields the block to go on at, which may lie behind it.
+    async fn piece(&mut self, zone: Zone, piece: &Piece, from: u32, bytes: &Buffer) -> u32 {
         let geometry = self.verifier.geometry;
         let plants = self.verifier.keys.plants;
-        let count = geometry.blocks(chunk.len());
-        let mut at = 0;
-        while at < count {
-            let block = BlockIndex(first.0 + at);
-            let bytes = chunk.get(at as usize * geometry.block_bytes()..).unwrap_or_default();
+        let segment = piece.segment;
+        let end = piece.first.0 + geometry.blocks(bytes.len());
+        let mut at = from;
+        while at < end {
+            let block = BlockIndex(at);
+            let skip = (at - piece.first.0) as usize * geometry.block_bytes();
+            let bytes = bytes.get(skip..).unwrap_or_default();
+            if let Some(blocks) = self.twin(piece, block, skip, bytes) {
+                at += blocks;
+                continue;
+            }
             let Some(header) = self.verifier.header(segment, block, bytes) else {
                 at += 1;
                 continue;
@@ -167,6 +195,20 @@ impl<'a> Scan<'a> {
             at += if whole { header.blocks(&geometry) } else { 1 };
         }
         at
+    }
+
+    /// Notes a group of copy B whose bytes are those of a group of copy A that verified, which spares hashing them,
+    /// and yields its blocks.
+    fn twin(&mut self, piece: &Piece, block: BlockIndex, skip: usize, b: &[u8]) -> Option<u32> {
+        let a = piece.a.as_ref()?.get(skip..)?;
+        let of_segment = self.uses.iter().zip(&mut self.groups);
+        let mut of_segment = of_segment.filter(|(use_, _)| use_.segment == piece.segment);
+        let sighting = of_segment.find_map(|(_, groups)| groups.get_mut(&block))?;
+        let blocks = sighting.header.blocks(&self.verifier.geometry);
+        let bytes = blocks as usize * self.verifier.geometry.block_bytes();
+        let same = sighting.whole_a && a.get(..bytes)? == b.get(..bytes)?;
+        sighting.whole_b |= same;
+        same.then_some(blocks)
     }
 
     async fn whole(&self, zone: Zone, header: &Header, bytes: &[u8]) -> bool {
