@@ -139,6 +139,8 @@ pub struct Stats {
     pub cache_hits: u64,
     /// Values that reads had to fetch from the device.
     pub cache_misses: u64,
+    /// A checkpoint or a cleaning is under way.
+    pub maintaining: bool,
 }
 
 impl Journal {
@@ -354,6 +356,7 @@ impl Journal {
             commits: state.commits,
             cache_hits,
             cache_misses,
+            maintaining: self.0.maintaining.get(),
         }
     }
 

@@ -3,27 +3,40 @@
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use journal::Plant;
-use tests::sim::{Failure, Setup, run, run_history};
+use journal::{Plant, Plants};
+use rustix::time::{ClockId, clock_gettime};
+use tests::sim::counts::Counts;
+use tests::sim::plan::Plan;
+use tests::sim::play::{Broken, play};
+use tests::sim::shrink::{as_test, keep, keep_word, shrink};
+use tests::sim::{Failure, Setup, run};
 
 const HELP: &str = "\
-Usage: sim [--crashes N] [--first-seed N] [--seed N] [--plant NAME]
+Usage: sim [OPTIONS]
 
   --crashes N     stop after N crashes (default 1000000)
+  --threads N     as many threads (default: one for each processor)
   --first-seed N  begin with this seed (default: from the clock)
-  --seed N        run this history alone
+  --seed N        play this history alone, and shrink it if it fails
+  --keep STEPS    of it only these steps, as a failure names them
+  --chance N      with these chances of the device, as a failure names them
   --plant NAME    switch a rule of the engine off; the run must fail. This simulator finds
                   ack-before-flush, late-writes, later-proves, superblock-order; others are
                   for the suite of faults
 ";
 
+#[derive(Default)]
 struct Arguments {
     crashes: u64,
+    threads: usize,
     first_seed: u64,
     seed: Option<u64>,
-    plant: Option<Plant>,
+    keep: Option<String>,
+    chance: Option<u64>,
+    plant: Option<(&'static str, Plant)>,
 }
 
 fn main() -> ExitCode {
@@ -31,56 +44,131 @@ fn main() -> ExitCode {
         print!("{HELP}");
         return ExitCode::SUCCESS;
     }
-    let arguments = match parse(std::env::args().skip(1)) {
-        Ok(arguments) => arguments,
+    let result = parse(std::env::args().skip(1)).and_then(|arguments| {
+        let failed = match arguments.seed {
+            Some(seed) => again(&arguments, seed)?,
+            None => many(&arguments),
+        };
+        Ok(failed == arguments.plant.is_some())
+    });
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(problem) => {
             eprintln!("sim: {problem}\n{HELP}");
-            return ExitCode::from(2);
-        }
-    };
-    let setup = |seed| arguments.plant.map_or_else(|| Setup::of_seed(seed), Setup::planted);
-    let start = Instant::now();
-    let result = match arguments.seed {
-        Some(seed) => run_history(seed, setup(seed)),
-        None => run(arguments.first_seed, arguments.crashes, setup),
-    };
-    let seconds = start.elapsed().as_secs_f64();
-    match result {
-        Ok(crashes) => {
-            let all = crashes.all();
-            println!("{crashes:?}");
-            println!("{all} crashes survived, {:.0} a second", all as f64 / seconds);
-            exit(arguments.plant.is_none())
-        }
-        Err(failure) => {
-            show(&failure);
-            exit(arguments.plant.is_some())
+            ExitCode::from(2)
         }
     }
 }
 
-fn show(failure: &Failure) {
-    println!("{failure}");
+impl Arguments {
+    fn setup(&self, seed: u64) -> Setup {
+        self.plant.map_or_else(|| Setup::of_seed(seed), |(_, plant)| Setup::planted(plant))
+    }
+
+    fn plants(&self) -> Plants {
+        self.plant.map_or_else(Plants::default, |(_, plant)| Plants::one(plant))
+    }
 }
 
-fn exit(good: bool) -> ExitCode {
-    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+/// Plays many histories; tells whether one failed.
+fn many(arguments: &Arguments) -> bool {
+    let (start, minutes) = (Instant::now(), AtomicU64::new(1));
+    let progress = |counts: &Counts| {
+        let minute = start.elapsed().as_secs() / 60;
+        if minute >= minutes.load(Ordering::Relaxed) {
+            minutes.store(minute + 1, Ordering::Relaxed);
+            eprintln!("{minute} min: {} crashes", counts.crashes());
+        }
+    };
+    let setup = |seed| arguments.setup(seed);
+    match run(arguments.first_seed, arguments.crashes, arguments.threads, setup, progress) {
+        Ok(counts) => {
+            show(&counts, start, arguments.threads);
+            false
+        }
+        Err(failure) => {
+            println!("{failure}");
+            let plan = Plan::of_seed(failure.seed, arguments.setup(failure.seed));
+            tell_shrunk(arguments, &plan, &plan);
+            true
+        }
+    }
+}
+
+/// Plays one history, or a part of it; tells whether it failed.
+fn again(arguments: &Arguments, seed: u64) -> Result<bool, String> {
+    let whole = Plan::of_seed(seed, arguments.setup(seed));
+    let mut plan = match &arguments.keep {
+        Some(word) => keep(&whole, word)?,
+        None => whole.clone(),
+    };
+    plan.seed = arguments.chance.unwrap_or(plan.seed);
+    let start = Instant::now();
+    match play(&plan, arguments.plants()) {
+        Ok(counts) => {
+            show(&counts, start, 1);
+            Ok(false)
+        }
+        Err(broken) => {
+            println!("{}", Failure { seed, broken });
+            tell_shrunk(arguments, &whole, &plan);
+            Ok(true)
+        }
+    }
+}
+
+fn show(counts: &Counts, start: Instant, threads: usize) {
+    let (all, seconds) = (counts.crashes(), start.elapsed().as_secs_f64());
+    // Others may have been at work on the same processors.
+    let cpu = clock_gettime(ClockId::ProcessCPUTime);
+    let cpu_seconds = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
+    print!("{counts}");
+    println!(
+        "{all} crashes survived in {seconds:.1} s with {threads} threads, {cpu_seconds:.1} s of processor time: \
+         {:.0} a second and processor",
+        all as f64 / cpu_seconds
+    );
+}
+
+/// Shrinks `plan`, which fails, and tells how to repeat what is left of `whole`.
+fn tell_shrunk(arguments: &Arguments, whole: &Plan, plan: &Plan) {
+    let Some((least, broken)) = shrink(plan, arguments.plants()) else { return };
+    let Broken { what, .. } = &broken;
+    println!("\nshrunk from {} steps to {}: {what}", plan.steps.len(), least.steps.len());
+    for step in &least.steps {
+        println!("  {:?}, then {} turns", step.action, step.turns);
+    }
+    print!("repeat it with: cargo xtask sim --seed {}", whole.seed);
+    print!(" --keep {}", keep_word(whole, &least));
+    if least.seed != whole.seed {
+        print!(" --chance {}", least.seed);
+    }
+    if let Some((name, _)) = arguments.plant {
+        print!(" --plant {name}");
+    }
+    println!("\nor as a test:\n\n{}", as_test(&least, &Failure { seed: whole.seed, broken }));
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
     let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let first_seed = clock.map_or(0, |now| now.as_secs() << 20);
-    let mut arguments = Arguments { crashes: 1_000_000, first_seed, seed: None, plant: None };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut arguments =
+        Arguments { crashes: 1_000_000, threads, first_seed, ..Arguments::default() };
     while let Some(word) = words.next() {
         let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
         let number = || value.parse().map_err(|_| format!("{word}: {value} is not a number"));
         match word.as_str() {
             "--crashes" => arguments.crashes = number()?,
+            "--threads" => arguments.threads = usize::try_from(number()?).unwrap_or(1).max(1),
             "--first-seed" => arguments.first_seed = number()?,
             "--seed" => arguments.seed = Some(number()?),
+            "--chance" => arguments.chance = Some(number()?),
+            "--keep" => arguments.keep = Some(value),
             "--plant" => {
                 let named = Plant::ALL.iter().find(|(name, _)| *name == value);
-                arguments.plant = Some(named.ok_or_else(|| format!("no plant {value}"))?.1);
+                arguments.plant = Some(*named.ok_or_else(|| format!("no plant {value}"))?);
             }
             _ => return Err(format!("unknown option {word}")),
         }

@@ -1,48 +1,32 @@
-//! The simulator's fixed seeds, and the faults that it must find.
+//! The simulator's fixed seeds, the faults that it must find, and the histories that once failed.
 
 #![forbid(unsafe_code)]
 
-use journal::Plant;
+mod cuts;
+mod shrunk;
+
 use tests::sim::{Setup, run};
 
 /// Crashes of the fixed set of seeds.
 const CRASHES: u64 = 10_000;
-/// First seed of a search for a planted fault.
-const PLANT_SEED: u64 = 20_000;
-/// Crashes within which a planted fault must be found.
-const PLANT_CRASHES: u64 = 200_000;
 
 #[test]
 fn nothing_acknowledged_is_lost_over_the_fixed_seeds() {
-    let crashes = run(0, CRASHES, Setup::of_seed).unwrap_or_else(|failure| panic!("{failure}"));
-    println!("{crashes:?}");
-    assert!(crashes.recovering > 1000 && crashes.processes > 1000 && crashes.damaged > 500);
-    assert!(crashes.checkpoints > 500 && crashes.cleaned > 500 && crashes.moves > 1000);
-    assert!(crashes.failed > 200 && crashes.repaired > 500 && crashes.acknowledged > 10_000);
-}
-
-fn must_be_found(plant: Plant) {
-    let found = run(PLANT_SEED, PLANT_CRASHES, |_| Setup::planted(plant));
-    let failure = found.expect_err("the simulator does not notice the planted fault");
-    println!("found: {failure}");
-}
-
-#[test]
-fn acknowledging_before_the_flush_is_found() {
-    must_be_found(Plant::AckBeforeFlush);
-}
-
-#[test]
-fn counting_late_writes_as_flushed_is_found() {
-    must_be_found(Plant::LateWrites);
-}
-
-#[test]
-fn taking_a_later_group_as_proof_is_found() {
-    must_be_found(Plant::LaterProves);
-}
-
-#[test]
-fn a_fixed_order_of_superblocks_is_found() {
-    must_be_found(Plant::SuperblockOrder);
+    let counts = run(0, CRASHES, 1, Setup::of_seed, |_| ());
+    let counts = counts.unwrap_or_else(|failure| panic!("{failure}"));
+    println!("{counts}");
+    assert!(counts.cuts_in_recovery > 1000 && counts.deaths_in_recovery > 500);
+    assert!(counts.deaths_at_work > 1000 && counts.crashes_in_maintenance > 1000);
+    assert!(counts.blocks_damaged > 150 && counts.blocks_unreadable > 20);
+    assert!(counts.copies_repaired > 500 && counts.stores_stopped > 200);
+    assert!(counts.recoveries > 5000 && counts.recoveries_failed > 100);
+    assert!(counts.recoveries_from_checkpoint > 500 && counts.recoveries_with_torn_tail > 300);
+    assert!(
+        counts.checkpoints > 500 && counts.segments_cleaned > 500 && counts.values_moved > 1000
+    );
+    assert!(
+        counts.uploads > 500
+            && counts.crashes_of_full_volumes > 500
+            && counts.commits_acknowledged > 10_000
+    );
 }

@@ -1,30 +1,39 @@
 //! The simulator: seeded histories of the journal on a device that crashes, against a model.
 //!
 //! One seed decides everything: the shape of the volume, what clients do, when the power goes, what
-//! the device keeps, which block is damaged. A failure is a seed; the line that is printed repeats it.
+//! the device keeps, which block goes bad. A history is data ([`plan`]), so one that fails is shrunk
+//! to the few steps that make it fail ([`shrink`]); the line that is printed repeats those.
 
-mod history;
+pub mod counts;
 mod model;
-mod world;
+pub mod plan;
+pub mod play;
+pub mod shrink;
 
-pub use history::{Crashes, Failure, run_history};
+use counts::Counts;
 use journal::{Plant, Plants};
+use plan::Plan;
+use play::{Broken, play};
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a run shall do beside cutting the power.
+/// What a history shall do beside cutting the power.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
     /// A rule of the engine that is switched off.
     pub plants: Plants,
-    /// Damage at most one block between two mounts.
+    /// Damage at most one block between two checks.
     pub damage: bool,
     /// Let writes and flushes fail.
     pub failures: bool,
-    /// Many keys and large values: the volume fills up, and cleaning has work.
+    /// Many keys and large values: the volume is full, and cleaning has work.
     pub heavy: bool,
 }
 
 impl Setup {
-    /// Yields what seed `seed` does when nothing is planted.
+    /// Yields what seed `seed` does when nothing is planted: a third of the histories damages blocks, a third
+    /// lets requests fail, and of each a quarter fills its volume.
     pub fn of_seed(seed: u64) -> Self {
         Self {
             plants: Plants::default(),
@@ -40,20 +49,70 @@ impl Setup {
     }
 }
 
-/// Runs histories from `first_seed` on until `crashes` crashes have been survived.
+/// A seed whose history breaks a promise.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    /// The seed.
+    pub seed: u64,
+    /// What broke.
+    pub broken: Broken,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, broken: Broken { step, what } } = self;
+        write!(f, "SIM_SEED={seed} step={step}: {what}")
+    }
+}
+
+/// Plays the history of one seed.
 ///
 /// # Errors
-/// The first [`Failure`].
+/// [`Failure`] when the journal breaks a promise.
+pub fn run_history(seed: u64, setup: Setup) -> Result<Counts, Failure> {
+    play(&Plan::of_seed(seed, setup), setup.plants).map_err(|broken| Failure { seed, broken })
+}
+
+/// Plays histories from `first_seed` on until `crashes` crashes have been survived, in `threads` threads, which
+/// take seeds in order; `progress` is called with what was counted so far, now and then.
+///
+/// # Errors
+/// The [`Failure`] with the least seed among those that were found before all threads had stopped.
 pub fn run(
     first_seed: u64,
     crashes: u64,
-    setup: impl Fn(u64) -> Setup,
-) -> Result<Crashes, Failure> {
-    let mut total = Crashes::default();
-    let mut seed = first_seed;
-    while total.all() < crashes {
-        total.add(run_history(seed, setup(seed))?);
-        seed += 1;
+    threads: usize,
+    setup: impl Fn(u64) -> Setup + Sync,
+    progress: impl Fn(&Counts) + Sync,
+) -> Result<Counts, Failure> {
+    let (next, total) = (AtomicU64::new(first_seed), Mutex::new(Counts::default()));
+    let failures = Mutex::new(Vec::<Failure>::new());
+    let work = || {
+        loop {
+            let enough = total.lock().expect("no thread panics with it").crashes() >= crashes;
+            if enough || !failures.lock().expect("no thread panics with it").is_empty() {
+                return;
+            }
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            match run_history(seed, setup(seed)) {
+                Ok(counts) => {
+                    let mut total = total.lock().expect("no thread panics with it");
+                    total.add(&counts);
+                    progress(&total);
+                }
+                Err(failure) => failures.lock().expect("no thread panics with it").push(failure),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let failures = failures.into_inner().expect("no thread panics with it");
+    match failures.into_iter().min_by_key(|failure| failure.seed) {
+        Some(failure) => Err(failure),
+        None => Ok(total.into_inner().expect("no thread panics with it")),
     }
-    Ok(total)
 }

@@ -1,35 +1,104 @@
-//! What the journal must hold: a map, and the commits since it was last known, in order.
+//! What the journal must hold: a number for the value of each key, and the commits since it was last known, in order.
 
+use super::plan::CHANGES_MAX;
 use journal::{Precondition, Version};
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// Keys and values.
-pub type Map = BTreeMap<Rc<[u8]>, Rc<[u8]>>;
+/// The number of a value; no other value of the history has it. [`ABSENT`] is none.
+pub type ValueId = u32;
 
-/// One change: the new value, or none for a delete.
-pub type Change = (Rc<[u8]>, Option<Rc<[u8]>>);
+/// No value.
+pub const ABSENT: ValueId = 0;
+
+/// One change: a key and its new value, or [`ABSENT`] for a delete.
+pub type Changed = (u8, ValueId);
 
 /// A commit that was taken.
+#[derive(Clone, Copy)]
 struct Commit {
-    changes: Vec<Change>,
+    changes: [Option<Changed>; CHANGES_MAX],
     buffered: bool,
 }
 
+impl Commit {
+    /// Yields what the commit leaves `key` with, if it touches it.
+    fn of(&self, key: u8) -> Option<ValueId> {
+        self.changes.iter().rev().flatten().find(|(of, _)| *of == key).map(|(_, value)| *value)
+    }
+}
+
+/// A value that was written: its key, its bytes, and its version once that was told.
+#[derive(Clone, Copy)]
+struct Written {
+    key: u8,
+    bytes: u16,
+    version: Option<Version>,
+}
+
 /// The model of one volume.
-#[derive(Default)]
 pub struct Model {
-    base: Map,
+    base: Vec<ValueId>,
+    /// What each key has once everything taken is applied.
+    latest: Vec<ValueId>,
     commits: Vec<Commit>,
     /// How many of `commits` must survive whatever happens.
     must: usize,
-    /// Versions by value, which are unique, as far as they were told.
-    versions: BTreeMap<Rc<[u8]>, Version>,
+    /// By number; `None` where no such value was written.
+    values: Vec<Option<Written>>,
 }
 
 impl Model {
+    /// Makes the model of an empty volume.
+    pub fn new(keys: u8) -> Self {
+        let empty = vec![ABSENT; keys.into()];
+        let (latest, values) = (empty.clone(), Vec::new());
+        Self { base: empty, latest, commits: Vec::new(), must: 0, values }
+    }
+
+    /// Yields the bytes of a new value: its number, then what follows from the number.
+    pub fn write(&mut self, id: ValueId, key: u8, bytes: u16) -> Rc<[u8]> {
+        let at = id as usize;
+        if self.values.len() <= at {
+            self.values.resize(at + 1, None);
+        }
+        self.values[at] = Some(Written { key, bytes, version: None });
+        let mut value = vec![0; NUMBER_BYTES + usize::from(bytes)];
+        value[..NUMBER_BYTES].copy_from_slice(&id.to_le_bytes());
+        for (word, at) in value[NUMBER_BYTES..].chunks_mut(WORD_BYTES).zip(0..) {
+            word.copy_from_slice(&filler(id, at)[..word.len()]);
+        }
+        value.into()
+    }
+
+    /// Yields the number of a value that `key` shows.
+    ///
+    /// # Errors
+    /// The bytes were never written to that key.
+    pub fn read(&self, key: u8, value: &[u8]) -> Result<ValueId, String> {
+        let number = value.split_first_chunk::<NUMBER_BYTES>();
+        let (id, rest) =
+            number.map_or((ABSENT, value), |(id, rest)| (u32::from_le_bytes(*id), rest));
+        let written = self.values.get(id as usize).copied().flatten();
+        let same = written.is_some_and(|written| {
+            written.key == key
+                && usize::from(written.bytes) == rest.len()
+                && rest
+                    .chunks(WORD_BYTES)
+                    .zip(0..)
+                    .all(|(word, at)| filler(id, at).starts_with(word))
+        });
+        if same {
+            Ok(id)
+        } else {
+            Err(format!("key {key} shows bytes that were never written to it"))
+        }
+    }
+
     /// Notes a commit that was taken and yields its number.
-    pub fn commit(&mut self, changes: Vec<Change>, buffered: bool) -> usize {
+    pub fn commit(&mut self, changes: [Option<Changed>; CHANGES_MAX], buffered: bool) -> usize {
+        for (key, value) in changes.iter().flatten() {
+            self.latest[usize::from(*key)] = *value;
+        }
         self.commits.push(Commit { changes, buffered });
         self.commits.len()
     }
@@ -44,79 +113,64 @@ impl Model {
         self.commits.len()
     }
 
-    /// Notes the version that a value was given.
-    pub fn learn(&mut self, value: &Rc<[u8]>, version: Version) -> Result<(), String> {
-        let known = *self.versions.entry(value.clone()).or_insert(version);
-        if known == version { Ok(()) } else { Err("a value changed its version".into()) }
-    }
-
-    /// Yields the version of a value, if it was told.
-    pub fn version(&self, value: &[u8]) -> Option<Version> {
-        self.versions.get(value).copied()
-    }
-
-    /// Yields what `key` has once everything taken is applied.
-    pub fn pending(&self, key: &[u8]) -> Option<Rc<[u8]>> {
-        let changes = self.commits.iter().rev().flat_map(|commit| commit.changes.iter().rev());
-        let newest = changes.filter(|(k, _)| **k == *key).map(|(_, value)| value.clone()).next();
-        newest.unwrap_or_else(|| self.base.get(key).cloned())
-    }
-
-    /// Tells whether a precondition holds, as far as the model knows versions.
-    pub fn holds(&self, key: &[u8], precondition: Precondition) -> bool {
-        let value = self.pending(key);
-        match precondition {
-            Precondition::Any => true,
-            Precondition::Absent => value.is_none(),
-            Precondition::Version(wanted) => {
-                value.and_then(|value| self.version(&value)) == Some(wanted)
-            }
-        }
-    }
-
     /// Yields how many commits must survive, as far as is known now.
     pub fn must(&self) -> usize {
         self.must
+    }
+
+    /// Notes the version that a value was given.
+    pub fn learn(&mut self, value: ValueId, version: Version) -> Result<(), String> {
+        let written = self.values.get_mut(value as usize).and_then(Option::as_mut);
+        let written = written.ok_or("a version is told of a value that was never written")?;
+        let known = *written.version.get_or_insert(version);
+        if known == version { Ok(()) } else { Err("a value changed its version".into()) }
+    }
+
+    /// Yields the version of what `key` has once everything taken is applied, if it was told.
+    pub fn version(&self, key: u8) -> Option<Version> {
+        self.values.get(self.pending(key) as usize)?.as_ref()?.version
+    }
+
+    /// Yields what `key` has once everything taken is applied.
+    pub fn pending(&self, key: u8) -> ValueId {
+        self.latest[usize::from(key)]
+    }
+
+    /// Tells whether a precondition holds, as far as the model knows versions.
+    pub fn holds(&self, key: u8, precondition: Precondition) -> bool {
+        match precondition {
+            Precondition::Any => true,
+            Precondition::Absent => self.pending(key) == ABSENT,
+            Precondition::Version(wanted) => self.version(key) == Some(wanted),
+        }
     }
 
     /// Checks what a read of `key` showed that began when `at_least` commits were known to survive.
     ///
     /// It must be what the key had then, or later: and a value of a commit that is not buffered, once
     /// shown, must survive.
-    pub fn shown(
-        &mut self,
-        key: &[u8],
-        value: Option<&[u8]>,
-        at_least: usize,
-    ) -> Result<(), String> {
-        let mut allowed = Vec::new();
-        let mut now = self.base.get(key).cloned();
-        if at_least == 0 {
-            allowed.push((0, now.clone()));
-        }
+    pub fn shown(&mut self, key: u8, value: ValueId, at_least: usize) -> Result<(), String> {
+        let mut now = self.base[usize::from(key)];
+        // The first commit that explains what is shown, and whether all that do are safe to rely on.
+        let mut least = (at_least == 0 && now == value).then_some(0);
+        let mut sure = least.is_none();
         for (at, commit) in self.commits.iter().enumerate() {
-            let changed = commit.changes.iter().rev().find(|(k, _)| **k == *key);
-            if let Some((_, value)) = changed {
-                now = value.clone();
-            }
-            if at + 1 == at_least || (at + 1 > at_least && changed.is_some()) {
-                allowed.push((at + 1, now.clone()));
+            let changed = commit.of(key);
+            now = changed.unwrap_or(now);
+            let allowed = at + 1 == at_least || (at + 1 > at_least && changed.is_some());
+            if allowed && now == value {
+                least = least.or(Some(at + 1));
+                sure &= !commit.buffered;
             }
         }
-        let found = allowed.iter().filter(|(_, allowed)| allowed.as_deref() == value);
-        let counts: Vec<usize> = found.map(|(count, _)| *count).collect();
-        let Some(&least) = counts.first() else {
-            let id = |value: &[u8]| value.first_chunk().map(|id| u64::from_le_bytes(*id));
-            let allowed = allowed.iter().map(|(count, value)| (*count, value.as_deref().map(id)));
+        let Some(least) = least else {
             return Err(format!(
-                "a read of {} showed {:?}; the commits allow {:?}",
-                String::from_utf8_lossy(key),
-                value.map(id),
-                allowed.collect::<Vec<_>>()
+                "a read of key {key} showed value {value}; the {} commits from {at_least} on allow none such",
+                self.commits.len()
             ));
         };
         // Several commits may explain an absence; if one of them is buffered, it may yet vanish.
-        if counts.iter().all(|&count| count > 0 && !self.commits[count - 1].buffered) {
+        if sure {
             self.must_survive(least);
         }
         Ok(())
@@ -124,9 +178,10 @@ impl Model {
 
     /// Checks the state that a recovery left: some prefix of the commits that contains everything that
     /// must survive. From here on it is what is known.
-    pub fn settle(&mut self, state: &Map) -> Result<(), String> {
+    pub fn settle(&mut self, state: &[ValueId]) -> Result<(), String> {
         self.prefix(state)?;
-        self.base.clone_from(state);
+        self.base.copy_from_slice(state);
+        self.latest.copy_from_slice(state);
         self.commits.clear();
         self.must = 0;
         Ok(())
@@ -134,26 +189,27 @@ impl Model {
 
     /// Checks the state that a store shows after its device failed: it must survive, and what is not shown
     /// may yet be found by the next recovery.
-    pub fn frozen(&mut self, state: &Map) -> Result<(), String> {
+    pub fn frozen(&mut self, state: &[ValueId]) -> Result<(), String> {
         self.must = self.prefix(state)?;
         Ok(())
     }
 
     /// Yields how many commits give `state`; at least those that must survive.
-    fn prefix(&self, state: &Map) -> Result<usize, String> {
+    fn prefix(&self, state: &[ValueId]) -> Result<usize, String> {
         let mut map = self.base.clone();
+        let mut different = map.iter().zip(state).filter(|(left, right)| left != right).count();
         for (at, commit) in self.commits.iter().enumerate() {
-            if at >= self.must && map == *state {
+            if at >= self.must && different == 0 {
                 return Ok(at);
             }
-            for (key, value) in &commit.changes {
-                match value {
-                    Some(value) => map.insert(key.clone(), value.clone()),
-                    None => map.remove(key),
-                };
+            for &(key, value) in commit.changes.iter().flatten() {
+                let (had, found) = (&mut map[usize::from(key)], state[usize::from(key)]);
+                different -= usize::from(*had != found);
+                different += usize::from(value != found);
+                *had = value;
             }
         }
-        if map == *state {
+        if different == 0 {
             return Ok(self.commits.len());
         }
         Err(format!(
@@ -165,16 +221,20 @@ impl Model {
     }
 }
 
-fn difference(all: &Map, state: &Map) -> String {
-    let name = |key: &Rc<[u8]>| String::from_utf8_lossy(key).into_owned();
-    let id = |value: &Rc<[u8]>| value.first_chunk().map(|id| u64::from_le_bytes(*id));
-    let mut lines = Vec::new();
-    for key in all.keys().chain(state.keys().filter(|key| !all.contains_key(*key))) {
-        let (expected, found) = (all.get(key), state.get(key));
-        if expected != found {
-            let (expected, found) = (expected.map(id), found.map(id));
-            lines.push(format!("{} has {found:?}, all commits give {expected:?}", name(key)));
-        }
-    }
+/// Bytes of a value's number.
+const NUMBER_BYTES: usize = 4;
+
+const WORD_BYTES: usize = 8;
+
+/// Yields a word of a value: no two words of a history are alike, so that none can stand in another's place.
+fn filler(id: ValueId, at: u32) -> [u8; WORD_BYTES] {
+    (u64::from(id) << 32 | u64::from(at)).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()
+}
+
+fn difference(all: &[ValueId], state: &[ValueId]) -> String {
+    let differ = all.iter().zip(state).enumerate().filter(|(_, (all, found))| all != found);
+    let lines: Vec<_> = differ
+        .map(|(key, (all, found))| format!("key {key} has value {found}, all commits give {all}"))
+        .collect();
     lines.join("; ")
 }

@@ -25,7 +25,7 @@ Usage: cargo xtask VERB
                     (exit 0 fresh, 1 stale or failed, 3 the program `capnp` is missing)
   test              everything that must hold before a change is merged: format, lints, tests,
                     schemas, other languages, link without std, documentation, simulated crashes, faults
-  sim [OPTIONS]     crash the journal: [--crashes N] [--first-seed N] [--seed N] [--plant NAME]
+  sim [OPTIONS]     crash the journal: [--crashes N] [--threads N] [--first-seed N] [--seed N] [--plant NAME]
   bench [ENGINE]... figures of speed, each beside the floor of the same device in the same run, and
                     beside StateFS fjall LMDB SQLite redb, which this alone compiles; takes a quarter of an hour
   faults [PART]...  every single fault, pair of faults and cut of a small volume; parts: traces plants

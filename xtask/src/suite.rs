@@ -9,7 +9,7 @@ use crate::{Failure, debian, polyglot, run, schema, sim};
 
 /// Simulated crashes of the optimised run. The test suite takes the seeds from 0, this the seeds
 /// from [`SIM_FIRST_SEED`], so the two never repeat each other.
-const SIM_CRASHES: &str = "200000";
+const SIM_CRASHES: &str = "1000000";
 const SIM_FIRST_SEED: &str = "1000000";
 
 /// Runs every step, stops at the first that fails, and ends with the line `N passed, M failed`:

@@ -250,8 +250,9 @@ impl Medium {
     pub(super) fn read(&self, offset: usize, buffer: &mut [u8]) {
         let seen = self.visible.get(offset..).unwrap_or_default();
         let bytes = seen.len().min(buffer.len());
-        buffer.fill(0);
-        put(buffer, 0, part(seen, 0..bytes));
+        let (inside, behind) = buffer.split_at_mut(bytes);
+        put(inside, 0, part(seen, 0..bytes));
+        behind.fill(0);
     }
 
     pub(super) fn writes_completed(&self) -> u64 {

@@ -1,0 +1,96 @@
+//! What a run exercised.
+
+use std::fmt;
+
+macro_rules! counts {
+    ($($(#[$what:meta])* $name:ident,)*) => {
+        /// What a run exercised, counted.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+        pub struct Counts {
+            $($(#[$what])* pub $name: u64,)*
+        }
+
+        impl Counts {
+            /// Adds another run's.
+            pub fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)*
+            }
+
+            fn lines(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)*]
+            }
+        }
+    };
+}
+
+counts! {
+    /// Histories played to their end.
+    histories,
+    /// Power cuts while clients worked, or nobody did.
+    cuts_at_work,
+    /// Deaths of the process while clients worked, the device's cache kept.
+    deaths_at_work,
+    /// Power cuts inside a recovery.
+    cuts_in_recovery,
+    /// Deaths of the process inside a recovery.
+    deaths_in_recovery,
+    /// Crashes while a checkpoint was being written, or values moved by cleaning.
+    crashes_in_maintenance,
+    /// Crashes of a volume that had refused a commit for want of room.
+    crashes_of_full_volumes,
+    /// Recoveries that ended, their whole state read and compared.
+    recoveries,
+    /// Turns of the device that these took.
+    turns_of_recoveries,
+    /// Recoveries that ended on a checkpoint.
+    recoveries_from_checkpoint,
+    /// Recoveries that found the groups of a torn tail, and dropped them.
+    recoveries_with_torn_tail,
+    /// Recoveries that the device failed.
+    recoveries_failed,
+    /// Blocks that went bad.
+    blocks_damaged,
+    /// Blocks that could not be read any more.
+    blocks_unreadable,
+    /// Copies that recovery wrote again.
+    copies_repaired,
+    /// Copies that a check wrote again.
+    copies_scrubbed,
+    /// Stores that stopped writing after a write or flush had failed.
+    stores_stopped,
+    /// Commits taken.
+    commits,
+    /// Commits acknowledged as durable.
+    commits_acknowledged,
+    /// Commits refused for want of room.
+    commits_refused_full,
+    /// Large values of which all parts went out, committed or given up.
+    uploads,
+    /// Syncs that were answered.
+    syncs,
+    /// Reads that were answered.
+    reads,
+    /// Checkpoints written.
+    checkpoints,
+    /// Segments cleaned.
+    segments_cleaned,
+    /// Values moved by cleaning.
+    values_moved,
+}
+
+impl Counts {
+    /// Yields the number of crashes.
+    pub fn crashes(&self) -> u64 {
+        self.cuts_at_work + self.deaths_at_work + self.cuts_in_recovery + self.deaths_in_recovery
+    }
+}
+
+/// One line for each count.
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, count) in self.lines() {
+            writeln!(f, "{count:>12}  {}", name.replace('_', " "))?;
+        }
+        Ok(())
+    }
+}
