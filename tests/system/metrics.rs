@@ -61,6 +61,12 @@ fn figures_are_told_on_a_socket_and_tell_what_was_done() {
     for layer in ["core_limit", "not_dumpable", "no_new_privileges", "seccomp"] {
         assert_eq!(after[&format!("statefs_sandbox{{layer=\"{layer}\"}}")], 1, "{layer}");
     }
+    let documented = include_str!("../../docs/operating.md");
+    for series in after.keys() {
+        let name = series.split('{').next().unwrap();
+        let name = format!("`{}`", name.strip_suffix("_total").unwrap_or(name));
+        assert!(documented.contains(&name), "{name} is in no table");
+    }
     // A policy that cannot be loaded is an alarm here too.
     machine.write_policy("version = 2\n");
     machine.signal(Signal::HUP);
