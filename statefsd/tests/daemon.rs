@@ -473,3 +473,61 @@ fn every_thread_is_sandboxed_before_anybody_is_served() {
     assert!(state(&daemon, "Seccomp:").iter().all(|mode| mode == "0"));
     assert_eq!(daemon.stop(Signal::TERM).0, Some(0));
 }
+
+/// Runs `job` where the kernel answers that it knows nothing of Landlock, for this thread and for
+/// what it starts.
+fn without_landlock<T: Send>(job: impl FnOnce() -> T + Send) -> T {
+    use seccompiler::{SeccompAction, SeccompFilter, apply_filter};
+    let refuse = SeccompAction::Errno(95);
+    let rules = [(libc::SYS_landlock_create_ruleset, Vec::new())].into();
+    let arch = std::env::consts::ARCH.try_into().unwrap();
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch).unwrap();
+    let program: seccompiler::BpfProgram = filter.try_into().unwrap();
+    let refused = || {
+        apply_filter(&program).unwrap();
+        job()
+    };
+    std::thread::scope(|scope| scope.spawn(refused).join().unwrap())
+}
+
+#[test]
+fn a_layer_that_cannot_be_had_is_told_or_fatal() {
+    let folder = Folder::new("layer");
+    let (dev, metrics) = (folder.path(""), folder.path("metrics"));
+    let place = format!("unix:{metrics}");
+    let arguments = ["--dev", &dev, "--metrics", &place];
+    let output = without_landlock(|| {
+        Command::new(PROGRAM).args(arguments).arg("--require-sandbox").output().unwrap()
+    });
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("the sandbox lacks landlock: "), "{said}");
+    let mut daemon = without_landlock(|| {
+        let mut command = Command::new(PROGRAM);
+        let mut child = command.args(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let log = child.stderr.take().map(BufReader::new);
+        Daemon { child, log }
+    });
+    daemon.wait_for("the sandbox lacks a layer layer=landlock");
+    daemon.wait_for(" ready ");
+    let mut figures = String::new();
+    UnixStream::connect(&metrics).unwrap().read_to_string(&mut figures).unwrap();
+    assert!(figures.contains("statefs_sandbox{layer=\"landlock\"} 0\n"), "{figures}");
+    assert!(figures.contains("statefs_sandbox{layer=\"seccomp\"} 1\n"), "{figures}");
+    assert_eq!(daemon.stop(Signal::TERM).0, Some(0));
+}
+
+#[test]
+fn a_policy_that_was_replaced_is_found_from_within_the_sandbox() {
+    let folder = Folder::new("replaced");
+    let mut daemon = Daemon::dev(&folder);
+    let mut client = Client::connect(folder.path("statefs.sock"));
+    client.put("k", b"1", false).unwrap();
+    // As editors do: another file takes the name.
+    let new = folder.write("policy.toml.new", "version = 1\n");
+    fs::rename(new, folder.path("policy.toml")).unwrap();
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("another policy is in force");
+    assert_eq!(client.get("k"), Err("ACCESS_DENIED".into()));
+    assert_eq!(daemon.stop(Signal::TERM).0, Some(0));
+}
