@@ -137,6 +137,47 @@ fn format_and_layout_agree() {
     expect_none(&layout::offences(text("FORMAT.md"), text("journal/src/layout.rs")));
 }
 
+/// Every row of the public table of faults names tests that exist, or says that there is none.
+#[test]
+fn every_fault_names_its_tests() {
+    let files = files();
+    let text = |path: &str| files.iter().find(|file| file.path == path).map(File::text);
+    let document = text("docs/faults.md").expect("docs/faults.md is there");
+    let (mut offences, mut rows, mut tests) = (Vec::new(), 0, 0);
+    for (at, line) in (1..).zip(document.lines()).filter(|(_, line)| line.starts_with("| ")) {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [fault, _, _, proof] = cells[..] else {
+            offences.push(format!("docs/faults.md:{at}: {} cells", cells.len()));
+            continue;
+        };
+        if fault == "fault" {
+            continue;
+        }
+        rows += 1;
+        let (mut path, mut named) = ("", 0);
+        for quoted in proof.split('`').skip(1).step_by(2) {
+            if quoted.ends_with(".rs") {
+                path = quoted;
+                continue;
+            }
+            named += 1;
+            // A test of its own, or one that a macro makes of a line `name: …`.
+            let code = text(path).unwrap_or_default();
+            let own = code.contains(&format!("#[test]\nfn {quoted}() {{\n"))
+                || code.contains(&format!("#[test]\n    fn {quoted}() {{\n"));
+            if !own && !code.contains(&format!("\n    {quoted}: ")) {
+                offences.push(format!("docs/faults.md:{at}: {path} has no test {quoted}"));
+            }
+        }
+        tests += named;
+        if named == 0 && !proof.starts_with("No test") {
+            offences.push(format!("docs/faults.md:{at}: names no test and does not say so"));
+        }
+    }
+    expect_none(&offences);
+    assert!(rows > 50 && tests > 60, "{rows} rows, {tests} tests");
+}
+
 #[test]
 fn machine_paths_are_found() {
     for text in ["/ro\u{6f}t/x", "see (/ho\u{6d}e/me/x)", "\0/wor\u{6b}/main", "\"/Us\u{65}rs/a\""]

@@ -1,9 +1,10 @@
 //! What a cut may leave, enumerated, and what a mount must make of it.
 
-use super::bench::{Answer, Bench, Store};
+use super::bench::{Answer, Bench, Go, Store, fates};
 use super::rich::Map;
 use super::traces::in_frame;
 use blockdev::{Fate, SimDevice};
+use journal::Plants;
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -176,4 +177,49 @@ impl Ends {
         }
         fates
     }
+}
+
+/// Cuts three hundred mounts in a row, each at another flush and with another end: the next one still finds everything.
+///
+/// # Errors
+/// A mount refuses, or something is lost.
+pub fn in_a_row(plants: Plants) -> Result<(), String> {
+    let mut bench = Bench::new(plants);
+    let mut store = bench.open()?;
+    let mut map = Map::new();
+    for n in 0..6_u8 {
+        let (key, value) = (vec![b'/', b'a' + n], vec![n; 30]);
+        bench.put(&mut store, &key, &value)?;
+        map.insert(key, value);
+    }
+    bench.idle(&mut store)?;
+    let puts: [(&[u8], &[u8]); 2] = [(b"/y", b"in flight"), (b"/z", b"and behind it")];
+    let places = bench.leave_in_flight(&mut store, &puts)?;
+    if places.len() != 4 {
+        return Err(format!("two groups of a block, not {places:?}"));
+    }
+    bench.device.power_cut_choosing(fates(&[Fate::New, Fate::Old, Fate::Old, Fate::New]));
+    map.insert(b"/y".to_vec(), b"in flight".to_vec());
+    map.insert(b"/z".to_vec(), b"and behind it".to_vec());
+    for cut in 0..300_usize {
+        let mut left = cut % 4;
+        let mut go = |_: &SimDevice| match left {
+            0 => Go::Cut,
+            _ => {
+                left -= 1;
+                Go::On
+            }
+        };
+        let opened = bench.open_until(&mut go)?;
+        if opened.is_some_and(|store| !store.journal.report().lost.is_empty()) {
+            return Err(format!("cut {cut}: a loss is reported"));
+        }
+        let mut ends = Ends::new(&bench.device, 81);
+        let end = ends.end(cut * 7 % ends.count());
+        bench.device.power_cut_choosing(fates(&end));
+    }
+    let keys: Vec<Vec<u8>> = map.keys().cloned().collect();
+    let left = recover(&mut bench, &keys)?;
+    let lost = keys.iter().find(|key| left.get(*key) != map.get(*key));
+    lost.map_or(Ok(()), |key| Err(format!("{} is lost", String::from_utf8_lossy(key))))
 }

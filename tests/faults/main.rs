@@ -6,7 +6,7 @@ use journal::{Plant, Plants};
 use tests::faults::histories::{Bounds, histories};
 use tests::faults::plants::{Check, caught_by};
 use tests::faults::rich::{Age, rich};
-use tests::faults::{large, ordering, pairs, singles, traces};
+use tests::faults::{cuts, device, large, ordering, pairs, singles, traces};
 
 #[test]
 fn the_volumes_have_everything_in_them() {
@@ -53,6 +53,35 @@ fn every_cut_of_every_short_history_leaves_a_prefix() {
     let found = histories(Plants::default(), bounds, (0, 1)).unwrap();
     println!("{found:?}");
     assert!(found.histories == 57 && found.images > 1000 && found.nested > 1000);
+}
+
+#[test]
+fn each_failing_request_is_survived_or_ends_writing() {
+    let found = device::fail_each(Plants::default()).unwrap();
+    println!("{found:?}");
+    assert!(found.runs > 100 && found.refused > 10 && found.stopped > 20 && found.unharmed > 20);
+}
+
+#[test]
+fn a_device_that_is_short_blank_or_foreign_is_refused_and_not_changed() {
+    for age in [Age::Old, Age::Young] {
+        let rich = rich(Plants::default(), age).unwrap();
+        assert_eq!(device::wrong_devices(&rich, Plants::default()), Ok(18));
+    }
+}
+
+#[test]
+fn of_two_generations_of_the_superblock_the_newer_counts() {
+    for age in [Age::Old, Age::Young] {
+        let rich = rich(Plants::default(), age).unwrap();
+        let mounted = device::two_generations(&rich, Plants::default()).unwrap();
+        assert_eq!(mounted, 15 * rich.older.len() as u64);
+    }
+}
+
+#[test]
+fn three_hundred_cuts_in_a_row_converge() {
+    cuts::in_a_row(Plants::default()).unwrap();
 }
 
 /// One test for each check: it holds with the rule, and breaks with each plant that it shall catch.
@@ -103,6 +132,7 @@ checks! {
     copy_b_is_enough: traces::copy_b_is_enough, &[Plant::OneCopy];
     a_checkpoint_is_read_back: traces::a_checkpoint_is_read_back, &[Plant::SkipReadBack];
     a_bad_block_stops_nothing: traces::a_bad_block_stops_nothing, &[];
+    values_that_look_like_groups_are_none: device::values_like_groups, &[];
     versions_do_not_repeat: traces::versions_do_not_repeat, &[Plant::SameMount];
     replay_never_exceeds_the_superblocks_figure: traces::replay_is_bounded,
         &[Plant::ReplayUnbounded];

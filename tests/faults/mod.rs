@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod cuts;
+pub mod device;
 pub mod histories;
 pub mod large;
 pub mod ordering;

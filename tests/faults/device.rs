@@ -1,0 +1,277 @@
+//! Devices that fail a request, end too soon, hold something else, or hold two generations of the superblock; and values
+//! that look like what the journal writes.
+
+use super::bench::{Answer, Bench, DEVICE_BYTES, Store, on};
+use super::rich::{Map, Rich, keys};
+use super::traces::Ended;
+use blockdev::{Damage, Fault, FaultKind, Repeat};
+use journal::{Mode, OpenError, Plants};
+
+const SLOT: usize = 4096;
+
+/// What failing devices did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Failing {
+    /// Runs of the script, each with another request failing.
+    pub runs: u64,
+    /// Mounts that were refused.
+    pub refused: u64,
+    /// Runs in which the store stopped writing.
+    pub stopped: u64,
+    /// Runs in which all went on.
+    pub unharmed: u64,
+}
+
+/// Plays a short script again and again, each time with another read, write or flush failing, once and from there on,
+/// until none is left to fail; then heals the device and mounts it.
+///
+/// # Errors
+/// What was acknowledged is not there, something else is, or a store goes on after a failed write or flush.
+pub fn fail_each(plants: Plants) -> Result<Failing, String> {
+    let mut failing = Failing::default();
+    let kinds = [
+        FaultKind::ReadFails,
+        FaultKind::WriteFails,
+        FaultKind::FlushFails { shows: false },
+        FaultKind::FlushFails { shows: true },
+    ];
+    for kind in kinds {
+        for repeat in [Repeat::Once, Repeat::Always] {
+            for after in 0.. {
+                let fault = Fault { kind, after, repeat };
+                let said = |what| format!("{fault:?}: {what}");
+                if !run(plants, fault, &mut failing).map_err(said)? {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(failing)
+}
+
+/// One run of the script; false when the fault was not reached.
+fn run(plants: Plants, fault: Fault, failing: &mut Failing) -> Result<bool, String> {
+    let mut bench = Bench::new(plants);
+    let mut map = Map::new();
+    // An old volume, so that the mount replays and the puts lead to a checkpoint.
+    let mut store = bench.open()?;
+    for n in 0..8_u8 {
+        put(&mut bench, &mut store, &mut map, n)?;
+    }
+    // A mount that reads next to nothing, on a device that takes writes all the same, is beyond one fault.
+    let late = fault.kind == FaultKind::ReadFails && fault.repeat == Repeat::Always;
+    if late {
+        store = bench.open_whole()?;
+    }
+    bench.device.inject(fault);
+    failing.runs += 1;
+    if late {
+        failing.unharmed += 1;
+        return reads_fail(&mut bench, &mut store, &mut map, fault);
+    }
+    let struck = script(&mut bench, &mut map, fault, failing)?;
+    bench.device.heal();
+    // A failed write or flush may have left any part of what was not acknowledged: a cut decides.
+    bench.device.power_cut_choosing(|_| blockdev::Fate::Old);
+    let mut store = bench.open_whole()?;
+    for (key, value) in &map {
+        bench.expect(&mut store, key, Some(value))?;
+    }
+    Ok(struck)
+}
+
+/// Writes and reads while no read succeeds: what is read says so, and what is written is there afterwards.
+fn reads_fail(
+    bench: &mut Bench,
+    store: &mut Store,
+    map: &mut Map,
+    fault: Fault,
+) -> Result<bool, String> {
+    for n in 8..14_u8 {
+        if put(bench, store, map, n).is_err() && !matches!(store.journal.mode(), Mode::ReadOnly(_))
+        {
+            return Err(format!("put {n} fails and the store goes on"));
+        }
+        for (key, value) in map.iter() {
+            match bench.get(store, key)? {
+                Answer::Value(got) if got[..] == value[..] => {}
+                Answer::Unreadable => {}
+                other => return Err(format!("{} has {other:?}", String::from_utf8_lossy(key))),
+            }
+        }
+    }
+    bench.device.heal();
+    bench.device.power_cut_choosing(|_| blockdev::Fate::Old);
+    let mut store = bench.open_whole()?;
+    for (key, value) in map.iter() {
+        bench.expect(&mut store, key, Some(value))?;
+    }
+    Ok(fault.after < 30)
+}
+
+/// Mounts, writes and reads while the fault is armed; false when nothing came of it.
+fn script(
+    bench: &mut Bench,
+    map: &mut Map,
+    fault: Fault,
+    failing: &mut Failing,
+) -> Result<bool, String> {
+    let Ok(mut store) = bench.try_open(&mut on)?.ok_or("cut")? else {
+        failing.refused += 1;
+        return Ok(true);
+    };
+    let report = store.journal.report().clone();
+    let mut struck = report.superblocks_damaged + report.repaired > 0;
+    for n in 8..20_u8 {
+        let stopped = matches!(store.journal.mode(), Mode::ReadOnly(_));
+        let done = put(bench, &mut store, map, n);
+        if stopped && done.is_ok() {
+            return Err(format!("put {n} is acknowledged by a store that had stopped"));
+        }
+        if done.is_err() {
+            if !matches!(store.journal.mode(), Mode::ReadOnly(_)) {
+                return Err(format!("put {n} fails and the store goes on"));
+            }
+            failing.stopped += 1;
+            return Ok(true);
+        }
+        for (key, value) in map.iter() {
+            match bench.get(&mut store, key)? {
+                Answer::Value(got) if got[..] == value[..] => {}
+                // Never absent, never another value.
+                Answer::Lost | Answer::Unreadable if fault.kind == FaultKind::ReadFails => {
+                    struck = true;
+                }
+                other => return Err(format!("{} has {other:?}", String::from_utf8_lossy(key))),
+            }
+        }
+    }
+    struck |= store.journal.stats().damaged_reads > 0;
+    struck |= matches!(store.journal.mode(), Mode::ReadOnly(_));
+    failing.unharmed += 1;
+    // Reads that a mount can do without leave no trace; so many requests of a kind the script never makes.
+    Ok(struck || fault.after < 200 && fault.kind == FaultKind::ReadFails)
+}
+
+/// Puts one of four keys; noted where it is acknowledged.
+fn put(bench: &mut Bench, store: &mut Store, map: &mut Map, n: u8) -> Ended {
+    let (key, value) = (vec![b'/', b'a' + n % 4], vec![n; 40]);
+    bench.commit(store, &[(&key, Some(&value))])?;
+    map.insert(key, value);
+    bench.idle(store)
+}
+
+/// Cuts the device off at every slot, and blanks or replaces it: refused with the reason, and not a byte is changed.
+///
+/// # Errors
+/// Something is mounted, refused for another reason, or changed.
+pub fn wrong_devices(rich: &Rich, plants: Plants) -> Result<u64, String> {
+    let mut refused = 0;
+    for slots in 1..rich.image.len() / SLOT {
+        let image = rich.image.get(..slots * SLOT).unwrap_or_default();
+        let error = refuse(plants, image)?;
+        if !matches!(error, OpenError::Shrunk { .. }) {
+            return Err(format!("cut off at slot {slots}: {error}"));
+        }
+        refused += 1;
+    }
+    for (byte, blank) in [(0, true), (0x5a, false), (0xff, false)] {
+        let error = refuse(plants, &vec![byte; rich.image.len()])?;
+        if matches!(error, OpenError::Blank) != blank {
+            return Err(format!("a device full of {byte:#x}: {error}"));
+        }
+        refused += 1;
+    }
+    Ok(refused)
+}
+
+fn refuse(plants: Plants, image: &[u8]) -> Result<OpenError, String> {
+    let mut bench = Bench::blank(plants, image.len() as u64);
+    bench.device.restore(image);
+    match bench.try_open(&mut on)?.ok_or("cut")? {
+        Ok(_) => Err("it is mounted".into()),
+        Err(_) if bench.device.visible() != image => Err("it is changed".into()),
+        Err(error) => Ok(error),
+    }
+}
+
+/// Puts the superblock of an earlier moment back into every set of copies but all four: the newest counts.
+///
+/// # Errors
+/// Something is lost.
+pub fn two_generations(rich: &Rich, plants: Plants) -> Result<u64, String> {
+    let end = rich.image.len();
+    let places = [0, SLOT, end - 2 * SLOT, end - SLOT];
+    let mut mounted = 0;
+    for older in &rich.older {
+        for set in 0..15_u8 {
+            let mut image = rich.image.clone();
+            for (copy, place) in places.into_iter().enumerate() {
+                let range = place..place + SLOT;
+                if set >> copy & 1 == 1
+                    && let (Some(into), Some(from)) =
+                        (image.get_mut(range.clone()), older.get(range))
+                {
+                    into.copy_from_slice(from);
+                }
+            }
+            let mut bench = Bench::blank(plants, DEVICE_BYTES);
+            bench.seed = 1 << 20;
+            bench.device.restore(&image);
+            let mut store = bench.open_whole()?;
+            for key in keys() {
+                bench.expect(&mut store, &key, rich.map.get(&key).map(Vec::as_slice))?;
+            }
+            mounted += 1;
+        }
+    }
+    Ok(mounted)
+}
+
+/// A client writes the journal's own groups as values, aligned as groups are, and everything before them is damaged in
+/// both copies: none is taken for what it looks like.
+///
+/// # Errors
+/// A key has a value that it does not have.
+pub fn values_like_groups(plants: Plants) -> Ended {
+    const DEVICE: u64 = 512 << 10;
+    let mut bench = Bench::sized(plants, DEVICE);
+    let mut store = bench.open()?;
+    let old = bench.put(&mut store, b"/k", b"old")?;
+    let group = copy_of(&bench, *old.first().ok_or("written")?, 512);
+    let new = bench.put(&mut store, b"/k", b"new")?;
+    let later = copy_of(&bench, *new.first().ok_or("written")?, 512);
+    // Behind the header, the fixed part of the record and the key, up to the next block.
+    let padding = 512 - 128 - 32 - 2;
+    let value: Vec<u8> =
+        vec![0; padding].into_iter().chain(group.clone()).chain(later).chain(group).collect();
+    let carrier = bench.put(&mut store, b"/v", &value)?;
+    bench.put(&mut store, b"/w", b"last")?;
+    if copy_of(&bench, carrier.get(1).copied().ok_or("four blocks")?, 4) != b"SFG1" {
+        return Err("the group in the value is not aligned".into());
+    }
+    let image = bench.device.durable().to_vec();
+    let blocks = carrier.len() / 2;
+    for spoiled in [&old[..], &new, &[carrier[0], carrier[blocks]]] {
+        let mut bench = Bench::blank(plants, DEVICE);
+        bench.seed = 1 << 20;
+        bench.device.restore(&image);
+        for place in spoiled {
+            bench.device.corrupt(*place, 512, Damage::Random);
+        }
+        let mut store = bench.open()?;
+        for (key, value) in [(b"/k", &b"new"[..]), (b"/v", &value), (b"/w", b"last")] {
+            match bench.get(&mut store, key)? {
+                Answer::Lost => {}
+                Answer::Value(got) if got[..] == *value => {}
+                other => return Err(format!("{} has {other:?}", String::from_utf8_lossy(key))),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn copy_of(bench: &Bench, place: u64, bytes: usize) -> Vec<u8> {
+    let at = usize::try_from(place).unwrap_or(usize::MAX);
+    bench.device.durable().get(at..at + bytes).unwrap_or_default().to_vec()
+}
