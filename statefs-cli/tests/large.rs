@@ -53,6 +53,29 @@ fn values_of_any_size_go_in_and_come_out() {
     }
 }
 
+/// There a part of a stream is shorter than elsewhere, too.
+#[test]
+fn small_volumes_take_what_fits_into_them() {
+    for size in ["1M", "2M"] {
+        let folder = Folder::new();
+        let _daemon = Daemon::start(folder.path(), size, ALL);
+        let stat = statefs(folder.path(), "stat -o json").exits(0);
+        let stat: serde_json::Value = serde_json::from_str(stat.text()).unwrap();
+        let limit = |name: &str| {
+            let limit = stat.get("limits").and_then(|limits| limits.get(name));
+            usize::try_from(limit.unwrap().as_u64().unwrap()).unwrap()
+        };
+        let (short, long) = (limit("valueBytes"), limit("largeValueBytes"));
+        assert!(short < 65_536, "{short}");
+        for count in [short, short + 1, 3 * short].into_iter().filter(|count| *count <= long) {
+            let value = bytes(count);
+            let put = statefs_with(folder.path(), "put /state/a", &value);
+            assert_eq!(put.exit, 0, "{size}: {count} bytes: {}", put.stderr);
+            assert!(statefs(folder.path(), "get /state/a").exits(0).stdout == value, "{count}");
+        }
+    }
+}
+
 #[test]
 fn large_values_are_told_as_such() {
     let folder = Folder::new();

@@ -31,6 +31,9 @@ pub use stream::{Reader, Writer};
 /// slow medium under load, short enough that no script hangs.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What this crate calls itself to a daemon.
+const NAME: &str = concat!("statefs-client ", env!("CARGO_PKG_VERSION"));
+
 /// A client of a daemon, over one connection at a time.
 ///
 /// It belongs to one thread. When the connection has ended, the next call that may be made again is
@@ -70,7 +73,7 @@ impl Client {
     /// # Errors
     /// Those of the connection.
     pub fn hello(&self) -> Result<Hello> {
-        self.hello_as(concat!("statefs-client ", env!("CARGO_PKG_VERSION")))
+        self.hello_as(NAME)
     }
 
     /// Asks who answers; `client_name` is this program and its version, for the server's log.

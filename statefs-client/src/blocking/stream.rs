@@ -23,6 +23,8 @@ pub struct Writer {
     calls: stream::Writer,
     buffer: Vec<u8>,
     window: VecDeque<Call<()>>,
+    /// Bytes of the longest part that the daemon takes, once it was asked.
+    part_bytes: Option<usize>,
     /// Why there can be no end any more.
     failed: Option<Error>,
 }
@@ -30,7 +32,7 @@ pub struct Writer {
 impl Writer {
     pub(super) fn new(connection: Rc<Connection>, calls: stream::Writer) -> Self {
         let (buffer, window) = (Vec::new(), VecDeque::new());
-        Self { connection, calls, buffer, window, failed: None }
+        Self { connection, calls, buffer, window, part_bytes: None, failed: None }
     }
 
     /// Ends the value, makes it that of its key and yields its version.
@@ -70,6 +72,20 @@ impl Writer {
         Ok(())
     }
 
+    /// Yields how long a part may be: on a small volume less than usual.
+    fn part_bytes(&mut self) -> Result<usize> {
+        if let Some(bytes) = self.part_bytes {
+            return Ok(bytes);
+        }
+        let hello = self.connection.link.call(|| self.connection.store.hello(super::NAME))?;
+        let bytes = match usize::try_from(hello.limits.value_bytes) {
+            Ok(bytes @ 1..PART_BYTES) => bytes,
+            // As much as usual, or not told.
+            _ => PART_BYTES,
+        };
+        Ok(*self.part_bytes.insert(bytes))
+    }
+
     fn wait_first(&mut self) -> Result<()> {
         let Some(call) = self.window.pop_front() else {
             return Ok(());
@@ -82,10 +98,11 @@ impl Writer {
 
 impl io::Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.buffer.len() >= PART_BYTES {
+        let most = self.part_bytes().map_err(io::Error::other)?;
+        if self.buffer.len() >= most {
             self.send().map_err(io::Error::other)?;
         }
-        let taken = bytes.len().min(PART_BYTES - self.buffer.len());
+        let taken = bytes.len().min(most - self.buffer.len());
         self.buffer.extend_from_slice(bytes.get(..taken).unwrap_or_default());
         Ok(taken)
     }
