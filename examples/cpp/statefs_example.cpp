@@ -86,6 +86,69 @@ void batch(Directory::Client &directory, kj::WaitScope &scope) {
   KJ_REQUIRE(versions.size() == 3 && versions[0] != 0 && versions[2] == 0);
 }
 
+void large(Directory::Client &directory, kj::WaitScope &scope) {
+  auto value = kj::heapArray<capnp::byte>(256000);
+  for (size_t at = 0; at < value.size(); at++) value[at] = at * 7 + at / 256;
+  auto begin = directory.writerRequest();
+  begin.setKey("cpp/large");
+  auto writer = begin.send().getWriter();
+  const size_t most = 60000;
+  for (size_t start = 0; start < value.size(); start += most) {
+    auto write = writer.writeRequest();
+    write.setChunk(value.slice(start, kj::min(start + most, value.size())));
+    // It returns once there is room for more; a failed one makes the last call fail.
+    write.send().wait(scope);
+  }
+  KJ_REQUIRE(writer.doneRequest().send().wait(scope).isVersion());
+  auto get = directory.getRequest();
+  get.setKey("cpp/large");
+  auto whole = get.send().wait(scope);
+  KJ_REQUIRE(whole.isLarge() && whole.getLarge().getBytes() == value.size());
+  auto open = directory.readerRequest();
+  open.setKey("cpp/large");
+  // In C++ alone the interface `Reader` has another name, which what is generated has taken.
+  statefs::ValueReader::Client reader = open.send().getReader();
+  size_t offset = 0;
+  while (true) {
+    auto read = reader.readRequest();
+    read.setOffset(offset);
+    auto part = read.send().wait(scope);
+    KJ_REQUIRE(part.isData());
+    auto data = part.getData();
+    if (data.size() == 0) break;
+    KJ_REQUIRE(data == value.slice(offset, offset + data.size()));
+    offset += data.size();
+  }
+  KJ_REQUIRE(offset == value.size());
+  auto remove = directory.deleteRequest();
+  remove.setKey("cpp/large");
+  KJ_REQUIRE(remove.send().wait(scope).isDeleted());
+  KJ_REQUIRE(reader.readRequest().send().wait(scope).isChanged());
+}
+
+void restrict(Directory::Client &directory, kj::WaitScope &scope) {
+  auto request = directory.restrictRequest();
+  request.setPrefix("cpp/batch");
+  request.initRights().setGet(true);
+  auto less = request.send();
+  Directory::Client deeper = less.getDirectory();
+  auto get = [&]() {
+    auto get = deeper.getRequest();
+    get.setKey("a");
+    return get.send().wait(scope).isValue();
+  };
+  KJ_REQUIRE(get());
+  auto denied = refusal([&]() {
+    auto put = deeper.putRequest();
+    put.setKey("a");
+    put.send().wait(scope);
+  });
+  KJ_REQUIRE(denied == "ACCESS_DENIED", denied);
+  less.getRevoker().revokeRequest().send().wait(scope);
+  auto revoked = refusal([&]() { get(); });
+  KJ_REQUIRE(revoked == "REVOKED", revoked);
+}
+
 void list(Directory::Client &directory, kj::WaitScope &scope) {
   kj::Vector<kj::String> keys;
   kj::String after = kj::str();
@@ -147,6 +210,10 @@ void run(const char *socket) {
 
   batch(directory, scope);
   say("commit: all of a batch, or nothing");
+  large(directory, scope);
+  say("writer and reader: a value of any size, visible only whole");
+  restrict(directory, scope);
+  say("restrict: less of everything, until it is revoked");
   list(directory, scope);
   say("list: page by page, in the order of keys");
 

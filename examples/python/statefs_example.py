@@ -39,6 +39,16 @@ async def answer(call):
         raise Refused(*reason.groups()) from None
 
 
+async def refused(code, call):
+    """Demands that a call is refused with this code."""
+    try:
+        await answer(call)
+    except Refused as refusal:
+        assert refusal.code == code, refusal
+    else:
+        raise AssertionError(f"it was not refused with {code}")
+
+
 async def main(socket, schema_path):
     include = os.path.join(os.path.dirname(os.path.abspath(schema_path)), "include")
     schema = capnp.load(schema_path, imports=[include])
@@ -90,6 +100,36 @@ async def main(socket, schema_path):
     assert [entry.which() for entry in several.entries] == ["value", "absent"], several
     print("commit: all of a batch, or nothing")
 
+    large = bytes(range(256)) * 1000
+    writer = directory.writer(key="python/large").writer
+    # Each returns once there is room for more; a failed one makes the last call fail.
+    for start in range(0, len(large), 60_000):
+        await writer.write(chunk=large[start : start + 60_000])
+    done = await answer(writer.done())
+    assert done.which() == "version", done
+    whole = await answer(directory.get(key="python/large"))
+    assert whole.which() == "large" and whole.large.bytes == len(large), whole
+    reader, back = directory.reader(key="python/large").reader, b""
+    while True:
+        part = await answer(reader.read(offset=len(back)))
+        assert part.which() == "data", part
+        if not part.data:
+            break
+        back += part.data
+    assert back == large
+    assert (await answer(directory.delete(key="python/large"))).which() == "deleted"
+    changed = await answer(reader.read())
+    assert changed.which() == "changed", changed
+    print("writer and reader: a value of any size, visible only whole")
+
+    less = directory.restrict(prefix="python/batch", rights={"get": True})
+    deeper = await answer(less.directory.get(key="a"))
+    assert deeper.which() == "value", deeper
+    await refused("ACCESS_DENIED", less.directory.put(key="a", value=b"x"))
+    await answer(less.revoker.revoke())
+    await refused("REVOKED", less.directory.get(key="a"))
+    print("restrict: less of everything, until it is revoked")
+
     keys, after = [], ""
     while True:
         page = await answer(directory.list(prefix="python", after=after, limit=1, keysOnly=True))
@@ -101,16 +141,8 @@ async def main(socket, schema_path):
     assert keys == ["python/batch/a", "python/batch/b"], keys
     print("list: page by page, in the order of keys")
 
-    try:
-        await answer(store.open(prefix="/state/forbidden", rights=rights))
-        raise AssertionError("the policy grants nothing there")
-    except Refused as refused:
-        assert refused.code == "ACCESS_DENIED", refused
-    try:
-        await answer(directory.put(key="python//x", value=b""))
-        raise AssertionError("that is no key")
-    except Refused as refused:
-        assert refused.code == "INVALID_KEY", refused
+    await refused("ACCESS_DENIED", store.open(prefix="/state/forbidden", rights=rights))
+    await refused("INVALID_KEY", directory.put(key="python//x", value=b""))
     print("denial: by its code, whatever is there")
 
 
