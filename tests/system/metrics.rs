@@ -27,7 +27,7 @@ fn figures_are_told_on_a_socket_and_tell_what_was_done() {
     machine.option("--metrics", &format!("unix:{}", machine.path("metrics").display()));
     machine.start();
     let mode = fs::metadata(machine.path("metrics")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(mode & 0o777, 0o660, "for the daemon's group");
     let before = told(&machine);
     let client = machine.connect("one");
     let own = client.directory("/state/one", Rights::ALL);
@@ -85,6 +85,8 @@ fn figures_are_written_to_a_file_as_a_whole() {
     machine.option("--metrics", &format!("file:{}", path.display()));
     machine.start();
     machine.until("the file is there", |_| path.exists());
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o137, 0, "nothing for others: {mode:o}");
     let first = read(&fs::read_to_string(&path).unwrap()).unwrap();
     let own = machine.connect("one").directory("/state/one", Rights::ALL);
     own.put("a", b"value").unwrap();

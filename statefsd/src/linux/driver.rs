@@ -112,7 +112,7 @@ impl Driver {
             registered.map_err(system("watching a socket"))?;
         }
         let written = matches!(metrics, Some(Place::File(_)));
-        let metrics = Metrics::open(metrics, socket_mode, poll.registry(), METRICS)?;
+        let metrics = Metrics::open(metrics, poll.registry(), METRICS)?;
         if confinement != Confinement::Off {
             // After everything that takes more than serving does.
             sandbox.note(Layer::Calls, sandbox::seal(written));

@@ -3,8 +3,9 @@
 
 use core::fmt::Write as _;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::string::String;
 use std::vec::Vec;
@@ -34,6 +35,11 @@ impl Place {
         }
     }
 }
+
+/// Figures tell how much others do, so not everybody reads them: who is in the daemon's group does,
+/// whatever the permissions of the sockets for clients.
+const SOCKET_MODE: u32 = 0o660;
+const FILE_MODE: u32 = 0o640;
 
 /// Milliseconds between two writings of the file: collectors look about as often.
 const FILE_MS: u64 = 10_000;
@@ -115,7 +121,6 @@ impl Metrics {
     /// It cannot be made.
     pub(crate) fn open(
         place: Option<Place>,
-        mode: u32,
         registry: &Registry,
         token: Token,
     ) -> Result<Self, Failure> {
@@ -123,7 +128,8 @@ impl Metrics {
             None => Ok(Self::None),
             Some(Place::File(path)) => Ok(Self::File { path, due: 0, failed: false }),
             Some(Place::Socket(path)) => {
-                let mut listener = Listener::bind(Socket { channel: String::new(), path }, mode)?;
+                let mut listener =
+                    Listener::bind(Socket { channel: String::new(), path }, SOCKET_MODE)?;
                 let watched = registry.register(&mut listener.socket, token, Interest::READABLE);
                 let what = "watching a socket";
                 watched.map_err(|error| Failure::System { what, error })?;
@@ -189,7 +195,9 @@ impl Metrics {
 fn write(path: &Path, text: &str) -> std::io::Result<()> {
     let mut new = OsString::from(path);
     new.push(".new");
-    fs::write(&new, text)?;
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(FILE_MODE);
+    options.open(&new)?.write_all(text.as_bytes())?;
     fs::rename(&new, path)
 }
 

@@ -63,7 +63,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PATH", required_unless_present = "dev")]
     policy: Option<PathBuf>,
 
-    /// Permissions of the sockets
+    /// Permissions of the sockets for clients
     #[arg(long, value_name = "OCTAL", default_value = "0600", value_parser = mode)]
     socket_mode: u32,
 
@@ -82,7 +82,7 @@ pub(crate) struct Options {
     memory: usize,
 
     /// Tell figures as OpenMetrics text to whoever connects to a socket, or write them to a file every
-    /// 10 seconds
+    /// 10 seconds; both are for the daemon's user and group
     #[arg(long, value_name = "unix:PATH | file:PATH", value_parser = place)]
     metrics: Option<Place>,
 
