@@ -20,19 +20,10 @@ const MODULE_LINES_MAX: usize = 600;
 const ARCHITECTURE_LINES_MAX: usize = 300;
 
 /// Where `unsafe` may be written.
-///
-/// `tests/freestanding` is the forerunner of the guest: it runs without a C library and brings the
-/// least of one, in one module.
-const UNSAFE_ADDRESSES: &[&str] =
-    &["blockdev/src/virtio", "blockdev/src/uring", "qemu/guest/", "tests/freestanding/src/bare.rs"];
+const UNSAFE_ADDRESSES: &[&str] = &["blockdev/src/virtio", "blockdev/src/uring", "qemu/guest/"];
 
 /// The crates that deny `unsafe` instead of forbidding it, because they hold such an address.
-const DENIES: &[&str] = &[
-    "blockdev/src/lib.rs",
-    "qemu/guest/src/lib.rs",
-    "qemu/guest/src/main.rs",
-    "tests/freestanding/src/main.rs",
-];
+const DENIES: &[&str] = &["blockdev/src/lib.rs", "qemu/guest/src/lib.rs", "qemu/guest/src/main.rs"];
 
 #[test]
 fn dependencies_point_one_way() {

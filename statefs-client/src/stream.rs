@@ -12,9 +12,6 @@ use crate::types::Metadata;
 use crate::version::Version;
 use crate::wire;
 
-/// Bytes of one part that are always taken, and never more than one reply holds.
-pub(crate) const PART_BYTES: usize = 64 << 10;
-
 /// One value on its way in. Dropping it, or losing the connection, abandons it: nothing of it is
 /// ever visible.
 pub struct Writer {

@@ -11,7 +11,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("vat", &[]),
     ("statefsd", &["blockdev", "journal", "policy", "statefs", "vat"]),
     ("statefs-client", &["statefs", "vat"]),
-    ("guest", &["blockdev", "policy", "statefs-client", "statefsd", "vat"]),
+    ("guest", &["blockdev", "keystored", "policy", "statefs-client", "statefsd", "updated", "vat"]),
     ("statefs-cli", &["blockdev", "journal", "policy", "statefs", "statefs-client", "statefsd"]),
     ("keystored", &["statefs-cli", "statefs-client"]),
     ("updated", &["blockdev", "journal", "statefs-cli", "statefs-client"]),
@@ -21,8 +21,8 @@ const EDGES: &[(&str, &[&str])] = &[
 const FREE: &[&str] = &[
     "bench",
     "conformance",
-    "freestanding",
     "fuzz",
+    "harness",
     "libfuzzer",
     "recovery-model",
     "tests",

@@ -6,6 +6,7 @@ mod bless;
 mod debian;
 mod demo;
 mod fuzz;
+mod guest;
 mod polyglot;
 mod projection;
 mod run;
@@ -24,7 +25,10 @@ Usage: cargo xtask VERB
   schema [--check]  compile the schemas anew; with --check only tell whether an image is stale
                     (exit 0 fresh, 1 stale or failed, 3 the program `capnp` is missing)
   test              everything that must hold before a change is merged: format, lints, tests,
-                    schemas, other languages, link without std, documentation, simulated crashes, faults
+                    schemas, other languages, bare machine, documentation, simulated crashes, faults
+  test guest        the part of it that boots the bare machine in QEMU
+  guest             build and boot the bare machine, and serve until Enter is pressed
+  guest --selftest  boot it once, show its serial line, exit by its verdict
   sim [OPTIONS]     crash the journal: [--crashes N] [--threads N] [--first-seed N] [--seed N] [--plant NAME]
   bench [ENGINE]... figures of speed, each beside the floor of the same device in the same run, and
                     beside StateFS fjall LMDB SQLite redb, which this alone compiles; takes a quarter of an hour
@@ -45,6 +49,8 @@ fn main() -> ExitCode {
         ["schema"] => schema::renew(root()),
         ["schema", "--check"] => schema::check(root()),
         ["test"] => suite::run(root()),
+        ["test", "guest"] => suite::guest(root()),
+        ["guest", options @ ..] => guest::run(root(), options),
         ["sim", options @ ..] => sim::run(root(), options),
         ["bench", engines @ ..] => bench(engines),
         ["faults", parts @ ..] => sim::faults(root(), parts),

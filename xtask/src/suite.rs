@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::tally::{Tally, count};
-use crate::{Failure, debian, polyglot, run, schema, sim};
+use crate::{Failure, debian, guest, polyglot, run, schema, sim};
 
 /// Simulated crashes of the optimised run. The test suite takes the seeds from 0, this the seeds
 /// from [`SIM_FIRST_SEED`], so the two never repeat each other.
@@ -18,8 +18,23 @@ const SIM_FIRST_SEED: &str = "1000000";
 /// # Errors
 /// [`Failure::Step`] with the name of the step and the command that repeats it.
 pub(crate) fn run(root: &Path) -> Result<(), Failure> {
+    all(root, |suite| suite.steps())
+}
+
+/// Runs the steps of the bare machine alone, and ends as [`run`] does.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn guest(root: &Path) -> Result<(), Failure> {
+    all(root, |suite| suite.guest())
+}
+
+fn all(
+    root: &Path,
+    steps: impl FnOnce(&mut Suite<'_>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let mut suite = Suite { root, tally: Tally::default(), times: Vec::new() };
-    let mut result = suite.steps();
+    let mut result = steps(&mut suite);
     suite.show_times();
     if let Err(failure) = &mut result {
         if suite.tally.failed == 0 {
@@ -48,7 +63,7 @@ impl Suite<'_> {
             schema::check(suite.root)
         })?;
         self.step("polyglot", "cargo xtask polyglot".into(), |suite, _| polyglot::run(suite.root))?;
-        self.freestanding()?;
+        self.guest()?;
         let mut doc = run::cargo(self.root, &["doc", "--workspace", "--no-deps", "--lib"]);
         doc.env("RUSTDOCFLAGS", "-D warnings");
         self.step("documentation", run::shown(&doc), |_, _| run::to_its_end(&mut doc))?;
@@ -73,19 +88,21 @@ impl Suite<'_> {
         }
     }
 
-    /// Links the core without std and libc, and runs what comes out.
-    ///
-    /// It is built alone: with other packages beside it, cargo would unify their features with its own.
-    fn freestanding(&mut self) -> Result<(), Failure> {
-        if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
-            eprintln!("\n=== link without std: left out, it is written for x86-64 Linux alone");
+    /// Builds the bare machine, which links only as long as nothing in the core needs std or libc, and boots it
+    /// in QEMU.
+    fn guest(&mut self) -> Result<(), Failure> {
+        if !guest::BUILDS {
+            eprintln!("\n=== bare machine: left out, it is built on x86-64 Linux alone");
             return Ok(());
         }
-        let package = ["--package", "freestanding", "--features", "bare", "--release"];
-        let lints = [&["clippy"], &package[..], &["--", "-D", "warnings"]].concat();
-        self.command("lints without std", &lints)?;
-        let run = [&["run"], &package[..]].concat();
-        self.command("link and run without std", &run)
+        let lints = [&["clippy"], &guest::PACKAGE[..], &["--", "-D", "warnings"]].concat();
+        self.command("lints of the machine", &lints)?;
+        let mut build = guest::build(self.root);
+        self.step("link of the machine", run::shown(&build), |_, _| run::to_its_end(&mut build))?;
+        self.step("QEMU", "cargo xtask guest --selftest".into(), |_, _| guest::fetch_qemu())?;
+        // Two machines at a time: each has a processor of its own.
+        let tests = ["test", "--package", "harness", "--features", "machine", "--test", "machine"];
+        self.counted("bare machine", &[&tests[..], &["--", "--test-threads", "2"]].concat())
     }
 
     fn command(&mut self, name: &'static str, arguments: &[&str]) -> Result<(), Failure> {

@@ -19,6 +19,7 @@ mod ports;
 mod program;
 mod queue;
 pub mod selftest;
+pub mod services;
 pub mod wire;
 
 pub use entropy::{Entropy, SEED_BYTES};

@@ -15,10 +15,11 @@ use core::fmt;
 
 use blockdev::BlockDevice as _;
 use blockdev::virtio::{TIMEOUT_MS, VirtioDevice};
-use guest::{Entropy, Link, Node, Ports, Program, SEED_BYTES, forget, selftest};
+use guest::{Entropy, Link, Node, Ports, Program, SEED_BYTES, forget, selftest, services};
 use machine::{Boot, Exit, Memory};
 use policy::Policy;
 use statefsd::{Event, Limits, Mode};
+use updated::Slot;
 use virtio_drivers::transport::{DeviceType, SomeTransport, Transport as _};
 
 type Disk = VirtioDevice<Memory, SomeTransport<'static>>;
@@ -93,7 +94,10 @@ impl Machine {
         let source = source.map_err(|error| refuse(format_args!("entropy: {error}")))?;
         let tests_itself =
             boot.command_line.split_ascii_whitespace().any(|word| word == "selftest");
-        let programs = if tests_itself { Vec::from([selftest::program()]) } else { Vec::new() };
+        let programs = match tests_itself {
+            true => Vec::from([selftest::program(), services::keystored(), services::updated()]),
+            false => Vec::new(),
+        };
         let limits = limits(boot.heap_bytes, console.count() + programs.len());
         let (links, restarts) = (Vec::new(), 0);
         Ok(Self { disk, console, source, policy, limits, programs, links, restarts, tests_itself })
@@ -116,6 +120,9 @@ impl Machine {
     /// Runs one server.
     fn serve(&mut self) -> Result<End, Refusal> {
         self.settle();
+        if self.tests_itself && self.restarts > 0 {
+            self.load()?;
+        }
         let seed = self.seed()?;
         let mut node = Node::new(&self.disk, self.policy.clone(), seed, self.limits);
         for index in 0..self.programs.len() {
@@ -211,6 +218,20 @@ impl Machine {
         while self.disk.completion().is_some() {}
     }
 
+    /// Reads the boot control as a boot loader does: without a server, from the device alone.
+    fn load(&mut self) -> Result<(), Refusal> {
+        let until = machine::now_ms() + LOAD_MS_MAX;
+        let control = updated::boot::read(&mut self.disk, || machine::now_ms() < until);
+        match control.map(|control| control.map(|control| control.choose(0))) {
+            Ok(Some(Slot::B)) => {
+                machine::print(format_args!("SELFTEST: boot loader chooses slot B ok"));
+                Ok(())
+            }
+            Ok(_) => Err(refuse("the boot loader does not choose what was staged")),
+            Err(error) => Err(refuse(format_args!("the boot loader: {error:?}"))),
+        }
+    }
+
     /// Yields 256 random bits that nobody had before, of a device or of the processor.
     fn seed(&mut self) -> Result<[u8; SEED_BYTES], Refusal> {
         let mut seed = [0; SEED_BYTES];
@@ -302,5 +323,8 @@ fn limits(heap_bytes: usize, connections: usize) -> Limits {
 /// longest that a request waits to be noticed.
 const IDLE_MS_MAX: u64 = 10;
 
+/// Milliseconds that a boot loader waits for its disk.
+const LOAD_MS_MAX: u64 = TIMEOUT_MS;
+
 /// Milliseconds that an entropy device may take for a seed.
-const SEED_MS_MAX: u64 = 5000;
+const SEED_MS_MAX: u64 = TIMEOUT_MS;

@@ -8,7 +8,7 @@ use std::vec::Vec;
 use super::line::Connection;
 use crate::call::Call;
 use crate::error::{Error, Result};
-use crate::stream::{self, PART_BYTES};
+use crate::stream;
 use crate::types::Metadata;
 use crate::version::Version;
 
@@ -179,3 +179,6 @@ impl io::Seek for Reader {
         Ok(self.at)
     }
 }
+
+/// Bytes of one part that are always taken, and never more than one reply holds.
+const PART_BYTES: usize = 64 << 10;

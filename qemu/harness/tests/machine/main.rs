@@ -1,0 +1,101 @@
+//! The bare machine in QEMU: its ports, its restarts, its disk when that fails or loses power.
+//!
+//! No test waits for a time: each waits for what the machine does, within the limit of the machine.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+mod channels;
+mod disks;
+mod faults;
+mod power;
+mod restarts;
+
+use std::path::PathBuf;
+
+use harness::{Folder, Machine, Setup, image};
+use statefs_client::blocking::Directory;
+use statefs_client::{Client, Rights};
+
+/// Two services with rights of their own; whoever else has a port is nobody.
+const POLICY: &str = r#"version = 1
+
+[service.one]
+channel = "one"
+[service.two]
+channel = "two"
+[service.selftest]
+channel = "selftest"
+
+[[grant]]
+to = "one"
+prefix = "/state/one"
+rights = ["get", "list", "put", "delete"]
+[[grant]]
+to = "two"
+prefix = "/state/two"
+rights = ["get", "put"]
+[[grant]]
+to = "two"
+prefix = "/state/one/shown"
+rights = ["get"]
+[[grant]]
+to = "selftest"
+prefix = "/state/selftest"
+rights = ["get", "put"]
+
+[service.keystored]
+channel = "keystored"
+
+[[grant]]
+to = "keystored"
+prefix = "/state/keystore"
+rights = ["get", "put"]
+
+[service.updated]
+channel = "updated"
+
+[[grant]]
+to = "updated"
+prefix = "/state/boot"
+rights = ["get", "put"]
+"#;
+
+const PORTS: &[&str] = &["one", "two", "stranger"];
+const IMAGE_BYTES: usize = 8 << 20;
+
+/// An image with an empty volume, in a folder of its own.
+struct Volume {
+    folder: Folder,
+    path: PathBuf,
+}
+
+impl Volume {
+    fn new() -> Self {
+        let folder = Folder::new().unwrap();
+        let path = folder.join("state.img");
+        image::make(&path, IMAGE_BYTES).unwrap();
+        Self { folder, path }
+    }
+
+    fn setup(&self) -> Setup {
+        Setup::new(&self.path, POLICY, PORTS)
+    }
+
+    /// Boots a machine over it.
+    fn boot(&self) -> Machine {
+        start(&self.setup())
+    }
+}
+
+fn start(setup: &Setup) -> Machine {
+    let mut machine = Machine::start(setup).unwrap_or_else(|failure| panic!("{failure}"));
+    machine.ready().unwrap_or_else(|failure| panic!("{failure}"));
+    machine
+}
+
+/// What service `one` may do.
+fn all(client: &Client) -> Directory {
+    let rights = Rights::GET | Rights::LIST | Rights::PUT | Rights::DELETE;
+    client.directory("/state/one", rights)
+}

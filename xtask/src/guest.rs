@@ -1,0 +1,56 @@
+//! Builds and boots the bare machine.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::{Failure, debian, run};
+
+/// Whether this host can build the machine: it is written for x86-64, and links as Linux programs do.
+pub(crate) const BUILDS: bool = cfg!(all(target_os = "linux", target_arch = "x86_64"));
+
+/// How the machine is built. Alone: with other packages beside it, cargo would unify their features with its own, and
+/// their std would come in.
+pub(crate) const PACKAGE: [&str; 6] =
+    ["--package", "guest", "--features", "bare", "--profile", "guest"];
+
+/// Boots the machine for people, or, with `--selftest`, once, to exit by its verdict.
+///
+/// # Errors
+/// It does not build or boot, QEMU is missing, the verdict is bad, or the options are not understood.
+pub(crate) fn run(root: &Path, options: &[&str]) -> Result<(), Failure> {
+    let verb = match options {
+        [] => "serve",
+        ["--selftest"] => "selftest",
+        _ => return Err(Failure::Exit { command: "cargo xtask guest".into(), code: 2 }),
+    };
+    fetch_qemu()?;
+    run::to_its_end(&mut build(root))?;
+    let mut harness = run::cargo(root, &["run", "--quiet", "--package", "harness", "--", verb]);
+    if verb == "serve" {
+        // It ends when somebody says so.
+        harness.stdin(std::process::Stdio::inherit());
+    }
+    run::to_its_end(&mut harness)
+}
+
+/// Makes the call that builds the machine.
+pub(crate) fn build(root: &Path) -> Command {
+    run::cargo(root, &[&["build"], &PACKAGE[..]].concat())
+}
+
+/// Sees that QEMU is there, and installs it where that takes no question.
+///
+/// # Errors
+/// It is missing still; the failure says how to get it.
+pub(crate) fn fetch_qemu() -> Result<(), Failure> {
+    if debian::answer(QEMU, "--version").is_none() {
+        debian::install(&["qemu-system-x86"]);
+    }
+    match debian::answer(QEMU, "--version") {
+        Some(_) => Ok(()),
+        None => Err(Failure::ToolMissing { program: QEMU, advice: ADVICE }),
+    }
+}
+
+const QEMU: &str = "qemu-system-x86_64";
+const ADVICE: &str = "Debian and Ubuntu: `apt-get install qemu-system-x86`";
