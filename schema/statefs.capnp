@@ -714,14 +714,14 @@ interface Admin @0xe2ed56231d424882 {
     # What was read, over all copies.
 
     groups @1 :UInt64;
-    # Groups of writes that verify in one copy at least.
+    # Groups of records that verify in one copy at least.
 
     repaired @2 :UInt64;
     # Copies that did not verify and were written again from another one.
 
     damaged @3 :UInt64;
-    # Groups that should be there and verify in no copy: what they held is lost. 0 and `repaired` 0
-    # mean that all is well.
+    # What verifies in no copy, and is lost: live values, and groups of the checkpoint. 0 and
+    # `repaired` 0 mean that all is well.
   }
 
   struct CheckpointParams @0xef48e25e40e10711 {}
@@ -909,10 +909,12 @@ struct Counter @0x85e33262aa0f3f91 {
   # One figure of the server.
 
   name @0 :Text;
-  # Its name, with the unit last, such as "journal_free_bytes".
+  # Its name, with the unit last, such as "free_bytes"; figures of one name are told apart by labels
+  # behind it, as in "mode{mode=\"healthy\"}".
 
   value @1 :UInt64;
-  # The figure. One whose name ends in "_total" only grows, from the start of the server.
+  # The figure. One whose name, without labels, ends in "_total" only grows, from the start of the
+  # server.
 }
 
 struct AuditRecord @0xab74237495719024 {

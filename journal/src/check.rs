@@ -5,14 +5,16 @@
 
 use crate::checkpoint::group_at;
 use crate::group::Header;
+use crate::index::Entry;
 use crate::journal::Inner;
 use crate::scan;
 use crate::state::State;
 use crate::ticket::{Settled, Ticket};
-use crate::types::{SegmentIndex, Use, Zone};
+use crate::types::{Birth, SegmentIndex, Use, Zone};
 use crate::walk::Sighting;
 use crate::writer::Stop;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 /// What a check found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -21,6 +23,22 @@ pub struct CheckReport {
     pub groups: u64,
     /// Copies that did not verify and were written again from the other one.
     pub repaired: u64,
+    /// What verifies in no copy: live values, and groups of the checkpoint whose header alone is left.
+    pub damaged: u64,
+    /// Bytes that were read, over all copies.
+    pub bytes: u64,
+}
+
+/// What was found in one segment.
+pub(crate) struct Repair {
+    report: CheckReport,
+    whole: Whole,
+}
+
+/// Where a segment holds groups that verify, for what was written before a certain birth.
+struct Whole {
+    before: Birth,
+    blocks: Vec<Range<u32>>,
 }
 
 /// A check under way.
@@ -28,22 +46,37 @@ pub(crate) struct Check {
     next: SegmentIndex,
     report: CheckReport,
     ticket: Ticket,
+    /// Most bytes that are read in a second; 0 for no bound.
+    rate: u64,
+    /// When the next segment may be read, in milliseconds of the clock.
+    due: u64,
 }
 
 impl State {
-    /// Asks for a check, or joins the one that was asked for.
-    pub(crate) fn ask_for_check(&mut self) -> Ticket {
+    /// Asks for a check at this rate, or joins the one that was asked for, which goes on at it.
+    pub(crate) fn ask_for_check(&mut self, rate: u64) -> Ticket {
         let fresh = || Check {
             next: SegmentIndex(0),
             report: CheckReport::default(),
             ticket: Ticket::default(),
+            rate,
+            due: 0,
         };
-        self.check.get_or_insert_with(fresh).ticket.clone()
+        let check = self.check.get_or_insert_with(fresh);
+        if check.rate != rate {
+            (check.rate, check.due) = (rate, 0);
+        }
+        check.ticket.clone()
     }
 
-    /// Yields the segment that the check comes to next.
-    pub(crate) fn check_next(&self) -> Option<SegmentIndex> {
-        self.check.as_ref().map(|check| check.next)
+    /// Yields the segment that the check comes to next, if it may by now.
+    pub(crate) fn check_next(&self, now: u64) -> Option<SegmentIndex> {
+        self.check.as_ref().filter(|check| check.due <= now).map(|check| check.next)
+    }
+
+    /// Yields when the check goes on, if there is one.
+    pub(crate) fn check_due(&self) -> Option<u64> {
+        self.check.as_ref().map(|check| check.due)
     }
 
     /// Ends a check that will not come to its end.
@@ -58,11 +91,19 @@ impl Inner {
     /// Checks one segment, and settles the check behind the last one.
     pub(crate) async fn check_segment(&self, segment: SegmentIndex) -> Result<(), Stop> {
         let found = self.repair_segment(segment).await?;
+        let lost = self.lost_in(segment, &found.whole);
+        let (found, now) = (found.report, self.clock.now());
         let last = segment.0 + 1 >= self.verifier.geometry.segment_count();
         let state = &mut *self.state.borrow_mut();
         let Some(check) = &mut state.check else { return Ok(()) };
         check.report.groups += found.groups;
         check.report.repaired += found.repaired;
+        check.report.damaged += found.damaged + lost;
+        check.report.bytes += found.bytes;
+        check.due = match check.rate {
+            0 => 0,
+            rate => now.saturating_add(found.bytes.saturating_mul(1000) / rate),
+        };
         check.next = SegmentIndex(segment.0 + 1);
         if last {
             state.last_check = check.report;
@@ -72,23 +113,53 @@ impl Inner {
         Ok(())
     }
 
+    /// Counts the live values of a segment that no whole group holds.
+    ///
+    /// Cost: a pass over the index, where the segment has live values.
+    fn lost_in(&self, segment: SegmentIndex, whole: &Whole) -> u64 {
+        let state = self.state.borrow();
+        if state.room.live_in(segment) == 0 {
+            return 0;
+        }
+        let lost = |(_, entry): &(&[u8], &Entry)| {
+            // What is newer was written while the segment was read.
+            let known = entry.birth < whole.before && entry.place.segment == segment;
+            known && !whole.blocks.iter().any(|blocks| blocks.contains(&entry.place.offset))
+        };
+        state.index.iter_from(b"").filter(lost).count() as u64
+    }
+
     /// Repairs the copies of a segment's groups that do not verify; durable when this returns.
-    pub(crate) async fn repair_segment(&self, segment: SegmentIndex) -> Result<CheckReport, Stop> {
-        let (mut uses, durable) = {
+    pub(crate) async fn repair_segment(&self, segment: SegmentIndex) -> Result<Repair, Stop> {
+        let (mut uses, durable, before) = {
             let state = self.state.borrow();
-            (state.uses.clone(), state.durable.lsn)
+            (state.uses.clone(), state.durable.lsn, state.next_birth)
         };
         // The log's own entries come last: the use that a checkpoint cut begins earlier in the former.
         uses.extend(&self.volume.borrow().superblock.checkpoint);
         let listed: Vec<Use> = uses.into_iter().filter(|use_| use_.segment == segment).collect();
         let mut report = CheckReport::default();
+        let mut whole = Whole { before, blocks: Vec::new() };
         if listed.is_empty() {
-            return Ok(report);
+            return Ok(Repair { report, whole });
         }
+        let geometry = &self.verifier.geometry;
+        let from = listed.iter().map(|use_| use_.start.0).min().unwrap_or_default();
+        let blocks = u64::from(geometry.segment_blocks().saturating_sub(from));
+        report.bytes = blocks * geometry.block_bytes() as u64 * u64::from(geometry.copies());
         let sightings = scan::sightings(&self.disk, &self.verifier, segment, &listed).await;
         for sighting in sightings {
             let settled = sighting.header.checkpoint || sighting.header.last <= durable;
-            if !settled || !(sighting.whole_a || sighting.whole_b) {
+            if !(sighting.whole_a || sighting.whole_b) {
+                // What its records were is counted with the values, if they live.
+                report.damaged += u64::from(sighting.header.checkpoint);
+                continue;
+            }
+            let start = sighting.header.block.0 as usize * geometry.block_bytes();
+            let end = start + sighting.header.blocks(geometry) as usize * geometry.block_bytes();
+            let offset = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
+            whole.blocks.push(offset(start)..offset(end));
+            if !settled {
                 continue;
             }
             report.groups += 1;
@@ -100,7 +171,7 @@ impl Inner {
             self.flush(|| ()).await.map_err(|_| Stop::Flush)?;
             self.state.borrow_mut().repaired += report.repaired;
         }
-        Ok(report)
+        Ok(Repair { report, whole })
     }
 
     async fn repair_group(&self, header: &Header, good: Zone, bad: Zone) -> Result<bool, Stop> {

@@ -16,7 +16,7 @@ use crate::room::Room;
 use crate::state::{Admitted, Asked, Durable, State};
 use crate::superblock::Superblock;
 use crate::tag::Random;
-use crate::ticket::Settled;
+use crate::ticket::{Settled, Ticket};
 use crate::types::{Birth, BlockIndex, Lsn, Mode, ReadOnlyReason, Use, VolumeId};
 use crate::writer::{Tail, Volume};
 use alloc::collections::{BTreeSet, VecDeque};
@@ -301,16 +301,50 @@ impl Journal {
     /// # Errors
     /// [`CommitError::Indeterminate`] when the device failed, [`CommitError::ReadOnly`] when it had failed before.
     pub async fn check(&self) -> Result<CheckReport, CommitError> {
+        self.check_at(0).await
+    }
+
+    /// As [`Journal::check`], reading no more than so many bytes in a second, over all copies; 0 for as fast as it
+    /// goes. Who joins a check changes its rate.
+    ///
+    /// # Errors
+    /// Those of [`Journal::check`].
+    pub async fn check_at(&self, bytes_per_second: u64) -> Result<CheckReport, CommitError> {
         if let Mode::ReadOnly(reason) = self.mode() {
             return Err(CommitError::ReadOnly(reason));
         }
-        let ticket = self.0.state.borrow_mut().ask_for_check();
+        let ticket = self.0.state.borrow_mut().ask_for_check(bytes_per_second);
         match ticket.await {
             Settled::Durable => Ok(self.0.state.borrow().last_check),
             Settled::Indeterminate | Settled::NotApplied | Settled::NoSpace => {
                 Err(CommitError::Indeterminate)
             }
         }
+    }
+
+    /// Writes a checkpoint of everything accepted so far, so that the next mount replays next to nothing.
+    ///
+    /// Runs beside commits. Durability: all of it is on the medium when this yields, and the checkpoint too.
+    ///
+    /// # Errors
+    /// [`CommitError::NoSpace`] where there is no room for one; [`CommitError::ReadOnly`];
+    /// [`CommitError::Indeterminate`] when the device failed.
+    pub async fn checkpoint(&self) -> Result<(), CommitError> {
+        self.sync().await?;
+        let asked = {
+            let state = &mut *self.0.state.borrow_mut();
+            if let Mode::ReadOnly(reason) = state.mode {
+                return Err(CommitError::ReadOnly(reason));
+            }
+            let lsn = state.durable.lsn;
+            if self.0.volume.borrow().superblock.base >= lsn {
+                return Ok(());
+            }
+            let asked = state.checkpoint_asked.get_or_insert_with(|| (lsn, Ticket::default()));
+            asked.0 = asked.0.max(lsn);
+            asked.1.clone()
+        };
+        answered(asked.await)
     }
 
     /// Yields the mode and why.
@@ -326,13 +360,14 @@ impl Journal {
     /// Yields when the writer wants to be polled though nothing happens, in the clock's milliseconds.
     pub fn deadline(&self) -> Option<u64> {
         let state = self.0.state.borrow();
-        if !state.queue.is_empty() {
-            return self.0.buffered_due(&state);
-        }
-        match state.mode {
+        let write = match state.mode {
+            _ if !state.queue.is_empty() => self.0.buffered_due(&state),
             Mode::ReadOnly(_) => None,
             Mode::Healthy | Mode::Degraded => self.0.watermark_due(&state),
-        }
+        };
+        // A check that is due already waits for nothing but its turn.
+        let check = state.check_due().filter(|due| *due > self.0.clock.now());
+        [write, check].into_iter().flatten().min()
     }
 
     /// Yields the figures of this moment.
@@ -411,6 +446,7 @@ impl State {
             abandoned: 0,
             keep_chunks: options.plants.has(Plant::ChunksOutlive),
             check: None,
+            checkpoint_asked: None,
             last_check: CheckReport::default(),
             to_repair: Vec::new(),
         };

@@ -12,8 +12,9 @@ use crate::mount::update;
 use crate::plant::Plant;
 use crate::replay::Doubt;
 use crate::room::{free_segments, usable, uses_max};
-use crate::state::{Durable, Move};
-use crate::types::{BlockIndex, Epoch, Mode, SegmentIndex, Use};
+use crate::state::{Durable, Move, State};
+use crate::ticket::Settled;
+use crate::types::{BlockIndex, Epoch, Lsn, Mode, SegmentIndex, Use};
 use crate::writer::{Asker, Stop};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -44,6 +45,8 @@ pub(crate) enum Job {
     Reserve,
     /// Write a checkpoint and drop the log behind it.
     Checkpoint,
+    /// Tell who asked for a checkpoint that there is no room for one.
+    Decline,
     /// Move the live values out of a segment.
     Clean(SegmentIndex),
     /// Let the superblock vouch for what is durable, where the log has no room to.
@@ -66,6 +69,10 @@ pub(crate) async fn maintain(inner: &Inner) -> Stop {
             Job::Reserve => inner.reserve().await,
             Job::Witness => inner.witness().await,
             Job::Checkpoint => inner.checkpoint().await,
+            Job::Decline => {
+                inner.state.borrow_mut().answer_checkpoint(Lsn::NONE);
+                Ok(())
+            }
             Job::Clean(victim) => inner.clean(victim).await.inspect(|()| inner.count_vain()),
             Job::Repair(segment) => {
                 inner.state.borrow_mut().to_repair.retain(|one| *one != segment);
@@ -108,6 +115,12 @@ impl Inner {
             return Some(Job::Checkpoint);
         }
         let victim = if pressed { self.victim() } else { self.victim_of_many_uses() };
+        if self.state.borrow().checkpoint_asked.is_some() {
+            let room = free + 1 >= kept + u32::from(first);
+            // Cleaning may make room; without it there is none to wait for.
+            let without = victim.map_or(Job::Decline, Job::Clean);
+            return Some(if room { Job::Checkpoint } else { without });
+        }
         let state = self.state.borrow();
         let repair = state.to_repair.first().copied().map(Job::Repair);
         let asked = !state.strict.is_empty() || state.seal.is_some();
@@ -116,7 +129,11 @@ impl Inner {
         let witness = (victim.is_none() && waits && self.prepare(1, Asker::Client).is_none())
             .then_some(Job::Witness);
         let state = self.state.borrow();
-        victim.map(Job::Clean).or(witness).or(repair).or_else(|| state.check_next().map(Job::Check))
+        victim
+            .map(Job::Clean)
+            .or(witness)
+            .or(repair)
+            .or_else(|| state.check_next(self.clock.now()).map(Job::Check))
     }
 
     /// Tells whether waiting for maintenance is in vain.
@@ -296,6 +313,10 @@ impl Inner {
         let done = self.write_checkpoint(&snapshot, durable, &segments).await;
         self.maintaining.set(false);
         self.volume.borrow_mut().busy.clear();
+        if done.is_ok() {
+            let base = self.volume.borrow().superblock.base;
+            self.state.borrow_mut().answer_checkpoint(base);
+        }
         done
     }
 
@@ -462,6 +483,16 @@ impl Inner {
             }
         }
         (found, true)
+    }
+}
+
+impl State {
+    /// Answers who asked for a checkpoint, after one up to `base` was tried.
+    fn answer_checkpoint(&mut self, base: Lsn) {
+        if let Some((lsn, ticket)) = self.checkpoint_asked.take() {
+            // What could not be written then is not tried again and again.
+            ticket.settle(if base >= lsn { Settled::Durable } else { Settled::NoSpace });
+        }
     }
 }
 

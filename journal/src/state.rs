@@ -126,6 +126,8 @@ pub(crate) struct State {
     /// Uploads that came to no end.
     pub(crate) abandoned: u64,
     pub(crate) check: Option<Check>,
+    /// A checkpoint up to this LSN at least was asked for, and who waits for it.
+    pub(crate) checkpoint_asked: Option<(Lsn, Ticket)>,
     pub(crate) last_check: CheckReport,
     /// Segments in which a read met a damaged copy.
     pub(crate) to_repair: Vec<SegmentIndex>,
@@ -468,6 +470,9 @@ impl State {
         self.mode = Mode::ReadOnly(reason);
         self.drops += 1;
         self.abandon_check();
+        if let Some((_, ticket)) = self.checkpoint_asked.take() {
+            ticket.settle(Settled::Indeterminate);
+        }
         let strict = self.strict.drain(..).map(|(_, ticket)| ticket);
         for ticket in strict.chain(self.seal.take()).collect::<Vec<_>>() {
             ticket.settle(Settled::Indeterminate);

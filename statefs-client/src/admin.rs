@@ -41,7 +41,7 @@ impl Admin {
 
     /// Has the policy read anew. Needs `admin.policy`.
     pub fn reload_policy(&self) -> Call<Reload> {
-        send(self.client.reload_policy_request(), Effect::Writes, wire::admin::reload)
+        send(self.client.reload_policy_request(), Effect::Reads, wire::admin::reload)
     }
 
     /// Reads a page of audit records, those after `after`, oldest first; 0 from the oldest on.

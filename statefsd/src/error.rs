@@ -82,6 +82,15 @@ impl Error {
         }
     }
 
+    /// Maps the end of a task that is no write: that it was cut off leaves nothing open.
+    pub(crate) fn of_task(error: CommitError, mode: journal::Mode) -> Self {
+        match (Self::of_commit(error), mode) {
+            (Some(error), _) => error,
+            (None, journal::Mode::ReadOnly(reason)) => Self::ReadOnly(reason),
+            (None, journal::Mode::Healthy | journal::Mode::Degraded) => Self::Unreadable,
+        }
+    }
+
     /// Yields the code that the peer sees.
     pub(crate) fn code(&self) -> ErrorCode {
         match self {

@@ -4,12 +4,12 @@ use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
-use policy::{Demand, Denial, Granted, Policy, Right, Rights, Scope, decide};
+use policy::{Demand, Denial, Granted, Policy, Prefix, Right, Rights, Scope, decide};
 
 use crate::error::Error;
 use crate::event::Denied;
 use crate::power::Power;
-use crate::request::Open;
+use crate::request::{Administer, Open};
 use crate::session::Caller;
 
 /// Rights that a directory can be good for. Those of administration act on no key.
@@ -50,6 +50,36 @@ pub(crate) fn admit_all<R: Demand>(
     power.check(caller.shared.clock.now())?;
     let policy = caller.shared.policy.borrow().clone();
     requests.into_iter().map(|request| judge(caller, &policy, power.scope(), request)).collect()
+}
+
+/// Lets the whole store be looked after by whoever holds this right.
+///
+/// # Errors
+/// [`Error::Denied`].
+pub(crate) fn admit_admin(caller: &Caller, right: Right) -> Result<Granted<Administer>, Error> {
+    let request = Administer { right, all: Prefix::root() };
+    let Some(service) = &caller.service else {
+        return Err(refuse_stranger(caller, right, request.all.as_str()));
+    };
+    let policy = caller.shared.policy.borrow().clone();
+    decide(&policy, service, None, request).map_err(|denial| refuse(caller, &denial))
+}
+
+/// Lets who holds some right of administration have the capability for it.
+///
+/// # Errors
+/// [`Error::Denied`]; the event names the first of these rights.
+pub(crate) fn admit_any_admin(caller: &Caller) -> Result<(), Error> {
+    let policy = caller.shared.policy.borrow().clone();
+    let holds = |right| {
+        let request = Administer { right, all: Prefix::root() };
+        let service = caller.service.as_ref();
+        service.is_some_and(|service| decide(&policy, service, None, request).is_ok())
+    };
+    if Rights::ADMIN.iter().any(holds) {
+        return Ok(());
+    }
+    admit_admin(caller, Right::AdminStats).map(drop)
 }
 
 /// Lets a request for a whole subtree pass if no part of it is withheld.
@@ -96,7 +126,7 @@ fn judge<R: Demand>(
 pub(crate) fn admit_open(
     caller: &Caller,
     from: Option<&Power>,
-    prefix: policy::Prefix,
+    prefix: Prefix,
     rights: Rights,
 ) -> Result<Granted<Open>, Error> {
     if let Some(power) = from {

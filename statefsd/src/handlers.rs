@@ -1,17 +1,19 @@
 //! What calls do. Each handler takes a request that the gate granted; there is no other way in.
 
 use alloc::rc::Rc;
+use alloc::string::String;
 use alloc::vec::Vec;
 
-use journal::{Applied, Durability, Version};
+use journal::{Applied, CheckReport, Durability, Version};
 use policy::{Granted, Scope};
 
 use crate::error::Error;
 use crate::event::Event;
+use crate::figures::Family;
 use crate::page::{self, Page};
 use crate::power::{Power, Restriction};
 use crate::quota::Usage;
-use crate::request::{Change, Count, Get, Hello, List, Open, Write};
+use crate::request::{Administer, Change, Count, Get, Hello, List, Open, Write};
 use crate::session::Caller;
 use crate::store::{Found, Written};
 
@@ -109,6 +111,33 @@ async fn write(
 /// Counts what a subtree holds, and what it may.
 pub(crate) fn usage(caller: &Caller, granted: &Granted<Count>) -> Result<Usage, Error> {
     caller.shared.store.usage(&granted.request().prefix)
+}
+
+/// Yields what the server has counted.
+pub(crate) fn stats(caller: &Caller, _: &Granted<Administer>) -> Vec<Family> {
+    caller.shared.tally.families(&caller.shared.store)
+}
+
+/// Reads all copies of everything, and repairs what one of them still has.
+pub(crate) async fn check(
+    caller: &Caller,
+    _: Granted<Administer>,
+    bytes_per_second: u64,
+) -> Result<CheckReport, Error> {
+    let journal = caller.shared.store.journal()?;
+    let report = journal.check_at(bytes_per_second).await;
+    report.map_err(|error| Error::of_task(error, journal.mode()))
+}
+
+/// Makes a checkpoint of all that was acknowledged.
+pub(crate) async fn checkpoint(caller: &Caller, _: Granted<Administer>) -> Result<(), Error> {
+    let journal = caller.shared.store.journal()?;
+    journal.checkpoint().await.map_err(|error| Error::of_task(error, journal.mode()))
+}
+
+/// Has the policy read anew, and yields why it was not taken.
+pub(crate) async fn reload_policy(caller: &Caller, _: Granted<Administer>) -> Result<(), String> {
+    caller.shared.reload.ask().await
 }
 
 /// Derives a power from another one.

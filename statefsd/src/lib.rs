@@ -27,6 +27,7 @@ mod page;
 mod permits;
 mod power;
 mod quota;
+mod reload;
 mod request;
 mod server;
 mod session;

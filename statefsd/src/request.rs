@@ -87,6 +87,22 @@ impl Demand for Count {
     }
 }
 
+/// Look after the whole store.
+pub(crate) struct Administer {
+    pub(crate) right: Right,
+    pub(crate) all: Prefix,
+}
+
+impl Demand for Administer {
+    fn right(&self) -> Right {
+        self.right
+    }
+
+    fn target(&self) -> Target<'_> {
+        Target::Prefix(&self.all)
+    }
+}
+
 impl Demand for Open {
     fn right(&self) -> Right {
         self.by

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::rc::Rc;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::future::Future;
@@ -17,6 +18,7 @@ use crate::event::{Closed, Event, Events};
 use crate::figures::{Family, Tally, count};
 use crate::limits::Limits;
 use crate::quota::Usage;
+use crate::reload::Reload;
 use crate::session::{ConnectionId, Session, Shared};
 use crate::store::{Health, Mode, Store};
 
@@ -92,6 +94,7 @@ impl Server {
             store,
             events: RefCell::new(Events::new(&limits)),
             tally: Tally::default(),
+            reload: Reload::default(),
         };
         Self {
             shared: Rc::new(shared),
@@ -292,13 +295,28 @@ impl Server {
         self.shared.store.set_stale(false);
         self.shared.policy.replace(Rc::new(policy));
         self.shared.events.borrow_mut().push(Event::PolicyChanged);
+        self.shared.reload.answer(&Ok(()));
     }
 
-    /// Notes that the driver was told to load a policy and could not: the one in force stays, and
-    /// health is degraded until another one is put in force.
-    pub fn keep_policy(&mut self) {
+    /// Notes that the driver was told to load a policy and could not, for a reason that an
+    /// administrator may read: the one in force stays, and health is degraded until another one is
+    /// put in force.
+    pub fn keep_policy(&mut self, reason: String) {
         count(&self.shared.tally.policy_faults);
         self.shared.store.set_stale(true);
+        self.shared.reload.answer(&Err(reason));
+    }
+
+    /// Notes that the driver can load a policy when an administrator asks for it: it looks at
+    /// [`Server::wants_policy`] after each poll.
+    pub fn offer_policies(&mut self) {
+        self.shared.reload.serve();
+    }
+
+    /// Whether an administrator asked for the policy to be read anew. Told once; the driver answers
+    /// with [`Server::set_policy`] or [`Server::keep_policy`].
+    pub fn wants_policy(&mut self) -> bool {
+        self.shared.reload.is_asked()
     }
 
     /// Begins to end: nobody connects any more and no further call is let in, those that run are

@@ -14,6 +14,7 @@ use crate::event::{Closed, Events};
 use crate::figures::Tally;
 use crate::limits::{CLIENT_NAME_BYTES_MAX, Limits, READ_BYTES_MAX};
 use crate::permits::Permits;
+use crate::reload::Reload;
 use crate::slots::Slots;
 use crate::store::Store;
 use crate::stream::STREAM_BYTES;
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) policy: RefCell<Rc<Policy>>,
     pub(crate) store: Store,
     pub(crate) events: RefCell<Events>,
+    pub(crate) reload: Reload,
     pub(crate) tally: Tally,
 }
 

@@ -1,6 +1,7 @@
 //! The wire: the only module that names generated types. Readers become requests, ends of calls
 //! become builders; what lies between knows nothing of messages.
 
+mod admin;
 mod counted;
 mod read;
 mod stream;
@@ -72,6 +73,17 @@ impl state_fs::Server for Root {
         mut results: state_fs::DescribeResults,
     ) -> Result<(), capnp::Error> {
         write::describe(results.get());
+        Ok(())
+    }
+
+    async fn admin(
+        self: Rc<Self>,
+        _: state_fs::AdminParams,
+        mut results: state_fs::AdminResults,
+    ) -> Result<(), capnp::Error> {
+        gate::admit_any_admin(&self.caller)?;
+        let admin = admin::Admin(self.caller.clone());
+        results.get().set_admin(counted::serve(&self.caller, admin));
         Ok(())
     }
 }

@@ -119,8 +119,10 @@ impl Driver {
         }
         check_sandbox(&sandbox, confinement)?;
         notify.status("opening the volume");
+        let mut server = Server::new(device.geometry(), rules, seed, limits);
+        server.offer_policies();
         Ok(Self {
-            server: Server::new(device.geometry(), rules, seed, limits),
+            server,
             device,
             poll,
             stop,
@@ -173,6 +175,9 @@ impl Driver {
             self.server.complete(completion);
         }
         let turn = self.server.poll(self.now());
+        if self.server.wants_policy() {
+            self.load_policy();
+        }
         while let Some(request) = self.server.next_request() {
             self.asked.note(&request);
             self.device.submit(request);
@@ -317,7 +322,7 @@ impl Driver {
             Ok(policy) => self.server.set_policy(policy),
             Err(failure) => {
                 tracing::error!(%failure, "the policy in force stays");
-                self.server.keep_policy();
+                self.server.keep_policy(format!("{failure}"));
             }
         }
         self.notify.ready(&status(&self.server.health()));

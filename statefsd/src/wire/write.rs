@@ -1,10 +1,13 @@
 //! Ends of calls become results.
 
 use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 
-use journal::{Applied, Version};
-use statefs::{Feature, current, directory, limits, reader, state_fs, value};
+use journal::{Applied, CheckReport, Version};
+use statefs::{Feature, admin, current, directory, limits, reader, state_fs, value};
 
+use crate::figures::{Family, Kind};
 use crate::handlers::Removed;
 use crate::page::Page;
 use crate::quota::{Account, Usage};
@@ -13,8 +16,9 @@ use crate::store::{Found, Health, Mode, Written};
 use crate::stream::{Info, Part};
 
 /// What is served beyond the first state of the schema.
-const SERVED: [Feature; 6] = [
+const SERVED: [Feature; 7] = [
     Feature::Describe,
+    Feature::Admin,
     Feature::GetMany,
     Feature::Commit,
     Feature::Restrict,
@@ -208,6 +212,52 @@ pub(super) fn usage(
         told.set_value_bytes_max(quota.value_bytes_max.unwrap_or(u64::MAX));
     }
     Ok(())
+}
+
+/// Writes figures, each under its name and labels as OpenMetrics has them.
+///
+/// # Errors
+/// More figures than a message can count, which no server has.
+pub(super) fn stats(
+    families: &[Family],
+    results: admin::stats_results::Builder<'_>,
+) -> Result<(), capnp::Error> {
+    let figures = families.iter().flat_map(|family| {
+        let total = if family.kind == Kind::Counter { "_total" } else { "" };
+        family.samples.iter().map(move |sample| {
+            let labels: Vec<String> =
+                sample.labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+            let labels = labels.join(",");
+            let labels = if labels.is_empty() { labels } else { format!("{{{labels}}}") };
+            (format!("{}{total}{labels}", family.name), sample.value)
+        })
+    });
+    let figures: Vec<(String, u64)> = figures.collect();
+    let count = count(figures.len())?;
+    let mut counters = results.init_counters(count);
+    for (index, (name, value)) in (0..count).zip(&figures) {
+        let mut counter = counters.reborrow().get(index);
+        counter.set_name(&**name);
+        counter.set_value(*value);
+    }
+    Ok(())
+}
+
+pub(super) fn check(report: &CheckReport, mut results: admin::check_results::Builder<'_>) {
+    results.set_bytes_read(report.bytes);
+    results.set_groups(report.groups);
+    results.set_repaired(report.repaired);
+    results.set_damaged(report.damaged);
+}
+
+pub(super) fn reloaded(
+    end: &Result<(), String>,
+    mut results: admin::reload_policy_results::Builder<'_>,
+) {
+    match end {
+        Ok(()) => results.set_loaded(()),
+        Err(reason) => results.set_refused(&**reason),
+    }
 }
 
 pub(super) fn info(info: &Info, mut results: reader::info_results::Builder<'_>) {

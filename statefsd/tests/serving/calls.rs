@@ -224,7 +224,7 @@ fn another_policy_counts_at_once_for_capabilities_that_are_held() {
     assert_eq!(rig.wait(get(&directory, "k")).unwrap(), "1");
     // One that cannot be loaded changes nothing but health, until one can.
     let root = rig.root(client);
-    rig.server.keep_policy();
+    rig.server.keep_policy("it cannot be read".into());
     let told = rig.wait(health(&root)).unwrap();
     assert!(told.starts_with("Degraded 0 the policy file cannot be loaded"), "{told}");
     assert_eq!(rig.wait(get(&directory, "k")).unwrap(), "1");

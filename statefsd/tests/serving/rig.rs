@@ -91,6 +91,17 @@ impl Device {
         places
     }
 
+    /// Destroys `marked` in the first place where the medium holds it.
+    pub(crate) fn damage_first(&mut self, marked: &[u8]) -> usize {
+        let mut bytes = std::mem::replace(&mut self.memory, MemoryDevice::new(0)).into_bytes();
+        let found = bytes.windows(marked.len()).position(|found| found == marked);
+        if let Some(at) = found {
+            bytes[at..at + marked.len()].fill(b'?');
+        }
+        self.memory = MemoryDevice::from_bytes(bytes);
+        usize::from(found.is_some())
+    }
+
     fn submit(&mut self, request: Request) {
         if self.holds {
             self.held.push(request);

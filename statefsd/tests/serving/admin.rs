@@ -1,0 +1,233 @@
+//! Looking after a store while it serves.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+
+use policy::Policy;
+use statefs::{Durability, admin, state_fs};
+
+use crate::rig::{If, Rig, get, put, version};
+
+const DURABLE: Durability = Durability::Durable;
+
+/// The rig's policy, where `reader` may also look after the store with these rights.
+fn policy(rights: &str) -> Policy {
+    let grant = format!("[[grant]]\nto = \"reader\"\nprefix = \"/state\"\nrights = [{rights}]\n");
+    Policy::parse(&crate::rig::POLICY.replace("[[ceiling]]", &format!("{grant}[[ceiling]]")))
+        .unwrap()
+}
+
+const ALL: &str = "\"admin.stats\", \"admin.check\", \"admin.checkpoint\", \"admin.policy\"";
+
+/// A rig with some values in it, and who looks after it.
+fn rig() -> (Rig, admin::Client) {
+    let mut limits = statefsd::Limits::default();
+    // What is read comes from the device.
+    limits.journal.cache_bytes = 0;
+    let mut rig = Rig::new(crate::rig::Device::formatted(), limits);
+    rig.settle();
+    rig.server.set_policy(policy(ALL));
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    for number in 0..20 {
+        let value = format!("the-marked-value-{number:02}-{}", "x".repeat(500));
+        let written = put(&directory, &format!("k{number}"), value.as_bytes(), If::Any, DURABLE);
+        version(&rig.wait(written).unwrap());
+    }
+    let reader = rig.connect("reader");
+    let admin = administer(&rig.root(reader));
+    (rig, admin)
+}
+
+fn administer(root: &state_fs::Client) -> admin::Client {
+    root.admin_request().send().pipeline.get_admin()
+}
+
+fn stats(rig: &mut Rig, admin: &admin::Client) -> BTreeMap<String, u64> {
+    let answer = rig.wait(admin.stats_request().send().promise).unwrap().unwrap();
+    let counters = answer.get().unwrap().get_counters().unwrap();
+    let named = counters
+        .iter()
+        .map(|counter| (counter.get_name().unwrap().to_string().unwrap(), counter.get_value()));
+    named.collect()
+}
+
+/// `groups repaired damaged`, or why there was no check.
+fn check(admin: &admin::Client, rate: u64) -> impl Future<Output = String> + use<> {
+    let mut request = admin.check_request();
+    request.get().set_bytes_per_second(rate);
+    let answer = request.send().promise;
+    async move {
+        let answer = match answer.await {
+            Ok(answer) => answer,
+            Err(error) => return error.extra,
+        };
+        let report = answer.get().unwrap();
+        assert!(report.get_bytes_read() > 0, "what the log lies in was read");
+        format!("{} repaired, {} damaged", report.get_repaired(), report.get_damaged())
+    }
+}
+
+fn checkpoint(rig: &mut Rig, admin: &admin::Client) -> String {
+    let answer = rig.wait(admin.checkpoint_request().send().promise).unwrap();
+    answer.err().map_or_else(|| "done".into(), |error| error.extra)
+}
+
+fn reload(admin: &admin::Client) -> impl Future<Output = String> + use<> {
+    use admin::reload_policy_results::Which;
+    let answer = admin.reload_policy_request().send().promise;
+    async move {
+        let answer = match answer.await {
+            Ok(answer) => answer,
+            Err(error) => return error.extra,
+        };
+        match answer.get().unwrap().which().unwrap() {
+            Which::Refused(reason) => format!("refused: {}", reason.unwrap().to_str().unwrap()),
+            Which::Loaded(()) => "loaded".into(),
+        }
+    }
+}
+
+#[test]
+fn each_method_needs_a_right_of_its_own() {
+    for right in ["admin.stats", "admin.check", "admin.checkpoint", "admin.policy"] {
+        let mut rig = Rig::open();
+        rig.server.set_policy(policy(&format!("\"{right}\"")));
+        let client = rig.connect("reader");
+        let admin = administer(&rig.root(client));
+        let answer = rig.wait(admin.stats_request().send().promise).unwrap().err();
+        let told = [
+            answer.map_or_else(|| "done".into(), |error| error.extra),
+            rig.wait(check(&admin, 0)).unwrap(),
+            checkpoint(&mut rig, &admin),
+            rig.wait(reload(&admin)).unwrap(),
+        ];
+        let names = ["admin.stats", "admin.check", "admin.checkpoint", "admin.policy"];
+        for (name, told) in names.iter().zip(told) {
+            assert_eq!(told == "ACCESS_DENIED", *name != right, "{right} for {name}: {told}");
+        }
+        // What was granted then is asked for now.
+        rig.server.set_policy(Policy::parse(crate::rig::POLICY).unwrap());
+        assert_eq!(checkpoint(&mut rig, &admin), "ACCESS_DENIED");
+    }
+    let mut rig = Rig::open();
+    for channel in ["keeper", "elsewhere"] {
+        let client = rig.connect(channel);
+        let request = rig.root(client).admin_request().send().promise;
+        let error = rig.wait(request).unwrap().err().unwrap();
+        assert_eq!(error.extra, "ACCESS_DENIED", "{channel}");
+    }
+}
+
+#[test]
+fn figures_are_those_of_the_server() {
+    let (mut rig, admin) = rig();
+    let told = stats(&mut rig, &admin);
+    assert_eq!(told["keys"], 20);
+    assert_eq!(told["connections"], 2);
+    assert_eq!(told["mode{mode=\"healthy\"}"], 1);
+    assert_eq!(told["mode{mode=\"read_only\"}"], 0);
+    assert_eq!(told["requests_total{method=\"Directory.put\",outcome=\"ok\"}"], 20);
+    let again = stats(&mut rig, &admin);
+    assert_eq!(again["requests_total{method=\"Admin.stats\",outcome=\"ok\"}"], 1);
+}
+
+#[test]
+fn a_check_repairs_what_one_copy_has_and_counts_what_none_has() {
+    let (mut rig, admin) = rig();
+    assert_eq!(rig.wait(check(&admin, 0)).unwrap(), "0 repaired, 0 damaged");
+    assert_eq!(rig.device.damage_first(b"the-marked-value-07"), 1);
+    assert_eq!(rig.wait(check(&admin, 0)).unwrap(), "1 repaired, 0 damaged");
+    assert_eq!(rig.device.damage(b"the-marked-value-07"), 2, "it was repaired");
+    assert_eq!(rig.device.damage(b"the-marked-value-11"), 2);
+    assert_eq!(rig.wait(check(&admin, 0)).unwrap(), "0 repaired, 2 damaged");
+    // A value that is written over is no loss any more.
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    version(&rig.wait(put(&directory, "k7", b"new", If::Any, DURABLE)).unwrap());
+    assert_eq!(rig.wait(check(&admin, 0)).unwrap(), "0 repaired, 1 damaged");
+    assert_eq!(rig.wait(get(&directory, "k11")).unwrap(), "data loss");
+    assert_eq!(rig.wait(get(&directory, "k12")).unwrap()[..19], *"the-marked-value-12");
+}
+
+#[test]
+fn a_check_keeps_to_its_rate_and_another_one_joins_it() {
+    let (mut rig, admin) = rig();
+    checkpoint(&mut rig, &admin);
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    for number in 0..40 {
+        let written = put(&directory, &format!("l{number}"), &[7; 60_000], If::Any, DURABLE);
+        version(&rig.wait(written).unwrap());
+    }
+    let mut slow = std::pin::pin!(check(&admin, 1000));
+    assert_eq!(rig.wait(slow.as_mut()), None, "it waits for its time");
+    // Past the watermark, nothing else has a time.
+    rig.now += 1000;
+    assert_eq!(rig.wait(slow.as_mut()), None);
+    let due = rig.server.poll(rig.now).deadline.expect("it says when it goes on");
+    assert!(due > rig.now + 1000, "a segment takes longer than that at this rate");
+    rig.now = due;
+    assert_eq!(rig.wait(slow.as_mut()), None, "another segment");
+    version(&rig.wait(put(&directory, "k", b"1", If::Any, DURABLE)).unwrap());
+    let fast = check(&admin, 0);
+    assert_eq!(rig.wait(fast).unwrap(), "0 repaired, 0 damaged");
+    assert_eq!(rig.wait(slow).unwrap(), "0 repaired, 0 damaged");
+}
+
+#[test]
+fn a_checkpoint_is_made_now_and_only_if_there_is_something_new() {
+    let (mut rig, admin) = rig();
+    let before = stats(&mut rig, &admin)["checkpoints_total"];
+    assert_eq!(checkpoint(&mut rig, &admin), "done");
+    assert_eq!(checkpoint(&mut rig, &admin), "done");
+    assert_eq!(stats(&mut rig, &admin)["checkpoints_total"], before + 1);
+    let mut rig = rig.restart();
+    rig.settle();
+    let report = rig.events.iter().find_map(|event| match event {
+        statefsd::Event::Opened { report, .. } => Some(report),
+        _ => None,
+    });
+    assert_eq!(report.unwrap().replayed_bytes, 0);
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    assert_eq!(rig.wait(get(&directory, "k12")).unwrap()[..19], *"the-marked-value-12");
+}
+
+#[test]
+fn a_store_that_takes_no_writes_says_so() {
+    let (mut rig, admin) = rig();
+    rig.device.fails_flush = true;
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    let written = put(&directory, "k", b"1", If::Any, DURABLE);
+    assert_eq!(rig.wait(written).unwrap(), "indeterminate");
+    let told = rig.wait(check(&admin, 0)).unwrap();
+    assert!(told.starts_with("READ_ONLY: "), "{told}");
+    assert!(checkpoint(&mut rig, &admin).starts_with("READ_ONLY: "));
+    assert_eq!(stats(&mut rig, &admin)["mode{mode=\"read_only\"}"], 1);
+}
+
+#[test]
+fn the_policy_is_read_anew_by_who_has_it() {
+    let (mut rig, admin) = rig();
+    let told = rig.wait(reload(&admin)).unwrap();
+    assert_eq!(told, "refused: this server has its policy built in");
+    rig.server.offer_policies();
+    assert!(!rig.server.wants_policy());
+    let (first, second) = (reload(&admin), reload(&admin));
+    rig.settle();
+    assert!(rig.server.wants_policy());
+    assert!(!rig.server.wants_policy(), "told once");
+    rig.server.keep_policy("policy.toml:3:1: no such thing".into());
+    for answer in [first, second] {
+        let told = rig.wait(answer).unwrap();
+        assert_eq!(told, "refused: policy.toml:3:1: no such thing");
+    }
+    let last = reload(&admin);
+    rig.settle();
+    assert!(rig.server.wants_policy());
+    rig.server.set_policy(Policy::parse(crate::rig::POLICY).unwrap());
+    assert_eq!(rig.wait(last).unwrap(), "loaded", "though the right is gone with it");
+    assert_eq!(rig.wait(reload(&admin)).unwrap(), "ACCESS_DENIED");
+}
