@@ -103,6 +103,8 @@ const ALWAYS: &[i64] = &[
     libc::SYS_newfstatat,
     libc::SYS_statx,
     libc::SYS_unlinkat,
+    libc::SYS_renameat2,
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     libc::SYS_renameat,
     libc::SYS_geteuid,
     // Memory.
