@@ -60,6 +60,8 @@ pub enum Event {
     },
     /// A request was refused by the policy.
     Denied(Denied),
+    /// A write was refused by a quota.
+    OverQuota(Denied),
     /// Another policy is in force.
     PolicyChanged,
     /// So many denials came too fast to be told one by one.
@@ -155,13 +157,25 @@ impl Events {
 
     /// Tells of a denial, unless it is one too many or repeats the one before.
     pub(crate) fn deny(&mut self, denied: Denied) {
-        let repeats = matches!(self.queue.back(), Some(Event::Denied(last)) if *last == denied);
-        if repeats || self.denials >= self.denials_max {
+        self.refuse(denied, Event::Denied);
+    }
+
+    /// Tells of a write over a quota, within the bounds of denials.
+    pub(crate) fn over_quota(&mut self, denied: Denied) {
+        self.refuse(denied, Event::OverQuota);
+    }
+
+    fn refuse(&mut self, denied: Denied, event: fn(Denied) -> Event) {
+        let last = match self.queue.back() {
+            Some(Event::Denied(last) | Event::OverQuota(last)) => Some(last),
+            _ => None,
+        };
+        if last == Some(&denied) || self.denials >= self.denials_max {
             self.skipped += 1;
             return;
         }
         self.denials += 1;
-        self.push(Event::Denied(denied));
+        self.push(event(denied));
     }
 
     /// Takes the oldest event; what was lost is told once the queue is empty.

@@ -105,7 +105,9 @@ async fn write(
     durability: Durability,
 ) -> Result<Written, Error> {
     caller.note(durability);
-    caller.shared.store.write(changes, durability, caller.origin()).await
+    let first = changes.first().map(|change| change.key.clone());
+    let written = caller.shared.store.write(changes, durability, caller.origin()).await;
+    written.inspect_err(|error| caller.tell_quota(first.as_ref(), error))
 }
 
 /// Counts what a subtree holds, and what it may.

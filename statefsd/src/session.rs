@@ -1,16 +1,17 @@
 //! One connection: who is there, its vat, and the bytes between it and the transport.
 
 use alloc::rc::Rc;
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
 
 use journal::{Clock, Durability, Origin};
-use policy::{Peer, Policy, ServiceId};
+use policy::{Key, Peer, Policy, Right, ServiceId};
 use vat::Vat;
 
-use crate::event::{Closed, Events};
+use crate::error::Error;
+use crate::event::{Closed, Denied, Events};
 use crate::figures::Tally;
 use crate::limits::{CLIENT_NAME_BYTES_MAX, Limits, READ_BYTES_MAX};
 use crate::permits::Permits;
@@ -71,6 +72,19 @@ impl Caller {
     pub(crate) fn note(&self, durability: Durability) {
         if durability == Durability::Buffered {
             self.buffered.set(self.buffered.get() + 1);
+        }
+    }
+
+    /// Tells the driver's log of a write over a quota, with its first key.
+    pub(crate) fn tell_quota(&self, key: Option<&Key>, error: &Error) {
+        if let Error::Quota(exceeded) = error {
+            self.shared.events.borrow_mut().over_quota(Denied {
+                connection: self.connection,
+                service: self.service.as_ref().map(|service| service.name().into()),
+                right: Right::Put,
+                path: key.map_or_else(String::new, |key| key.as_str().into()),
+                reason: exceeded.to_string(),
+            });
         }
     }
 

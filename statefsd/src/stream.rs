@@ -77,7 +77,8 @@ impl Incoming {
             let number = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
             return Err(Error::ValueBytes { bytes: number(bytes), most: number(most) });
         }
-        store.admits(&granted.request().key, bytes)?;
+        let key = &granted.request().key;
+        store.admits(key, bytes).inspect_err(|error| caller.tell_quota(Some(key), error))?;
         let upload = RefCell::new(Some(journal.upload(caller.origin())));
         Ok(Self { upload, _slot: slot })
     }
@@ -95,7 +96,8 @@ impl Incoming {
         let mut upload = self.upload.take().ok_or(Error::Argument(OVER))?;
         let store = &caller.shared.store;
         let bytes = upload.total_bytes().saturating_add(chunk.len() as u64);
-        store.admits(&granted.request().key, bytes)?;
+        let key = &granted.request().key;
+        store.admits(key, bytes).inspect_err(|error| caller.tell_quota(Some(key), error))?;
         upload.append(chunk).await.map_err(|error| broken(caller, error))?;
         self.upload.replace(Some(upload));
         Ok(())
@@ -110,7 +112,9 @@ impl Incoming {
         let upload = self.upload.take().ok_or(Error::Argument(OVER))?;
         let Store { key, precondition, durability } = granted.into_request();
         caller.note(durability);
-        caller.shared.store.finish(upload, key, precondition, durability).await
+        let store = &caller.shared.store;
+        let written = store.finish(upload, key.clone(), precondition, durability).await;
+        written.inspect_err(|error| caller.tell_quota(Some(&key), error))
     }
 }
 

@@ -58,6 +58,11 @@ pub(crate) fn event(event: &Event) {
         Event::Hello { connection, client } => debug!(%connection, client, "hello"),
         Event::Closed { connection, why } => closed(*connection, why),
         Event::Denied(denied) => self::denied(denied),
+        Event::OverQuota(denied) => {
+            let Denied { connection, service, path, reason, .. } = denied;
+            let service = service.as_deref().unwrap_or_default();
+            warn!(%connection, service, ?path, reason, "over quota");
+        }
         Event::PolicyChanged => info!("another policy is in force"),
         Event::DenialsSkipped { count } => warn!(count, "further denials"),
         Event::EventsLost { count } => warn!(count, "events were lost"),

@@ -2,7 +2,7 @@
 
 use policy::{Policy, Prefix};
 use statefs::{Durability, directory};
-use statefsd::Used;
+use statefsd::{Event, Used};
 
 use crate::rig::{If, Rig, delete, get, put, version};
 
@@ -65,6 +65,14 @@ fn a_refused_write_changes_nothing_and_a_delete_always_works() {
     let refused = "QUOTA_EXCEEDED: a quota allows 60 bytes of keys and values";
     assert_eq!(put(&mut rig, "b", 7), refused);
     assert_eq!(rig.wait(get(&directory, "b")).unwrap(), "absent");
+    // The daemon's log tells who it was.
+    let told = rig.events.iter().find_map(|event| match event {
+        Event::OverQuota(denied) => Some(denied),
+        _ => None,
+    });
+    let told = told.expect("it is told");
+    assert_eq!((told.service.as_deref(), &*told.path), (Some("keeper"), "/state/net/b"));
+    assert_eq!(told.reason, refused.strip_prefix("QUOTA_EXCEEDED: ").unwrap());
     assert_eq!(used(&rig), Used { bytes: 42, keys: 1 });
     version(&put(&mut rig, "b", 6));
     assert_eq!(put(&mut rig, "b", 31), "VALUE_TOO_LARGE: a quota allows values of 30 bytes");
