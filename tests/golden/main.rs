@@ -1,5 +1,5 @@
-//! Bytes that must never drift, annotated: every message of the schema, in canonical form, and
-//! every structure of the disk.
+//! What must never drift: every message of the schema, in canonical form, and every structure of the
+//! disk, byte by byte and annotated; and what a policy decides.
 //!
 //! `cargo xtask bless` rewrites the files in `snapshots`; the diff is reviewed.
 
@@ -9,6 +9,7 @@ mod annotate;
 mod disk;
 mod fields;
 mod messages;
+mod policy;
 mod schema;
 
 use std::collections::BTreeSet;
