@@ -255,7 +255,8 @@ interface Directory @0xd79d2f30c3e6e5bb {
   # Errors: INVALID_ARGUMENT for no operation, an operation that is `unset`, a key that occurs
   # twice, or a token of another length or with other operations than before; BATCH_TOO_LARGE past
   # `Limits.batchOperations` or `Limits.batchBytes`; VALUE_TOO_LARGE, QUOTA_EXCEEDED, NO_SPACE,
-  # READ_ONLY. A batch that only removes works when the disk is full or a quota is used up.
+  # READ_ONLY. A batch that only removes works when the disk is full or a quota is used up; with a
+  # token it takes a little room.
 
   writer @7 WriterParams -> WriterResults;
   # Begins to write a value of any size up to `Limits.largeValueBytes`, in chunks.
@@ -446,7 +447,8 @@ interface Directory @0xd79d2f30c3e6e5bb {
     # decides it.
     #
     # Remembered are at least the last 1,024 batches with a token that the store applied, whoever
-    # sent them; with a token that was forgotten a batch is applied again.
+    # sent them, but for what a loss of data took with it; with a token that was forgotten a batch
+    # is applied again.
   }
 
   struct CommitResults @0xb108bc75ca4e379f {

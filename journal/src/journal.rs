@@ -17,7 +17,7 @@ use crate::state::{Admitted, Asked, Durable, State};
 use crate::superblock::Superblock;
 use crate::tag::Random;
 use crate::ticket::{Settled, Ticket};
-use crate::types::{Birth, BlockIndex, Lsn, Mode, ReadOnlyReason, Use, VolumeId};
+use crate::types::{Birth, BlockIndex, Lsn, Mode, ReadOnlyReason, Use, Version, VolumeId};
 use crate::writer::{Tail, Volume};
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::rc::Rc;
@@ -345,6 +345,13 @@ impl Journal {
             asked.1.clone()
         };
         answered(asked.await)
+    }
+
+    /// Yields the version of the change that stood `back` places before the one that made `version`, in one batch with it:
+    /// a batch numbers its changes without gaps.
+    pub fn version_before(&self, version: Version, back: u64) -> Version {
+        let keys = &self.0.verifier.keys;
+        keys.version(Birth(keys.birth(version).0.wrapping_sub(back)))
     }
 
     /// Yields the mode and why.

@@ -65,6 +65,16 @@ impl Keys {
         Version(left << 32 | right)
     }
 
+    /// Yields the birth that clients see as `version`.
+    pub fn birth(&self, version: Version) -> Birth {
+        let mut left = (version.0 >> 32) & u64::from(u32::MAX);
+        let mut right = version.0 & u64::from(u32::MAX);
+        for round in (0..4_u8).rev() {
+            (left, right) = (right ^ self.round(round, left), left);
+        }
+        Birth(left << 32 | right)
+    }
+
     fn round(&self, round: u8, half: u64) -> u64 {
         let [a, b, c, d, ..] = half.to_le_bytes();
         let hash = blake3::keyed_hash(&self.version, &[round, a, b, c, d]);
@@ -128,6 +138,9 @@ mod tests {
         let versions: Vec<u64> =
             (1..=2000).map(|lsn| keys.version(Birth::new(Lsn(lsn), 3)).0).collect();
         assert_eq!(versions.iter().collect::<BTreeSet<_>>().len(), 2000);
+        for (lsn, version) in (1..=2000).zip(&versions) {
+            assert_eq!(keys.birth(Version(*version)), Birth::new(Lsn(lsn), 3));
+        }
         let rising = versions.windows(2).filter(|pair| pair[0] < pair[1]).count();
         assert!((800..1200).contains(&rising), "{rising} of 1999 pairs rise");
     }

@@ -13,9 +13,10 @@ use crate::figures::Family;
 use crate::page::{self, Page};
 use crate::power::{Power, Restriction};
 use crate::quota::Usage;
-use crate::request::{Administer, Change, Count, Get, Hello, List, Open, Write};
+use crate::request::{Administer, Change, Count, Get, Hello, List, Open, Token, Write};
 use crate::session::Caller;
 use crate::store::{Found, Written};
+use crate::tokens::{self, Begun};
 
 /// What a read may hold of a value, its block padding included.
 const GET_BYTES: usize = journal::VALUE_BYTES_MAX + 8192;
@@ -70,12 +71,12 @@ pub(crate) async fn get_many(
 
 pub(crate) async fn put(caller: &Caller, granted: Granted<Write>) -> Result<Written, Error> {
     let Write { change, durability } = granted.into_request();
-    write(caller, Vec::from([change]), durability).await
+    write(caller, Vec::from([change]), None, durability).await
 }
 
 pub(crate) async fn delete(caller: &Caller, granted: Granted<Write>) -> Result<Removed, Error> {
     let Write { change, durability } = granted.into_request();
-    let written = write(caller, Vec::from([change]), durability).await?;
+    let written = write(caller, Vec::from([change]), None, durability).await?;
     Ok(match written {
         Written::Indeterminate => Removed::Indeterminate,
         Written::Applied(applied) => match applied.first() {
@@ -89,24 +90,56 @@ pub(crate) async fn delete(caller: &Caller, granted: Granted<Write>) -> Result<R
     })
 }
 
-/// Makes all of several changes, or none.
+/// Makes all of several changes, or none; those of a token that is known are not made again.
 pub(crate) async fn commit(
     caller: &Caller,
     granted: Vec<Granted<Change>>,
     durability: Durability,
+    token: Option<Token>,
 ) -> Result<Written, Error> {
-    let changes = granted.into_iter().map(Granted::into_request).collect();
-    write(caller, changes, durability).await
+    // Who passed the gate has a name.
+    let service = granted.first().map(|granted| granted.service().clone());
+    let changes: Vec<Change> = granted.into_iter().map(Granted::into_request).collect();
+    let (Some(token), Some(service)) = (token, service) else {
+        return write(caller, changes, None, durability).await;
+    };
+    let (store, digest) = (&caller.shared.store, tokens::digest(&changes));
+    let (journal, tokens) = (store.journal()?, store.tokens());
+    loop {
+        match tokens.begin(service.name(), token, digest)? {
+            Begun::New(ticket) => {
+                let mark = Some(ticket.record(&changes));
+                let written = write(caller, changes, mark, durability).await;
+                tokens.settle(&ticket, &written);
+                return written;
+            }
+            Begun::Known(known) => match tokens.resolve(&journal, &known).await {
+                // The first one may have been content with less.
+                Some(Written::Applied(applied)) => {
+                    caller.note(durability);
+                    let kept = match durability {
+                        Durability::Buffered => Ok(()),
+                        Durability::Durable => journal.sync().await,
+                        Durability::Strict => journal.seal().await,
+                    };
+                    return Ok(kept.map_or(Written::Indeterminate, |()| Written::Applied(applied)));
+                }
+                Some(written) => return Ok(written),
+                None => {}
+            },
+        }
+    }
 }
 
 async fn write(
     caller: &Caller,
     changes: Vec<Change>,
+    mark: Option<(String, Vec<u8>)>,
     durability: Durability,
 ) -> Result<Written, Error> {
     caller.note(durability);
     let first = changes.first().map(|change| change.key.clone());
-    let written = caller.shared.store.write(changes, durability, caller.origin()).await;
+    let written = caller.shared.store.write(changes, mark, durability, caller.origin()).await;
     written.inspect_err(|error| caller.tell_quota(first.as_ref(), error))
 }
 

@@ -34,6 +34,7 @@ mod session;
 mod slots;
 mod store;
 mod stream;
+mod tokens;
 mod wire;
 
 pub use event::{Closed, Denied, Event};

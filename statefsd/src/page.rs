@@ -201,7 +201,7 @@ fn cost(key: &Key, directory: &Prefix, seen: &Seen, keys_only: bool) -> usize {
 }
 
 /// Runs a few futures at the same time, to the end of all.
-async fn all<T, F: Future<Output = T>>(futures: impl Iterator<Item = F>) -> Vec<T> {
+pub(crate) async fn all<T, F: Future<Output = T>>(futures: impl Iterator<Item = F>) -> Vec<T> {
     let mut slots: Vec<(Pin<Box<F>>, Option<T>)> =
         futures.map(|future| (Box::pin(future), None)).collect();
     poll_fn(|context| {

@@ -21,6 +21,7 @@ use crate::quota::Usage;
 use crate::reload::Reload;
 use crate::session::{ConnectionId, Session, Shared};
 use crate::store::{Health, Mode, Store};
+use crate::tokens::Tokens;
 
 /// One daemon: a volume, a policy, connections.
 ///
@@ -57,9 +58,12 @@ pub struct Full;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Gone;
 
+/// A volume that was opened, and the batches that it remembers.
+type Opened = Result<(Journal, Tokens), OpenError>;
+
 /// What is to be done about the volume.
 enum Task {
-    Opening(Pin<Box<dyn Future<Output = Result<Journal, OpenError>>>>),
+    Opening(Pin<Box<dyn Future<Output = Opened>>>),
     Writing(Pin<Box<dyn Future<Output = ()>>>),
     /// Opening or writing has failed.
     Stopped,
@@ -85,6 +89,11 @@ impl Server {
         let (disk, clock) = (Disk::new(geometry), Clock::default());
         let random = Random::from_seed(seed);
         let opening = Journal::open(disk.clone(), random, clock.clone(), limits.journal);
+        let opening = async move {
+            let journal = opening.await?;
+            let tokens = Tokens::load(&journal).await;
+            Ok((journal, tokens))
+        };
         let store = Store::new();
         store.load_quotas(&policy);
         let shared = Shared {
@@ -354,7 +363,7 @@ impl Server {
                 Task::Opening(opening) => match opening.as_mut().poll(&mut context) {
                     Poll::Ready(opened) => {
                         self.task = match &opened {
-                            Ok(journal) => Task::Writing(Box::pin(journal.run())),
+                            Ok((journal, _)) => Task::Writing(Box::pin(journal.run())),
                             Err(_) => Task::Stopped,
                         };
                         self.opened(opened);
@@ -392,8 +401,8 @@ impl Server {
         ran
     }
 
-    fn opened(&mut self, opened: Result<Journal, OpenError>) {
-        let report = opened.as_ref().map(|journal| journal.report().clone());
+    fn opened(&mut self, opened: Opened) {
+        let report = opened.as_ref().map(|(journal, _)| journal.report().clone());
         let report = report.map_err(|error| *error);
         self.shared.store.opened(opened);
         let health = self.shared.store.health();

@@ -19,6 +19,7 @@ use crate::limits::{DAMAGED_KEYS_MAX, Limits};
 use crate::quota::{Ledger, Usage};
 use crate::request::Change;
 use crate::stream;
+use crate::tokens::Tokens;
 
 /// What the store can do, as the schema's `Mode` tells it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,6 +77,7 @@ impl Found {
 }
 
 /// How changes that were asked for together ended.
+#[derive(Clone)]
 pub(crate) enum Written {
     /// They were begun and could not be confirmed.
     Indeterminate,
@@ -104,6 +106,7 @@ pub(crate) struct Store {
     ledger: RefCell<Ledger>,
     /// The policy in force is not the one that it should be.
     stale: Cell<bool>,
+    tokens: RefCell<Rc<Tokens>>,
 }
 
 enum State {
@@ -119,13 +122,22 @@ impl Store {
             damaged: RefCell::default(),
             ledger: RefCell::default(),
             stale: Cell::new(false),
+            tokens: RefCell::default(),
         }
     }
 
+    /// Yields the batches that may be sent again.
+    pub(crate) fn tokens(&self) -> Rc<Tokens> {
+        self.tokens.borrow().clone()
+    }
+
     /// Notes how opening ended.
-    pub(crate) fn opened(&self, opened: Result<Journal, OpenError>) {
+    pub(crate) fn opened(&self, opened: Result<(Journal, Tokens), OpenError>) {
         let state = match opened {
-            Ok(journal) => State::Open(journal),
+            Ok((journal, tokens)) => {
+                self.tokens.replace(Rc::new(tokens));
+                State::Open(journal)
+            }
             Err(error) => State::Failed(error),
         };
         self.state.replace(state);
@@ -265,9 +277,12 @@ impl Store {
 
     /// Makes changes of different keys, all or none. Their place in the order is fixed at the first
     /// poll.
+    ///
+    /// A `mark` is a key beside everybody's, written with them.
     pub(crate) async fn write(
         &self,
         changes: Vec<Change>,
+        mark: Option<(String, Vec<u8>)>,
         durability: Durability,
         origin: Origin,
     ) -> Result<Written, Error> {
@@ -279,18 +294,24 @@ impl Store {
         if let Some(at) = changes.iter().position(lost) {
             return Ok(Written::DataLoss { at });
         }
-        let (keys, operations): (Vec<Key>, Vec<Operation>) = changes
+        let (keys, mut operations): (Vec<Key>, Vec<Operation>) = changes
             .into_iter()
             .map(|Change { key, value, precondition }| {
                 let bytes = key.as_str().as_bytes().into();
                 (key, Operation { key: bytes, value, precondition })
             })
             .unzip();
+        let own = operations.len();
+        operations.extend(mark.map(|(key, value)| {
+            let (key, value) = (key.as_bytes().into(), Some(value.into()));
+            Operation { key, value, precondition: Precondition::Any }
+        }));
         let commit = self.commit(Batch { operations, durability, origin })?;
         // Its place in the order is fixed: what follows is judged by this write, not by the damage.
         let damages = self.take_damages(&keys);
-        let end = commit.await;
-        if matches!(end, Ok(Outcome::Applied(_))) {
+        let mut end = commit.await;
+        if let Ok(Outcome::Applied(applied)) = &mut end {
+            applied.truncate(own);
             self.take_damages(&keys);
         } else {
             self.damaged.borrow_mut().extend(damages);
@@ -353,7 +374,8 @@ impl Store {
     pub(crate) fn batch_bytes_max(&self, limits: &Limits) -> usize {
         let most = self.journal().map_or(usize::MAX, |journal| {
             // Every record rounds up its own length.
-            let overhead = limits.batch_operations.saturating_mul(journal::record_bytes(1, 7));
+            let overhead = limits.batch_operations.saturating_mul(journal::record_bytes(1, 7))
+                + crate::tokens::RECORD_BYTES_MAX;
             journal.stats().geometry.records_bytes_max().saturating_sub(overhead)
         });
         most.min(limits.batch_bytes)

@@ -209,10 +209,7 @@ impl directory::Server for Directory {
             read::commit(self.power.scope(), limits.batch_operations, bytes_max, params)?
         };
         let granted = gate::admit_all(&self.caller, &self.power, changes)?;
-        if token.is_some() {
-            return Err(Error::Unknown("the token").into());
-        }
-        let written = handlers::commit(&self.caller, granted, durability).await?;
+        let written = handlers::commit(&self.caller, granted, durability, token).await?;
         write::committed(&written, results.get())
     }
 

@@ -16,11 +16,12 @@ use crate::store::{Found, Health, Mode, Written};
 use crate::stream::{Info, Part};
 
 /// What is served beyond the first state of the schema.
-const SERVED: [Feature; 7] = [
+const SERVED: [Feature; 8] = [
     Feature::Describe,
     Feature::Admin,
     Feature::GetMany,
     Feature::Commit,
+    Feature::Tokens,
     Feature::Restrict,
     Feature::Streams,
     Feature::Usage,

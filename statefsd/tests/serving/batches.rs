@@ -363,3 +363,158 @@ fn a_damaged_key_is_told_with_its_place_in_the_batch() {
     let told = rig.wait(get_many(&directory, &["k", "new"], false)).unwrap().unwrap();
     assert_eq!(told, ["2", "1"]);
 }
+
+const TOKEN: &[u8] = b"sixteen bytes...";
+
+fn tokened<'a>(operations: &'a [Operation<'a>], durability: Durability) -> Batch<'a> {
+    Batch { operations, durability, token: TOKEN }
+}
+
+#[test]
+fn a_token_is_answered_again_and_applies_nothing_twice() {
+    let mut rig = Rig::open();
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    rig.wait(put(&directory, "old", b"1", If::Any, DURABLE));
+    let operations =
+        [("a", Some(&b"1"[..]), If::Absent), ("old", None, If::Any), ("b", Some(b"2"), If::Any)];
+    let first = rig.wait(send(&directory, &tokened(&operations, DURABLE))).unwrap();
+    assert!(first.starts_with("applied ["), "{first}");
+    version(&rig.wait(put(&directory, "a", b"later", If::Any, DURABLE)).unwrap());
+    let again = rig.wait(send(&directory, &tokened(&operations, DURABLE))).unwrap();
+    assert_eq!(again, first);
+    assert_eq!(rig.wait(get(&directory, "a")).unwrap(), "later");
+    // Nobody sees where that is remembered.
+    let seen = rig.wait(crate::rig::list(&directory, crate::rig::Ask::default())).unwrap();
+    assert_eq!(seen, ["a=later", "b=2"]);
+    let other = [("a", Some(&b"other"[..]), If::Any)];
+    let refused = rig.wait(send(&directory, &tokened(&other, DURABLE))).unwrap();
+    assert_eq!(refused, "INVALID_ARGUMENT: the token was used for other operations");
+    // A token is its service's own.
+    let net = rig.connect("net");
+    let theirs = rig.directory(net, "/state");
+    let own = [("net/x", Some(&b"1"[..]), If::Any)];
+    let answer = rig.wait(send(&theirs, &tokened(&own, DURABLE))).unwrap();
+    assert!(answer.starts_with("applied ["), "{answer}");
+
+    // The same after a restart, through a directory of another prefix.
+    let mut rig = rig.restart();
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    let again = rig.wait(send(&directory, &tokened(&operations, DURABLE))).unwrap();
+    assert_eq!(again, first, "the versions too");
+    assert_eq!(rig.wait(get(&directory, "a")).unwrap(), "later");
+    let refused = rig.wait(send(&directory, &tokened(&other, DURABLE))).unwrap();
+    assert_eq!(refused, "INVALID_ARGUMENT: the token was used for other operations");
+}
+
+#[test]
+fn a_batch_with_a_token_that_applied_nothing_is_judged_anew() {
+    let mut rig = Rig::open();
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    let known = version(&rig.wait(put(&directory, "k", b"1", If::Any, DURABLE)).unwrap());
+    let operations = [("k", Some(&b"2"[..]), If::Absent)];
+    let mut send = || rig.wait(send(&directory, &tokened(&operations, DURABLE))).unwrap();
+    assert_eq!(send(), format!("at 0: conflict {known}"));
+    assert_eq!(send(), format!("at 0: conflict {known}"));
+    rig.wait(delete(&directory, "k", If::Any));
+    let mut send = || rig.wait(self::send(&directory, &tokened(&operations, DURABLE))).unwrap();
+    let first = send();
+    assert!(first.starts_with("applied ["), "{first}");
+    assert_eq!(send(), first);
+}
+
+#[test]
+fn a_token_is_known_while_its_batch_is_under_way_and_after_its_connection_is_gone() {
+    for goes in [false, true] {
+        let mut rig = Rig::open();
+        let (one, two) = (rig.connect("keeper"), rig.connect("keeper"));
+        let (first, second) = (rig.directory(one, "/state"), rig.directory(two, "/state"));
+        rig.settle();
+        rig.device.holds = true;
+        let operations = [("k", Some(&b"1"[..]), If::Absent)];
+        let answer = send(&first, &tokened(&operations, DURABLE));
+        rig.settle();
+        if goes {
+            let id = rig.clients[one].id;
+            rig.server.close(id);
+        }
+        let again = send(&second, &tokened(&operations, DURABLE));
+        rig.settle();
+        rig.device.holds = false;
+        let again = rig.wait(again).unwrap();
+        assert!(again.starts_with("applied ["), "{again}");
+        if !goes {
+            assert_eq!(rig.wait(answer).unwrap(), again);
+        }
+        assert_eq!(rig.wait(get(&second, "k")).unwrap(), "1");
+    }
+}
+
+#[test]
+fn a_buffered_batch_is_made_durable_for_who_asks_for_that_again() {
+    let mut rig = Rig::open();
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    let operations = [("k", Some(&b"1"[..]), If::Any)];
+    rig.settle();
+    rig.device.holds = true;
+    let buffered = rig.wait(send(&directory, &tokened(&operations, Durability::Buffered))).unwrap();
+    assert!(buffered.starts_with("applied ["), "{buffered}");
+    let mut durable = std::pin::pin!(send(&directory, &tokened(&operations, DURABLE)));
+    assert_eq!(rig.wait(durable.as_mut()), None, "it waits for the device");
+    rig.device.holds = false;
+    assert_eq!(rig.wait(durable).unwrap(), buffered);
+    let mut rig = rig.restart();
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    assert_eq!(rig.wait(get(&directory, "k")).unwrap(), "1");
+}
+
+#[test]
+fn an_indeterminate_batch_stays_so_until_the_server_restarts() {
+    let mut rig = Rig::open();
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    rig.settle();
+    rig.device.fails_flush = true;
+    let operations = [("k", Some(&b"1"[..]), If::Any)];
+    for _ in 0..2 {
+        let answer = rig.wait(send(&directory, &tokened(&operations, DURABLE))).unwrap();
+        assert_eq!(answer, "indeterminate");
+    }
+    let mut rig = rig.restart();
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    let decided = rig.wait(send(&directory, &tokened(&operations, DURABLE))).unwrap();
+    assert!(decided.starts_with("applied ["), "{decided}");
+}
+
+#[test]
+fn the_last_1024_tokens_are_known_and_older_ones_take_no_room() {
+    let mut rig = Rig::open();
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    let token = |number: u32| {
+        let mut token = [7; 16];
+        token[..4].copy_from_slice(&number.to_le_bytes());
+        token
+    };
+    let send = |rig: &mut Rig, directory: &directory::Client, number: u32| {
+        let operations = [("k", Some(&b"v"[..]), If::Any)];
+        let token = token(number);
+        let batch = Batch { operations: &operations, durability: DURABLE, token: &token };
+        rig.wait(send(directory, &batch)).unwrap()
+    };
+    let first = send(&mut rig, &directory, 0);
+    let answers: Vec<String> = (1..1400).map(|number| send(&mut rig, &directory, number)).collect();
+    let last = |number: u32| &answers[number as usize - 1];
+    let mut rig = rig.restart();
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    for number in [1399, 1000, 1400 - 1024] {
+        assert_eq!(&send(&mut rig, &directory, number), last(number));
+    }
+    assert_ne!(send(&mut rig, &directory, 0), first, "it is forgotten");
+}

@@ -1,0 +1,365 @@
+//! Batches that may be sent again: what was answered to each token.
+//!
+//! A batch with a token writes one key more, in the same commit: a slot beside everybody's keys that
+//! names the service, the token and the operations. So the batch and the memory of it survive
+//! together or not at all, and the table is read back from the slots when the volume is opened.
+//! What versions the batch gave is not written: births are numbered without gaps in a batch, and
+//! the slot's own version leads to them.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::future::poll_fn;
+use core::task::{Poll, Waker};
+
+use journal::{Applied, Got, Journal, Precondition, Version};
+
+use crate::error::Error;
+use crate::page::all;
+use crate::request::{Change, Token};
+use crate::store::Written;
+
+/// Slots: as many batches as the schema promises to remember, and some for those under way.
+const SLOTS: u16 = 1024 + 256;
+
+/// Slots that are read at the same time when a volume is opened.
+const READS_AT_ONCE: usize = 64;
+
+/// Where the slots lie. No key of a client begins so: theirs begin with a slash.
+const SLOT_PREFIX: &str = "token/";
+
+/// What a slot takes of a batch's room.
+pub(crate) const RECORD_BYTES_MAX: usize = 512;
+
+/// Who sent which token.
+type Name = (String, Token);
+
+/// What operations a batch has.
+pub(crate) type OperationsDigest = [u8; 32];
+
+/// Every batch that is remembered.
+#[derive(Default)]
+pub(crate) struct Tokens(RefCell<Table>);
+
+#[derive(Default)]
+struct Table {
+    known: BTreeMap<Name, Entry>,
+    /// By their age.
+    ages: BTreeMap<u64, Name>,
+    free: Vec<u16>,
+    next: u64,
+}
+
+struct Entry {
+    age: u64,
+    slot: u16,
+    digest: OperationsDigest,
+    end: Rc<End>,
+}
+
+/// How a batch ended, once it has.
+#[derive(Default)]
+struct End {
+    state: RefCell<State>,
+    waiting: RefCell<Vec<Waker>>,
+}
+
+#[derive(Clone, Default)]
+enum State {
+    #[default]
+    Pending,
+    Ended(Written),
+    /// Nobody waited for the end; the slot tells.
+    Unknown,
+}
+
+/// What is to be done about a batch.
+pub(crate) enum Begun {
+    /// It is new: write it, and this slot with it.
+    New(Ticket),
+    /// It was sent before.
+    Known(Known),
+}
+
+/// A batch under way. Dropped without an end, it leaves the end to be looked up.
+pub(crate) struct Ticket {
+    end: Rc<End>,
+    name: Name,
+    age: u64,
+    slot: u16,
+    digest: OperationsDigest,
+}
+
+/// A batch that was sent before.
+pub(crate) struct Known {
+    end: Rc<End>,
+    name: Name,
+    age: u64,
+    slot: u16,
+}
+
+impl Tokens {
+    /// Reads the table back from a volume that was opened.
+    pub(crate) async fn load(journal: &Journal) -> Self {
+        let mut slots = Vec::new();
+        journal.scan(SLOT_PREFIX.as_bytes(), |key, seen| {
+            let slot = core::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(SLOT_PREFIX));
+            let number = slot.and_then(|slot| slot.parse().ok());
+            slots.extend(number.map(|number: u16| (number, key.to_vec(), seen)));
+            slot.is_some()
+        });
+        let mut table = Table::default();
+        let mut taken = Vec::new();
+        for some in slots.chunks(READS_AT_ONCE) {
+            let reads = some.iter().map(|(_, key, seen)| journal.value(key, seen));
+            for ((slot, ..), got) in some.iter().zip(all(reads).await) {
+                // A slot that cannot be read is forgotten, like one that is not there any more.
+                let Got::Value { version, value } = got else { continue };
+                let Some(record) = Record::decode(&value) else { continue };
+                table.remember(*slot, &record, record.applied(journal, version));
+                taken.push(*slot);
+            }
+        }
+        table.free = (0..SLOTS).rev().filter(|slot| !taken.contains(slot)).collect();
+        Self(RefCell::new(table))
+    }
+
+    /// Finds a batch, or gives it a slot.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the token was used for another batch; [`Error::Overloaded`] if every
+    /// slot is under way.
+    pub(crate) fn begin(
+        &self,
+        service: &str,
+        token: Token,
+        digest: OperationsDigest,
+    ) -> Result<Begun, Error> {
+        let table = &mut *self.0.borrow_mut();
+        let name = (String::from(service), token);
+        if let Some(Entry { age, slot, digest: known, end }) = table.known.get(&name) {
+            if *known != digest {
+                return Err(Error::Argument("the token was used for other operations"));
+            }
+            let (end, age, slot) = (end.clone(), *age, *slot);
+            return Ok(Begun::Known(Known { end, name, age, slot }));
+        }
+        let slot = table.free.pop().or_else(|| table.forget_oldest()).ok_or(Error::Overloaded)?;
+        let (age, end) = (table.next, Rc::new(End::default()));
+        table.next += 1;
+        table.ages.insert(age, name.clone());
+        table.known.insert(name.clone(), Entry { age, slot, digest, end: end.clone() });
+        Ok(Begun::New(Ticket { end, name, age, slot, digest }))
+    }
+
+    /// Notes how a new batch ended. One that applied nothing is not remembered.
+    pub(crate) fn settle(&self, ticket: &Ticket, result: &Result<Written, Error>) {
+        match result {
+            Ok(written @ (Written::Applied(_) | Written::Indeterminate)) => {
+                ticket.end.settle(State::Ended(written.clone()));
+            }
+            Ok(Written::Conflict { .. } | Written::DataLoss { .. }) | Err(_) => {
+                self.0.borrow_mut().forget(&ticket.name, ticket.age);
+                // Who waited judges anew.
+                ticket.end.settle(State::Unknown);
+            }
+        }
+    }
+
+    /// Yields how a batch that was sent before ended; `None` if it applied nothing, and is new.
+    pub(crate) async fn resolve(&self, journal: &Journal, known: &Known) -> Option<Written> {
+        if let Some(written) = known.end.wait().await {
+            return Some(written);
+        }
+        if journal.sync().await.is_err() {
+            return Some(Written::Indeterminate);
+        }
+        let key = slot_key(known.slot);
+        let (service, token) = &known.name;
+        if let Got::Value { version, value } = journal.get(key.as_bytes(), journal::Origin(0)).await
+            && let Some(record) = Record::decode(&value)
+            && (record.service, &record.token, record.age) == (service, token, known.age)
+        {
+            let written = Written::Applied(record.applied(journal, version));
+            known.end.settle(State::Ended(written.clone()));
+            return Some(written);
+        }
+        self.0.borrow_mut().forget(&known.name, known.age);
+        None
+    }
+}
+
+impl Table {
+    /// Takes in what a slot holds.
+    fn remember(&mut self, slot: u16, record: &Record<'_>, applied: Vec<Applied>) {
+        let (age, name) = (record.age, (record.service.into(), record.token));
+        let state = RefCell::new(State::Ended(Written::Applied(applied)));
+        let end = Rc::new(End { state, waiting: RefCell::default() });
+        self.next = self.next.max(age.saturating_add(1));
+        self.ages.insert(age, Name::clone(&name));
+        self.known.insert(name, Entry { age, slot, digest: record.digest, end });
+    }
+
+    fn forget(&mut self, name: &Name, age: u64) {
+        if self.known.get(name).is_some_and(|entry| entry.age == age)
+            && let Some(entry) = self.known.remove(name)
+        {
+            self.ages.remove(&age);
+            self.free.push(entry.slot);
+        }
+    }
+
+    /// Gives the slot of the oldest batch that has ended to another one.
+    fn forget_oldest(&mut self) -> Option<u16> {
+        let ended = |name: &Name| {
+            let entry = self.known.get(name);
+            entry.is_some_and(|entry| !matches!(*entry.end.state.borrow(), State::Pending))
+        };
+        let (age, name) = self.ages.iter().find(|(_, name)| ended(name))?;
+        let (age, name) = (*age, name.clone());
+        self.ages.remove(&age);
+        self.known.remove(&name).map(|entry| entry.slot)
+    }
+}
+
+impl Ticket {
+    /// Yields the key and the value that the batch writes besides its own.
+    pub(crate) fn record(&self, changes: &[Change]) -> (String, Vec<u8>) {
+        let mut puts = [0; PUTS_BYTES];
+        for (at, change) in changes.iter().enumerate() {
+            if let (true, Some(byte)) = (change.value.is_some(), puts.get_mut(at / 8)) {
+                *byte |= 1_u8 << (at % 8);
+            }
+        }
+        let count = u16::try_from(changes.len()).unwrap_or(u16::MAX);
+        let (service, token) = &self.name;
+        let record =
+            Record { age: self.age, token: *token, digest: self.digest, count, puts, service };
+        (slot_key(self.slot), record.encode())
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if matches!(*self.end.state.borrow(), State::Pending) {
+            self.end.settle(State::Unknown);
+        }
+    }
+}
+
+impl End {
+    fn settle(&self, state: State) {
+        self.state.replace(state);
+        self.waiting.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits for the end; `None` if it is to be looked up.
+    async fn wait(&self) -> Option<Written> {
+        poll_fn(|context| match &*self.state.borrow() {
+            State::Ended(written) => Poll::Ready(Some(written.clone())),
+            State::Unknown => Poll::Ready(None),
+            State::Pending => {
+                let mut waiting = self.waiting.borrow_mut();
+                if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+                    waiting.push(context.waker().clone());
+                }
+                Poll::Pending
+            }
+        })
+        .await
+    }
+}
+
+/// What a slot holds: a byte 1, then the fields in their order, numbers little-endian.
+struct Record<'a> {
+    age: u64,
+    token: Token,
+    digest: OperationsDigest,
+    /// Operations of the batch.
+    count: u16,
+    /// One bit for each operation: it was a put.
+    puts: [u8; PUTS_BYTES],
+    service: &'a str,
+}
+
+/// One bit for each of the most operations that a batch may have.
+const PUTS_BYTES: usize = crate::limits::BATCH_OPERATIONS_MAX.div_ceil(8);
+
+impl<'a> Record<'a> {
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::from([1]);
+        bytes.extend(self.age.to_le_bytes());
+        bytes.extend(self.token);
+        bytes.extend(self.digest);
+        bytes.extend(self.count.to_le_bytes());
+        bytes.extend(self.puts);
+        bytes.extend(self.service.as_bytes());
+        bytes
+    }
+
+    /// Reads a slot; `None` if it makes no sense.
+    fn decode(bytes: &'a [u8]) -> Option<Self> {
+        let (version, rest) = bytes.split_first()?;
+        let (age, rest) = rest.split_first_chunk()?;
+        let (token, rest) = rest.split_first_chunk()?;
+        let (digest, rest) = rest.split_first_chunk()?;
+        let (count, rest) = rest.split_first_chunk()?;
+        let (puts, service) = rest.split_first_chunk()?;
+        let count = u16::from_le_bytes(*count);
+        let age = u64::from_le_bytes(*age);
+        // A forged age must not bring the counting to its end.
+        let sound = *version == 1 && usize::from(count) <= PUTS_BYTES * 8 && age < 1 << 62;
+        sound.then_some(Self {
+            age,
+            token: *token,
+            digest: *digest,
+            count,
+            puts: *puts,
+            service: core::str::from_utf8(service).ok()?,
+        })
+    }
+
+    /// Yields what the batch did, the slot being its last write.
+    fn applied(&self, journal: &Journal, slot: Version) -> Vec<Applied> {
+        let operation = |at: u16| {
+            let byte = self.puts.get(usize::from(at / 8)).copied().unwrap_or_default();
+            match byte >> (at % 8) & 1 {
+                0 => Applied::Deleted(None),
+                _ => Applied::Put(journal.version_before(slot, u64::from(self.count - at))),
+            }
+        };
+        (0..self.count).map(operation).collect()
+    }
+}
+
+/// Yields what tells a batch from every other one.
+pub(crate) fn digest(changes: &[Change]) -> OperationsDigest {
+    let mut hasher = blake3::Hasher::new();
+    let mut part = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    for Change { key, value, precondition } in changes {
+        part(key.as_str().as_bytes());
+        match precondition {
+            Precondition::Any => part(b"any"),
+            Precondition::Absent => part(b"absent"),
+            Precondition::Version(version) => part(&version.0.to_le_bytes()),
+        }
+        match value {
+            Some(value) => {
+                part(b"put");
+                part(value);
+            }
+            None => part(b"delete"),
+        }
+    }
+    *hasher.finalize().as_bytes()
+}
+
+fn slot_key(slot: u16) -> String {
+    format!("{SLOT_PREFIX}{slot:04}")
+}
