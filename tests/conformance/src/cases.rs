@@ -1,5 +1,7 @@
 //! The cases, in the order in which a host meets them.
 
+mod batches;
+mod derived;
 mod greeting;
 mod keys;
 mod limits;
@@ -38,6 +40,13 @@ pub const CASES: &[(&str, Case)] = cases![
     limits::as_many_calls_as_the_limit_says_are_under_way,
     limits::a_page_holds_as_many_entries_as_the_limit_says,
     limits::a_page_ends_before_its_reply_is_too_large,
+    batches::all_of_a_batch_happens_or_nothing,
+    batches::a_batch_up_to_the_limits_is_taken,
+    batches::a_token_is_answered_again,
+    derived::a_value_of_many_parts_is_visible_only_whole,
+    derived::a_restricted_directory_can_do_less_and_ends,
+    derived::usage_counts_what_is_there,
+    derived::the_schema_describes_itself,
     lists::a_prefix_covers_whole_segments_in_the_order_of_bytes,
     lists::pages_follow_each_other_without_gap_or_repeat,
     lists::an_entry_has_the_value_or_with_keys_only_its_size,

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use capnp::{Error, ErrorKind};
-use statefs::{Mode, directory, state_fs};
+use statefs::{Mode, directory, reader, state_fs};
 use vat::Vat;
 
 /// What a host does wrong.
@@ -40,6 +40,12 @@ pub(crate) enum Flaw {
     IgnoresAfter,
     IgnoresKeysOnly,
     DeniesDifferently,
+    BoastsOfBatches,
+    IgnoresTokens,
+    SwapsParts,
+    RestrictsNothing,
+    CountsAll,
+    DescribesNothing,
 }
 
 /// Each flaw with a case that notices it; every case is there.
@@ -62,6 +68,13 @@ pub(crate) const CAUGHT: &[(Flaw, &str)] = &[
     (Flaw::BoastsOfCalls, "limits::as_many_calls_as_the_limit_says_are_under_way"),
     (Flaw::BoastsOfEntries, "limits::a_page_holds_as_many_entries_as_the_limit_says"),
     (Flaw::UnderstatesReplies, "limits::a_page_ends_before_its_reply_is_too_large"),
+    (Flaw::IgnoresPreconditions, "batches::all_of_a_batch_happens_or_nothing"),
+    (Flaw::BoastsOfBatches, "batches::a_batch_up_to_the_limits_is_taken"),
+    (Flaw::IgnoresTokens, "batches::a_token_is_answered_again"),
+    (Flaw::SwapsParts, "derived::a_value_of_many_parts_is_visible_only_whole"),
+    (Flaw::RestrictsNothing, "derived::a_restricted_directory_can_do_less_and_ends"),
+    (Flaw::CountsAll, "derived::usage_counts_what_is_there"),
+    (Flaw::DescribesNothing, "derived::the_schema_describes_itself"),
     (Flaw::IgnoresPrefix, "lists::a_prefix_covers_whole_segments_in_the_order_of_bytes"),
     (Flaw::IgnoresAfter, "lists::pages_follow_each_other_without_gap_or_repeat"),
     (Flaw::IgnoresKeysOnly, "lists::an_entry_has_the_value_or_with_keys_only_its_size"),
@@ -148,7 +161,21 @@ impl state_fs::Server for Root {
             Flaw::BoastsOfCalls => limits.set_calls(200),
             Flaw::BoastsOfEntries => limits.set_list_entries(1500),
             Flaw::UnderstatesReplies => limits.set_reply_bytes(500_000),
+            Flaw::BoastsOfBatches => limits.set_batch_operations(200),
             _ => {}
+        }
+        Ok(())
+    }
+
+    async fn describe(
+        self: Rc<Self>,
+        _: state_fs::DescribeParams,
+        mut results: state_fs::DescribeResults,
+    ) -> Result<(), Error> {
+        let answer = self.inner.describe_request().send().promise.await?;
+        results.set(answer.get()?)?;
+        if self.flaw == Flaw::DescribesNothing {
+            results.get().init_schema(0);
         }
         Ok(())
     }
@@ -319,6 +346,125 @@ impl directory::Server for Directory {
             return Err(Error::failed("ACCESS_DENIED".into()));
         }
         let answer = self.inner.sync_request().send().promise.await?;
+        results.set(answer.get()?)
+    }
+
+    async fn get_many(
+        self: Rc<Self>,
+        params: directory::GetManyParams,
+        mut results: directory::GetManyResults,
+    ) -> Result<(), Error> {
+        let mut request = self.inner.get_many_request();
+        request.set(params.get()?)?;
+        let answer = request.send().promise.await?;
+        results.set(answer.get()?)
+    }
+
+    async fn commit(
+        self: Rc<Self>,
+        params: directory::CommitParams,
+        mut results: directory::CommitResults,
+    ) -> Result<(), Error> {
+        let mut request = self.inner.commit_request();
+        request.set(params.get()?)?;
+        if self.flaw == Flaw::IgnoresTokens {
+            request.get().init_token(0);
+        }
+        if self.flaw == Flaw::IgnoresPreconditions {
+            let mut operations = request.get().get_operations()?;
+            for at in 0..operations.len() {
+                operations.reborrow().get(at).init_precondition().set_any(());
+            }
+        }
+        let answer = request.send().promise.await?;
+        results.set(answer.get()?)
+    }
+
+    async fn writer(
+        self: Rc<Self>,
+        params: directory::WriterParams,
+        mut results: directory::WriterResults,
+    ) -> Result<(), Error> {
+        let mut request = self.inner.writer_request();
+        request.set(params.get()?)?;
+        results.get().set_writer(request.send().pipeline.get_writer());
+        Ok(())
+    }
+
+    async fn reader(
+        self: Rc<Self>,
+        params: directory::ReaderParams,
+        mut results: directory::ReaderResults,
+    ) -> Result<(), Error> {
+        let mut request = self.inner.reader_request();
+        request.set(params.get()?)?;
+        let inner = request.send().pipeline.get_reader();
+        let reader = Reader { flaw: self.flaw, inner };
+        results.get().set_reader(vat::new_client(reader));
+        Ok(())
+    }
+
+    async fn restrict(
+        self: Rc<Self>,
+        params: directory::RestrictParams,
+        mut results: directory::RestrictResults,
+    ) -> Result<(), Error> {
+        let mut request = self.inner.restrict_request();
+        request.set(params.get()?)?;
+        if self.flaw == Flaw::RestrictsNothing {
+            let mut rights = request.get().init_rights();
+            rights.set_get(true);
+            rights.set_put(true);
+            rights.set_delete(true);
+        }
+        let pipeline = request.send().pipeline;
+        results.get().set_directory(pipeline.get_directory());
+        results.get().set_revoker(pipeline.get_revoker());
+        Ok(())
+    }
+
+    async fn usage(
+        self: Rc<Self>,
+        params: directory::UsageParams,
+        mut results: directory::UsageResults,
+    ) -> Result<(), Error> {
+        let mut request = self.inner.usage_request();
+        request.set(params.get()?)?;
+        if self.flaw == Flaw::CountsAll {
+            request.get().set_prefix("");
+        }
+        let answer = request.send().promise.await?;
+        results.set(answer.get()?)
+    }
+}
+
+struct Reader {
+    flaw: Flaw,
+    inner: reader::Client,
+}
+
+impl reader::Server for Reader {
+    async fn info(
+        self: Rc<Self>,
+        _: reader::InfoParams,
+        mut results: reader::InfoResults,
+    ) -> Result<(), Error> {
+        let answer = self.inner.info_request().send().promise.await?;
+        results.set(answer.get()?)
+    }
+
+    async fn read(
+        self: Rc<Self>,
+        params: reader::ReadParams,
+        mut results: reader::ReadResults,
+    ) -> Result<(), Error> {
+        let mut request = self.inner.read_request();
+        request.set(params.get()?)?;
+        let offset = params.get()?.get_offset();
+        if self.flaw == Flaw::SwapsParts && offset > 0 {
+            request.get().set_offset(offset ^ 4);
+        }
+        let answer = request.send().promise.await?;
         results.set(answer.get()?)
     }
 }
