@@ -11,6 +11,8 @@ mod fields;
 mod messages;
 mod policy;
 mod schema;
+#[cfg(feature = "system")]
+mod transcripts;
 
 use std::collections::BTreeSet;
 
