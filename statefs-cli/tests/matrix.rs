@@ -231,7 +231,7 @@ fn leaves(command: &clap::Command, path: &str, found: &mut BTreeSet<String>) {
 
 fn prepare(folder: &Folder, situation: Situation) -> Option<Daemon> {
     const ALL: &str = "rights = [\"get\", \"list\", \"put\", \"delete\", \"admin.stats\", \
-                       \"admin.check\", \"admin.checkpoint\", \"admin.policy\"]\n";
+                       \"admin.check\", \"admin.checkpoint\", \"admin.policy\", \"admin.audit\"]\n";
     let grant = format!("[[grant]]\nto = \"tester\"\nprefix = \"/state\"\n{ALL}");
     for (name, lines) in [
         (

@@ -231,3 +231,13 @@ fn the_policy_is_read_anew_by_who_has_it() {
     assert_eq!(rig.wait(last).unwrap(), "loaded", "though the right is gone with it");
     assert_eq!(rig.wait(reload(&admin)).unwrap(), "ACCESS_DENIED");
 }
+
+#[test]
+fn audit_records_are_asked_for_with_a_right_and_not_kept_yet() {
+    let (mut rig, admin) = rig();
+    let denied = rig.wait(admin.audit_request().send().promise).unwrap().err().unwrap();
+    assert_eq!(denied.extra, "ACCESS_DENIED");
+    rig.server.set_policy(policy("\"admin.audit\""));
+    let refused = rig.wait(admin.audit_request().send().promise).unwrap().err().unwrap();
+    assert_eq!(refused.extra, "UNIMPLEMENTED: this server keeps no audit records");
+}
