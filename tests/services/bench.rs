@@ -33,7 +33,12 @@ impl Said {
 
 /// A machine whose daemon serves every channel.
 pub fn machine() -> Machine {
-    let mut machine = Machine::new(16 << 20, POLICY, CHANNELS);
+    machine_of(16 << 20)
+}
+
+/// A machine with a volume of so many bytes.
+pub fn machine_of(bytes: u64) -> Machine {
+    let mut machine = Machine::new(bytes, POLICY, CHANNELS);
     machine.start();
     machine
 }

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod crashd;
 mod keystored;
 #[path = "../system/machine.rs"]
 #[expect(dead_code, reason = "the system's own suite asks more of it")]

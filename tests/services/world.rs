@@ -16,7 +16,7 @@ use vat::Vat;
 /// The services and what belongs to each; the operator may all.
 pub const POLICY: &str = include_str!("policy.toml");
 
-/// Bytes of a volume on which nothing runs out.
+/// Bytes of a volume on which records never run out of room.
 const DEVICE_BYTES: u64 = 1 << 20;
 
 /// What becomes of the writes that no flush covered, when the power is cut.
@@ -46,8 +46,13 @@ pub struct World {
 impl World {
     /// A machine with an empty volume.
     pub fn new() -> Self {
+        Self::of(DEVICE_BYTES)
+    }
+
+    /// A machine with an empty volume of so many bytes.
+    pub fn of(bytes: u64) -> Self {
         let fates = FateWeights { garbage: 0, ..FateWeights::default() };
-        let config = SimConfig { stall: 0, fates, ..SimConfig::new(1, DEVICE_BYTES) };
+        let config = SimConfig { stall: 0, fates, ..SimConfig::new(1, bytes) };
         let mut device = SimDevice::new(config);
         let disk = Disk::new(device.geometry());
         let mut random = Random::from_seed([7; 32]);
@@ -144,7 +149,7 @@ impl World {
     }
 
     fn power_cut(&mut self, left: Left) {
-        let half = DEVICE_BYTES / 2;
+        let half = self.device.geometry().device_bytes / 2;
         let kept = |keep: bool| if keep { Fate::New } else { Fate::Old };
         match left {
             Left::None => self.device.power_cut_choosing(|_| Fate::Old),

@@ -13,6 +13,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("statefs-client", &["statefs", "vat"]),
     ("guest", &["blockdev", "keystored", "policy", "statefs-client", "statefsd", "updated", "vat"]),
     ("statefs-cli", &["blockdev", "journal", "policy", "statefs", "statefs-client", "statefsd"]),
+    ("crashd", &["statefs-cli", "statefs-client"]),
     ("keystored", &["statefs-cli", "statefs-client"]),
     ("updated", &["blockdev", "journal", "statefs-cli", "statefs-client"]),
 ];

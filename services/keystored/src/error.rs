@@ -24,7 +24,7 @@ pub enum Damage {
     /// The record has another length than a record has.
     Length {
         /// Bytes that there are.
-        bytes: usize,
+        bytes: u64,
     },
     /// The record does not begin as one.
     Magic,

@@ -1,7 +1,7 @@
 //! Making the key, finding it again, and replacing it when an operator says so.
 
 use statefs_client::{
-    Directory, Durability, Precondition, Rights, StateFs, Value, Version, WriteOptions,
+    Directory, Durability, Metadata, Precondition, Rights, StateFs, Value, Version, WriteOptions,
 };
 use zeroize::Zeroize as _;
 
@@ -99,6 +99,9 @@ async fn look(keystore: &Directory) -> Result<Stored, Error> {
         Ok(Some(value)) => value,
         Ok(None) => return Ok(Stored::Nothing),
         Err(statefs_client::Error::DataLoss) => return Ok(Stored::Damaged(Damage::Lost, None)),
+        Err(statefs_client::Error::Large(Metadata { version, bytes })) => {
+            return Ok(Stored::Damaged(Damage::Length { bytes }, Some(version)));
+        }
         Err(error) => return Err(Error::Store(error)),
     };
     let Value { mut data, version, .. } = value;

@@ -74,7 +74,7 @@ impl DeviceKey {
     /// Reads a record, and checks that it is whole and that its two halves belong together.
     pub(crate) fn decode(record: &[u8]) -> Result<Self, Damage> {
         if record.len() != RECORD_BYTES {
-            return Err(Damage::Length { bytes: record.len() });
+            return Err(Damage::Length { bytes: record.len() as u64 });
         }
         if part(record, MAGIC_AT) != MAGIC {
             return Err(Damage::Magic);
@@ -173,7 +173,10 @@ mod tests {
             assert!(DeviceKey::decode(&*record).is_err(), "bit {bit}");
         }
         for bytes in 0..RECORD_BYTES {
-            assert_eq!(DeviceKey::decode(&record[..bytes]).err(), Some(Damage::Length { bytes }));
+            assert_eq!(
+                DeviceKey::decode(&record[..bytes]).err(),
+                Some(Damage::Length { bytes: bytes as u64 })
+            );
         }
     }
 

@@ -30,7 +30,7 @@ pub enum Damage {
     /// The record has another length than a record has.
     Length {
         /// Bytes that there are.
-        bytes: usize,
+        bytes: u64,
     },
     /// The record does not begin as one.
     Magic,

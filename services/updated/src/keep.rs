@@ -1,7 +1,7 @@
 //! Reading and changing the control, as a whole and by compare-and-swap.
 
 use statefs_client::{
-    Directory, Durability, Precondition, Rights, StateFs, Value, Version, WriteOptions,
+    Directory, Durability, Metadata, Precondition, Rights, StateFs, Value, Version, WriteOptions,
 };
 
 use crate::control::{Control, Refusal, Slot};
@@ -117,6 +117,9 @@ async fn look(boot: &Directory) -> Result<Stored, Error> {
         }),
         Ok(None) => Ok(Stored::Nothing),
         Err(statefs_client::Error::DataLoss) => Ok(Stored::Damaged(Damage::Lost, None)),
+        Err(statefs_client::Error::Large(Metadata { version, bytes })) => {
+            Ok(Stored::Damaged(Damage::Length { bytes }, Some(version)))
+        }
         Err(error) => Err(Error::Store(error)),
     }
 }

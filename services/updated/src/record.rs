@@ -35,7 +35,7 @@ impl Control {
     /// [`Damage`]: it is not one that [`Control::encode`] made.
     pub fn decode(record: &[u8]) -> Result<Self, Damage> {
         let Ok(record) = <&[u8; RECORD_BYTES]>::try_from(record) else {
-            return Err(Damage::Length { bytes: record.len() });
+            return Err(Damage::Length { bytes: record.len() as u64 });
         };
         if part(record, MAGIC_AT) != MAGIC {
             return Err(Damage::Magic);
@@ -141,7 +141,10 @@ mod tests {
             assert!(Control::decode(&record).is_err(), "bit {bit}");
         }
         for bytes in 0..RECORD_BYTES {
-            assert_eq!(Control::decode(&record[..bytes]), Err(Damage::Length { bytes }));
+            assert_eq!(
+                Control::decode(&record[..bytes]),
+                Err(Damage::Length { bytes: bytes as u64 })
+            );
         }
     }
 

@@ -1,0 +1,130 @@
+//! The dumps that are there: listing, reading, giving up.
+
+use alloc::string::ToString as _;
+use alloc::vec::Vec;
+
+use statefs_client::{Directory, Held, ListOptions, Rights, StateFs};
+
+use crate::error::Error;
+use crate::head::{About, HEAD_BYTES_MAX};
+use crate::id::Id;
+
+/// The directory that belongs to this service. Keys in it that name no dump are left alone.
+pub const PREFIX: &str = "/state/crash";
+
+/// A dump that is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Dump {
+    /// Its name.
+    pub id: Id,
+    /// Bytes that it takes, with its head; `None` if the store has lost it.
+    pub bytes: Option<u64>,
+}
+
+/// How much is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Keep {
+    /// Dumps.
+    pub dumps: usize,
+    /// Bytes of all of them together, heads included.
+    pub bytes: u64,
+}
+
+/// Opens the directory.
+#[must_use]
+pub fn open(store: &StateFs) -> Directory {
+    store.directory(PREFIX, Rights::GET | Rights::LIST | Rights::PUT | Rights::DELETE)
+}
+
+/// Yields the dumps, oldest first. One that the store has lost is among them.
+///
+/// # Errors
+/// Those of the store.
+pub async fn list(crash: &Directory) -> Result<Vec<Dump>, Error> {
+    let mut dumps = Vec::new();
+    let mut options = ListOptions { keys_only: true, ..ListOptions::default() };
+    loop {
+        let page = crash.page(&options).await?;
+        for entry in page.entries {
+            let Ok(id) = entry.key.parse() else { continue };
+            let bytes = match entry.held {
+                Held::Value(value) => Some(value.bytes),
+                Held::Large(metadata) => Some(metadata.bytes),
+                Held::DataLoss => None,
+            };
+            dumps.push(Dump { id, bytes });
+        }
+        match page.next {
+            Some(next) if next > options.after => options.after = next,
+            _ => return Ok(dumps),
+        }
+    }
+}
+
+/// Yields what a dump is of.
+///
+/// # Errors
+/// [`Error::Absent`], [`Error::Foreign`].
+pub async fn about(crash: &Directory, id: Id) -> Result<About, Error> {
+    let reader = crash.reader(&id.to_string());
+    reader.info().await?.ok_or(Error::Absent(id))?;
+    let head = reader.read(0, HEAD_BYTES_MAX).await?;
+    About::decode(&head).map(|(about, _)| about).ok_or(Error::Foreign(id))
+}
+
+/// Hands the bytes of a dump to `write`, in order, without its head; yields what it is of.
+///
+/// # Errors
+/// [`Error::Absent`], [`Error::Foreign`], and [`Error::Sink`] if `write` tells that it failed. What was
+/// handed out before an error is the start of the dump.
+pub async fn copy(
+    crash: &Directory,
+    id: Id,
+    mut write: impl FnMut(&[u8]) -> Result<(), ()>,
+) -> Result<About, Error> {
+    let reader = crash.reader(&id.to_string());
+    let metadata = reader.info().await?.ok_or(Error::Absent(id))?;
+    let head = reader.read(0, HEAD_BYTES_MAX).await?;
+    let (about, head_bytes) = About::decode(&head).ok_or(Error::Foreign(id))?;
+    let mut offset = head_bytes as u64;
+    while offset < metadata.bytes {
+        let part = reader.read(offset, 0).await?;
+        if part.is_empty() {
+            let cause = "a value ends before its size".into();
+            return Err(Error::Store(statefs_client::Error::Protocol { cause }));
+        }
+        write(&part).map_err(|()| Error::Sink)?;
+        offset += part.len() as u64;
+    }
+    Ok(about)
+}
+
+/// Removes one dump.
+///
+/// # Errors
+/// [`Error::Absent`].
+pub async fn remove(crash: &Directory, id: Id) -> Result<(), Error> {
+    if crash.delete(&id.to_string()).await? { Ok(()) } else { Err(Error::Absent(id)) }
+}
+
+/// Gives up the oldest dumps until what is left is within `keep`, and yields those.
+///
+/// # Errors
+/// Those of the store; what was given up before stays so.
+pub async fn prune(crash: &Directory, keep: Keep) -> Result<Vec<Id>, Error> {
+    let dumps = list(crash).await?;
+    let size = |dump: &Dump| dump.bytes.unwrap_or(0);
+    let (mut count, mut bytes) = (dumps.len(), dumps.iter().map(size).sum::<u64>());
+    let mut given_up = Vec::new();
+    for dump in &dumps {
+        if count <= keep.dumps && bytes <= keep.bytes {
+            break;
+        }
+        // That somebody else did it already is as good.
+        crash.delete(&dump.id.to_string()).await?;
+        given_up.push(dump.id);
+        count -= 1;
+        bytes -= size(dump);
+    }
+    Ok(given_up)
+}

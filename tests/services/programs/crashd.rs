@@ -1,0 +1,9 @@
+//! The program `crashd`, with the checks of a debug build.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    crashd::program::main(std::env::args_os())
+}
