@@ -15,7 +15,7 @@ use core::fmt;
 
 use blockdev::BlockDevice as _;
 use blockdev::virtio::{TIMEOUT_MS, VirtioDevice};
-use guest::{Entropy, Link, Node, Ports, Program, SEED_BYTES, forget, selftest, services};
+use guest::{Entropy, Link, Node, Ports, Program, SEED_BYTES, bench, forget, selftest, services};
 use machine::{Boot, Exit, Memory};
 use policy::Policy;
 use statefsd::{Event, Limits, Mode};
@@ -53,7 +53,18 @@ struct Machine {
     programs: Vec<Program>,
     links: Vec<Option<Link>>,
     restarts: u32,
-    tests_itself: bool,
+    task: Task,
+}
+
+/// What the machine is started for, as its command line says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Task {
+    /// To serve its ports.
+    Serve,
+    /// To test itself, with the word `selftest`.
+    Test,
+    /// To be measured, with the word `bench`.
+    Bench,
 }
 
 /// Why a server came to its end.
@@ -92,15 +103,22 @@ impl Machine {
             Console::new(console).map_err(|error| refuse(format_args!("ports: {error}")))?;
         let source = source.map(Source::new).transpose();
         let source = source.map_err(|error| refuse(format_args!("entropy: {error}")))?;
-        let tests_itself =
-            boot.command_line.split_ascii_whitespace().any(|word| word == "selftest");
-        let programs = match tests_itself {
-            true => Vec::from([selftest::program(), services::keystored(), services::updated()]),
-            false => Vec::new(),
+        let mut task = Task::Serve;
+        for word in boot.command_line.split_ascii_whitespace() {
+            match word {
+                "selftest" => task = Task::Test,
+                "bench" => task = Task::Bench,
+                _ => {}
+            }
+        }
+        let programs = match task {
+            Task::Serve => Vec::new(),
+            Task::Test => [selftest::program(), services::keystored(), services::updated()].into(),
+            Task::Bench => [bench::program()].into(),
         };
         let limits = limits(boot.heap_bytes, console.count() + programs.len());
         let (links, restarts) = (Vec::new(), 0);
-        Ok(Self { disk, console, source, policy, limits, programs, links, restarts, tests_itself })
+        Ok(Self { disk, console, source, policy, limits, programs, links, restarts, task })
     }
 
     fn run(&mut self) -> Exit {
@@ -120,8 +138,10 @@ impl Machine {
     /// Runs one server.
     fn serve(&mut self) -> Result<End, Refusal> {
         self.settle();
-        if self.tests_itself && self.restarts > 0 {
-            self.load()?;
+        match self.task {
+            Task::Test if self.restarts > 0 => self.load()?,
+            Task::Bench if self.restarts > 0 => return self.measure(),
+            _ => {}
         }
         let seed = self.seed()?;
         let mut node = Node::new(&self.disk, self.policy.clone(), seed, self.limits);
@@ -170,7 +190,7 @@ impl Machine {
                 }
                 _ => {}
             }
-            if self.tests_itself && ready && asked.is_none() {
+            if self.task != Task::Serve && ready && asked.is_none() {
                 asked = self.judge(&node);
                 if let Some(End::Exit(_)) = asked {
                     node.shut_down();
@@ -182,7 +202,7 @@ impl Machine {
         }
     }
 
-    /// Yields how the test of itself goes on, once its part is done.
+    /// Yields how a test or a measurement goes on, once its part is done.
     fn judge(&self, node: &Node) -> Option<End> {
         match node.programs_end() {
             None => None,
@@ -216,6 +236,14 @@ impl Machine {
             while self.disk.completion().is_some() {}
         }
         while self.disk.completion().is_some() {}
+    }
+
+    /// Measures the disk without a server.
+    fn measure(&mut self) -> Result<End, Refusal> {
+        match bench::disk(&mut self.disk, machine::print) {
+            true => Ok(End::Exit(Exit::Done)),
+            false => Err(refuse("the disk failed while it was measured")),
+        }
     }
 
     /// Reads the boot control as a boot loader does: without a server, from the device alone.
@@ -295,7 +323,8 @@ fn tell(event: &Event) -> Result<(), Refusal> {
         Event::EventsLost { count } => {
             machine::print(format_args!("statefsd: {count} events were lost"));
         }
-        Event::Connected { .. }
+        Event::OverQuota(_)
+        | Event::Connected { .. }
         | Event::Refused { .. }
         | Event::Hello { .. }
         | Event::Closed { .. }

@@ -101,7 +101,11 @@ fn block_on<F: Future>(
     }
 }
 
-fn seed() -> Result<[u8; 32], Failure> {
+/// Yields random bytes of the system.
+///
+/// # Errors
+/// The system has none.
+pub fn seed() -> Result<[u8; 32], Failure> {
     let mut seed = [0; 32];
     let source = fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut seed));
     source.map_err(Failure::io("/dev/urandom"))?;

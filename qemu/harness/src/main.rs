@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+mod figures;
+
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use harness::{Failure, Folder, Machine, Setup, image, machine};
 const HELP: &str = "\
 Usage: harness selftest   boot once, print the serial line, exit by its verdict
        harness serve      boot, and serve until Enter is pressed
+       harness figures    boot often, and tell times and rates beside those of the host
 ";
 
 /// One service at a port, and the machine's test of itself.
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
     let done = match verb.as_deref() {
         Some("selftest") => selftest(),
         Some("serve") => serve(),
+        Some("figures") => figures::run(POLICY),
         // For the tests: the daemon of Linux, in a process of its own.
         Some("daemon") => return statefsd::linux::main(env::args_os().skip(1)),
         _ => {

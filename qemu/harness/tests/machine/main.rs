@@ -10,6 +10,7 @@ mod disks;
 mod faults;
 mod power;
 mod restarts;
+mod suite;
 
 use std::path::PathBuf;
 
