@@ -216,7 +216,8 @@ impl Plan {
 }
 
 const LIGHT_KEYS: u8 = 8;
-const HEAVY_KEYS: u8 = 60;
+/// Keys of a history that fills its volume.
+pub const HEAVY_KEYS: u8 = 60;
 
 struct Making {
     rng: Rng,

@@ -162,6 +162,9 @@ impl Player {
                 self.counts.syncs += 1;
                 match answer {
                     Ok(()) => self.model.must_survive(*taken),
+                    Err(CommitError::Indeterminate) if self.heavy && !self.armed => {
+                        self.refused_late = true;
+                    }
                     Err(error) if !self.armed => result = Err(format!("sync: {error}")),
                     Err(_) => {}
                 }
@@ -230,6 +233,10 @@ impl Player {
             (Ok(Outcome::Conflict { .. }), Some(_)) => Err("a conflict that is none".into()),
             (Ok(Outcome::DataLoss { .. }), _) => Err("a commit answers data loss".into()),
             (Err(CommitError::Indeterminate | CommitError::ReadOnly(_)), _) if self.armed => Ok(()),
+            (Err(CommitError::NoSpace), Some(_)) if self.heavy => {
+                self.refused_late = true;
+                Ok(())
+            }
             (Err(error), _) => Err(format!("a commit fails: {error}")),
         }
     }
