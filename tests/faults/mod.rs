@@ -2,6 +2,7 @@
 //! history: the real engine on a simulated device, cut and damaged by enumeration instead of by chance.
 
 pub mod bench;
+pub mod classes;
 pub mod cuts;
 pub mod device;
 pub mod histories;
