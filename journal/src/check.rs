@@ -149,7 +149,10 @@ impl Inner {
         report.bytes = blocks * geometry.block_bytes() as u64 * u64::from(geometry.copies());
         let sightings = scan::sightings(&self.disk, &self.verifier, segment, &listed).await;
         for sighting in sightings {
-            let settled = sighting.header.checkpoint || sighting.header.last <= durable;
+            // Behind the cut of a use lies a torn tail, whose LSNs were given out again.
+            let cut = listed.iter().find(|use_| use_.epoch == sighting.header.epoch);
+            let cut = cut.and_then(|use_| use_.end).unwrap_or(durable).min(durable);
+            let settled = sighting.header.checkpoint || sighting.header.last <= cut;
             if !(sighting.whole_a || sighting.whole_b) {
                 // What its records were is counted with the values, if they live.
                 report.damaged += u64::from(sighting.header.checkpoint);
