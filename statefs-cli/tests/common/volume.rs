@@ -24,7 +24,7 @@ pub(crate) fn puts(count: usize, round: usize) -> Vec<Change> {
     (0..count).map(put).collect()
 }
 
-/// Makes a volume at `path`, of blocks of 512 bytes, with one commit per change; one mount per list.
+/// Makes a volume at `path`, of blocks of 512 bytes, with one commit or upload per change; one mount per list.
 pub(crate) fn make(path: &Path, bytes: u64, copies: u8, mounts: &[Vec<Change>]) {
     let mut device = MemoryDevice::new(usize::try_from(bytes).unwrap());
     let disk = Disk::new(device.geometry());
@@ -38,6 +38,17 @@ pub(crate) fn make(path: &Path, bytes: u64, copies: u8, mounts: &[Vec<Change>]) 
         let journal = drive(&disk, &mut device, None, opening).unwrap();
         let mut writer: Task = Box::pin(journal.run());
         for (key, value) in changes {
+            let most = journal.stats().geometry.value_bytes_max();
+            if let Some(value) = value.as_deref().filter(|value| value.len() > most) {
+                let (of, key) = (journal.clone(), key.as_bytes().into());
+                let uploading = async move {
+                    let mut upload = of.upload(Origin(1));
+                    upload.append(value).await?;
+                    upload.commit(key, Precondition::Any, Durability::Durable).await
+                };
+                drive(&disk, &mut device, Some(&mut writer), uploading).unwrap();
+                continue;
+            }
             let operation = Operation {
                 key: key.as_bytes().into(),
                 value: value.as_deref().map(Into::into),
