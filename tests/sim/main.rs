@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod cuts;
+mod found;
 mod shrunk;
 
 use tests::sim::{Setup, run};
