@@ -410,6 +410,8 @@ impl Inner {
         let mut next: Vec<u8> = Vec::new();
         loop {
             let (found, end) = self.live_in(victim, &mut next);
+            // Together, once all are read: the writer would give each a group of its own, and waste the rest of its blocks.
+            let mut moves = Vec::with_capacity(found.len());
             for (key, entry) in found {
                 let Ok(value) = self.read(&key, &entry).await else {
                     // Written over meanwhile, it need not move, and its place may be another's already.
@@ -420,11 +422,13 @@ impl Inner {
                     }
                     continue;
                 };
-                let mut state = self.state.borrow_mut();
                 let (suspect, manifest) = (entry.suspect, entry.upload.is_some());
-                let moved = Move { key, value, birth: entry.birth, suspect, manifest };
-                state.moves.push_back(moved);
-                state.moves_unsettled += 1;
+                moves.push(Move { key, value, birth: entry.birth, suspect, manifest });
+            }
+            {
+                let mut state = self.state.borrow_mut();
+                state.moves_unsettled += moves.len();
+                state.moves.extend(moves);
             }
             self.moves_settled().await?;
             if end {
