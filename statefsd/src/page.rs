@@ -37,6 +37,8 @@ pub(crate) struct Rows {
     directory: Prefix,
     rows: Vec<(Key, Seen)>,
     more: bool,
+    /// What the entries may take of a reply.
+    bytes_max: usize,
 }
 
 /// Finds the keys of the page that `granted` asks for, in the order of their bytes.
@@ -48,7 +50,8 @@ pub(crate) fn rows(journal: &Journal, granted: &Granted<List>, limits: &Limits) 
     let asked = usize::try_from(request.limit).unwrap_or(usize::MAX);
     let count_max = if asked == 0 { limits.list_entries } else { asked.min(limits.list_entries) };
     let bytes_max = limits.reply_bytes.saturating_sub(REPLY_OVERHEAD_BYTES);
-    let mut page = Rows { directory: request.directory.clone(), rows: Vec::new(), more: false };
+    let directory = request.directory.clone();
+    let mut page = Rows { directory, rows: Vec::new(), more: false, bytes_max };
     let mut bytes = 0;
     let mut from = start(request);
     loop {
@@ -61,7 +64,10 @@ pub(crate) fn rows(journal: &Journal, granted: &Granted<List>, limits: &Limits) 
                     return false;
                 }
             };
-            let cost = cost(&key, &request.directory, &seen, request.keys_only);
+            let unshown = request.keys_only || seen.suspect || seen.large;
+            let value_bytes = if unshown { 0 } else { seen.value_bytes };
+            let value_bytes = usize::try_from(value_bytes).unwrap_or(usize::MAX);
+            let cost = cost(&key, &request.directory, value_bytes);
             let full = page.rows.len() >= count_max || bytes + cost > bytes_max;
             if full && !page.rows.is_empty() {
                 page.more = true;
@@ -88,7 +94,7 @@ pub(crate) async fn read(
     rows: Rows,
     keys_only: bool,
 ) -> Result<Page, Error> {
-    let Rows { directory, rows, more } = rows;
+    let Rows { directory, rows, mut more, bytes_max } = rows;
     let mut entries = Vec::with_capacity(rows.len());
     for chunk in rows.chunks(READS_AT_ONCE) {
         let reads = chunk.iter().map(|(key, seen)| async move {
@@ -104,6 +110,13 @@ pub(crate) async fn read(
     }
     // Deleted while the page was read.
     entries.retain(|(_, found)| !matches!(found, Found::Absent));
+    // Written over while the page was read, by more than it was.
+    let fit = fit(
+        entries.iter().map(|(key, found)| cost(key, &directory, found.data_bytes())),
+        bytes_max,
+    );
+    more |= fit < entries.len();
+    entries.truncate(fit);
     let damaged = entries.iter().any(|(_, found)| matches!(found, Found::DataLoss));
     let intact = !damaged && !journal.has_doubt();
     Ok(Page { directory, entries, more, intact })
@@ -190,14 +203,21 @@ fn after(path: &[u8], byte: u8) -> Vec<u8> {
     after
 }
 
-/// What an entry takes in a message.
-fn cost(key: &Key, directory: &Prefix, seen: &Seen, keys_only: bool) -> usize {
+/// What an entry with so many bytes of a value takes in a message.
+fn cost(key: &Key, directory: &Prefix, value_bytes: usize) -> usize {
     let name_bytes = directory.relative(key).map_or(0, str::len) + 1;
-    let unshown = keys_only || seen.suspect || seen.large;
-    let value_bytes = if unshown { 0 } else { seen.value_bytes };
-    let value_bytes = usize::try_from(value_bytes).unwrap_or(usize::MAX);
     let words = name_bytes.div_ceil(8).saturating_add(value_bytes.div_ceil(8));
     words.saturating_mul(8).saturating_add(ENTRY_BYTES)
+}
+
+/// Counts the entries at the front that fit together; the first one always does.
+fn fit(costs: impl Iterator<Item = usize>, bytes_max: usize) -> usize {
+    let mut bytes: usize = 0;
+    let fits = |(at, cost): &(usize, usize)| {
+        bytes = bytes.saturating_add(*cost);
+        *at == 0 || bytes <= bytes_max
+    };
+    costs.enumerate().take_while(fits).count()
 }
 
 /// Runs a few futures at the same time, to the end of all.
@@ -218,4 +238,17 @@ pub(crate) async fn all<T, F: Future<Output = T>>(futures: impl Iterator<Item = 
     })
     .await;
     slots.into_iter().filter_map(|(_, end)| end).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_grew_while_it_was_read_goes_to_the_next_page() {
+        assert_eq!(fit([40, 40, 20].into_iter(), 100), 3);
+        assert_eq!(fit([40, 41, 20].into_iter(), 100), 2);
+        assert_eq!(fit([101, 1].into_iter(), 100), 1);
+        assert_eq!(fit([].into_iter(), 100), 0);
+    }
 }
