@@ -6,5 +6,7 @@
 pub mod drive;
 #[path = "faults/mod.rs"]
 pub mod faults;
+#[path = "served/mod.rs"]
+pub mod served;
 #[path = "sim/mod.rs"]
 pub mod sim;

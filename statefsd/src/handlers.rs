@@ -1,16 +1,18 @@
 //! What calls do. Each handler takes a request that the gate granted; there is no other way in.
 
+use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use journal::{Applied, CheckReport, Durability, Version};
+use journal::{Applied, CheckReport, Durability, Origin, Version};
 use policy::{Granted, Scope};
 
 use crate::error::Error;
 use crate::event::Event;
 use crate::figures::Family;
 use crate::page::{self, Page};
+use crate::plant::Plant;
 use crate::power::{Power, Restriction};
 use crate::quota::Usage;
 use crate::request::{Administer, Change, Count, Get, Hello, List, Open, Token, Write};
@@ -56,7 +58,9 @@ pub(crate) fn open(caller: &Caller, granted: Granted<Open>) -> Result<Power, Err
 pub(crate) async fn get(caller: &Caller, granted: Granted<Get>) -> Result<Found, Error> {
     let Get { key, metadata_only } = granted.into_request();
     let _permit = caller.reads.take(GET_BYTES).await;
-    caller.shared.store.get(&key, caller.origin(), metadata_only).await
+    let unseen = caller.shared.limits.plants.has(Plant::OwnWritesUnseen);
+    let origin = if unseen { Origin(u64::MAX) } else { caller.origin() };
+    caller.shared.store.get(&key, origin, metadata_only).await
 }
 
 /// Reads the first of several keys, as many as fit into one reply.
@@ -105,8 +109,13 @@ pub(crate) async fn commit(
     };
     let (store, digest) = (&caller.shared.store, tokens::digest(&changes));
     let (journal, tokens) = (store.journal()?, store.tokens());
+    let of_connection = caller.shared.limits.plants.has(Plant::TokensOfConnection);
+    let name = match of_connection {
+        true => format!("{}{}", service.name(), caller.connection),
+        false => String::from(service.name()),
+    };
     loop {
-        match tokens.begin(service.name(), token, digest)? {
+        match tokens.begin(&name, token, digest)? {
             Begun::New(ticket) => {
                 let mark = Some(ticket.record(&changes));
                 let written = write(caller, changes, mark, durability).await;
@@ -137,6 +146,9 @@ async fn write(
     mark: Option<(String, Vec<u8>)>,
     durability: Durability,
 ) -> Result<Written, Error> {
+    let plants = caller.shared.limits.plants;
+    let early = plants.has(Plant::AnswerEarly);
+    let durability = if early { Durability::Buffered } else { durability };
     caller.note(durability);
     let first = changes.first().map(|change| change.key.clone());
     let written = caller.shared.store.write(changes, mark, durability, caller.origin()).await;
@@ -211,7 +223,7 @@ pub(crate) async fn list(caller: &Caller, granted: Granted<List>) -> Result<Page
 /// Needs no right beyond a directory: it acts on nothing but the caller's own writes.
 pub(crate) async fn sync(caller: &Caller) -> Result<bool, Error> {
     let noted = caller.buffered.get();
-    if caller.synced.get() >= noted {
+    if caller.synced.get() >= noted || caller.shared.limits.plants.has(Plant::SyncSkipped) {
         return Ok(true);
     }
     if caller.shared.store.journal()?.sync().await.is_err() {

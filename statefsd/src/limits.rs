@@ -1,5 +1,7 @@
 //! Every bound of a server, and where its number comes from.
 
+use crate::plant::Plants;
+
 /// Connections over all clients: each of the few dozen services of a machine, several times.
 pub const CONNECTIONS_MAX: usize = 128;
 
@@ -81,6 +83,8 @@ pub struct Limits {
     pub connection: vat::Limits,
     /// The bounds of the journal.
     pub journal: journal::Options,
+    /// A rule that a test switches off.
+    pub plants: Plants,
 }
 
 impl Default for Limits {
@@ -99,6 +103,7 @@ impl Default for Limits {
             denials: DENIALS_MAX,
             connection: vat::Limits::default(),
             journal: journal::Options::default(),
+            plants: Plants::default(),
         }
     }
 }

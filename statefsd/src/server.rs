@@ -17,6 +17,7 @@ use policy::{Peer, Policy, Prefix};
 use crate::event::{Closed, Event, Events};
 use crate::figures::{Family, Tally, count};
 use crate::limits::Limits;
+use crate::plant::Plant;
 use crate::quota::Usage;
 use crate::reload::Reload;
 use crate::session::{ConnectionId, Session, Shared};
@@ -91,7 +92,7 @@ impl Server {
         let opening = Journal::open(disk.clone(), random, clock.clone(), limits.journal);
         let opening = async move {
             let journal = opening.await?;
-            let tokens = Tokens::load(&journal).await;
+            let tokens = Tokens::load(&journal, limits.plants).await;
             Ok((journal, tokens))
         };
         let store = Store::new();
@@ -473,6 +474,10 @@ impl Server {
                 self.end = End::Done;
                 return;
             };
+            if self.shared.limits.plants.has(Plant::ShutdownUnsynced) {
+                self.end = End::Done;
+                return;
+            }
             // A failure was told to those who waited, and is an event.
             self.end = End::Syncing(Box::pin(async move {
                 let _ended = journal.seal().await;

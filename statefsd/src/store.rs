@@ -234,6 +234,11 @@ impl Store {
         self.value(&journal, key, &seen).await
     }
 
+    /// Tells whether reads find no such key now: what [`crate::plant::Plant::LookFirst`] asks.
+    pub(crate) fn is_absent(&self, key: &Key) -> bool {
+        self.journal().is_ok_and(|journal| version(&journal, key).is_none())
+    }
+
     /// Yields what is known of a key without reading its value.
     pub(crate) fn metadata(&self, key: &Key, seen: &journal::Seen) -> Found {
         if seen.suspect || self.damaged.borrow().get(key) == Some(&seen.version) {

@@ -19,6 +19,7 @@ use journal::{Applied, Got, Journal, Precondition, Version};
 
 use crate::error::Error;
 use crate::page::all;
+use crate::plant::{Plant, Plants};
 use crate::request::{Change, Token};
 use crate::store::Written;
 
@@ -103,11 +104,12 @@ pub(crate) struct Known {
 
 impl Tokens {
     /// Reads the table back from a volume that was opened.
-    pub(crate) async fn load(journal: &Journal) -> Self {
+    pub(crate) async fn load(journal: &Journal, plants: Plants) -> Self {
         let mut slots = Vec::new();
         journal.scan(SLOT_PREFIX.as_bytes(), |key, seen| {
             let slot = core::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(SLOT_PREFIX));
             let number = slot.and_then(|slot| slot.parse().ok());
+            let number = number.filter(|_| !plants.has(Plant::TokensForgotten));
             slots.extend(number.map(|number: u16| (number, key.to_vec(), seen)));
             slot.is_some()
         });

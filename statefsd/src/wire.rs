@@ -15,9 +15,11 @@ use statefs::{directory, revoker, state_fs};
 use crate::error::Error;
 use crate::gate;
 use crate::handlers;
+use crate::plant::Plant;
 use crate::power::{Power, Restriction};
 use crate::request::Commit;
 use crate::session::Caller;
+use crate::store::Found;
 use crate::stream::{Incoming, Outgoing};
 
 /// Makes the bootstrap capability of a connection.
@@ -132,6 +134,13 @@ impl directory::Server for Directory {
     ) -> Result<(), capnp::Error> {
         let request = params.get().map_err(read::unreadable);
         let request = request.and_then(|params| read::get(self.power.scope(), params));
+        if self.caller.shared.limits.plants.has(Plant::LookFirst)
+            && let Ok(request) = &request
+            && self.caller.shared.store.is_absent(&request.key)
+        {
+            write::found(&Found::Absent, results.get());
+            return Ok(());
+        }
         let granted = self.admit(request)?;
         drop(params);
         let found = handlers::get(&self.caller, granted).await?;

@@ -8,11 +8,12 @@ use std::time::Instant;
 
 use journal::{Plant, Plants};
 use rustix::time::{ClockId, clock_gettime};
+use tests::served::{Planted, ServedCounts};
 use tests::sim::counts::Counts;
 use tests::sim::plan::Plan;
 use tests::sim::play::{Broken, play};
 use tests::sim::shrink::{as_test, keep, keep_word, shrink};
-use tests::sim::{Failure, Setup, run};
+use tests::sim::{Failure, Setup, over_seeds, run};
 
 const HELP: &str = "\
 Usage: sim [OPTIONS]
@@ -23,9 +24,12 @@ Usage: sim [OPTIONS]
   --seed N        play this history alone, and shrink it if it fails
   --keep STEPS    of it only these steps, as a failure names them
   --chance N      with these chances of the device, as a failure names them
+  --served        the whole server with its clients, instead of the journal alone
   --plant NAME    switch a rule of the engine off; the run must fail. This simulator finds
-                  ack-before-flush, late-writes, later-proves, superblock-order; others are
-                  for the suite of faults
+                  ack-before-flush, late-writes, later-proves, superblock-order, and with --served
+                  the server's: answer-early, look-first, tokens-forgotten, tokens-of-connection,
+                  sync-skipped, shutdown-unsynced, own-writes-unseen; others are for the suite of
+                  faults
 ";
 
 #[derive(Default)]
@@ -36,7 +40,8 @@ struct Arguments {
     seed: Option<u64>,
     keep: Option<String>,
     chance: Option<u64>,
-    plant: Option<(&'static str, Plant)>,
+    plant: Option<(&'static str, Planted)>,
+    served: bool,
 }
 
 fn main() -> ExitCode {
@@ -46,6 +51,7 @@ fn main() -> ExitCode {
     }
     let result = parse(std::env::args().skip(1)).and_then(|arguments| {
         let failed = match arguments.seed {
+            seed if arguments.served => served(&arguments, seed),
             Some(seed) => again(&arguments, seed)?,
             None => many(&arguments),
         };
@@ -63,11 +69,18 @@ fn main() -> ExitCode {
 
 impl Arguments {
     fn setup(&self, seed: u64) -> Setup {
-        self.plant.map_or_else(|| Setup::of_seed(seed), |(_, plant)| Setup::planted(plant))
+        self.journal_plant().map_or_else(|| Setup::of_seed(seed), Setup::planted)
     }
 
     fn plants(&self) -> Plants {
-        self.plant.map_or_else(Plants::default, |(_, plant)| Plants::one(plant))
+        self.journal_plant().map_or_else(Plants::default, Plants::one)
+    }
+
+    fn journal_plant(&self) -> Option<Plant> {
+        match self.plant {
+            Some((_, Planted::Journal(plant))) => Some(plant),
+            _ => None,
+        }
     }
 }
 
@@ -96,6 +109,34 @@ fn many(arguments: &Arguments) -> bool {
     }
 }
 
+/// Plays histories of the whole server, or the one of a seed; tells whether one failed.
+fn served(arguments: &Arguments, seed: Option<u64>) -> bool {
+    let start = Instant::now();
+    let planted = arguments.plant.map(|(_, planted)| planted);
+    let add = |total: &mut ServedCounts, counts: &ServedCounts| {
+        total.add(counts);
+        seed.is_some() || total.crashes() >= arguments.crashes
+    };
+    let threads = if seed.is_some() { 1 } else { arguments.threads };
+    let first = seed.unwrap_or(arguments.first_seed);
+    match over_seeds(first, threads, |seed| tests::served::play(seed, planted), add) {
+        Ok(counts) => {
+            print!("{counts}");
+            show_rate(counts.crashes(), start, threads);
+            false
+        }
+        Err((seed, what)) => {
+            println!("SIM_SEED={seed}: {what}");
+            print!("repeat it with: cargo xtask sim --served --seed {seed}");
+            println!(
+                "{}",
+                arguments.plant.map_or(String::new(), |(name, _)| format!(" --plant {name}"))
+            );
+            true
+        }
+    }
+}
+
 /// Plays one history, or a part of it; tells whether it failed.
 fn again(arguments: &Arguments, seed: u64) -> Result<bool, String> {
     let whole = Plan::of_seed(seed, arguments.setup(seed));
@@ -119,11 +160,15 @@ fn again(arguments: &Arguments, seed: u64) -> Result<bool, String> {
 }
 
 fn show(counts: &Counts, start: Instant, threads: usize) {
-    let (all, seconds) = (counts.crashes(), start.elapsed().as_secs_f64());
+    print!("{counts}");
+    show_rate(counts.crashes(), start, threads);
+}
+
+fn show_rate(all: u64, start: Instant, threads: usize) {
+    let seconds = start.elapsed().as_secs_f64();
     // Others may have been at work on the same processors.
     let cpu = clock_gettime(ClockId::ProcessCPUTime);
     let cpu_seconds = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
-    print!("{counts}");
     println!(
         "{all} crashes survived in {seconds:.1} s with {threads} threads, {cpu_seconds:.1} s of processor time: \
          {:.0} a second and processor",
@@ -157,6 +202,10 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
     let mut arguments =
         Arguments { crashes: 1_000_000, threads, first_seed, ..Arguments::default() };
     while let Some(word) = words.next() {
+        if word == "--served" {
+            arguments.served = true;
+            continue;
+        }
         let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
         let number = || value.parse().map_err(|_| format!("{word}: {value} is not a number"));
         match word.as_str() {
@@ -167,11 +216,14 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
             "--chance" => arguments.chance = Some(number()?),
             "--keep" => arguments.keep = Some(value),
             "--plant" => {
-                let named = Plant::ALL.iter().find(|(name, _)| *name == value);
-                arguments.plant = Some(*named.ok_or_else(|| format!("no plant {value}"))?);
+                let named = Planted::all().find(|(name, _)| *name == value);
+                arguments.plant = Some(named.ok_or_else(|| format!("no plant {value}"))?);
             }
             _ => return Err(format!("unknown option {word}")),
         }
+    }
+    if let (Some((name, Planted::Server(_))), false) = (arguments.plant, arguments.served) {
+        return Err(format!("the server's plant {name} needs --served"));
     }
     Ok(arguments)
 }

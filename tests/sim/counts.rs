@@ -1,29 +1,38 @@
 //! What a run exercised.
 
-use std::fmt;
-
-macro_rules! counts {
-    ($($(#[$what:meta])* $name:ident,)*) => {
-        /// What a run exercised, counted.
+/// Makes a struct of counts, each with its meaning, that add up and are shown line by line.
+macro_rules! tally {
+    ($(#[$of:meta])* $tally:ident, $($(#[$what:meta])* $name:ident,)*) => {
+        $(#[$of])*
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-        pub struct Counts {
+        pub struct $tally {
             $($(#[$what])* pub $name: u64,)*
         }
 
-        impl Counts {
+        impl $tally {
             /// Adds another run's.
             pub fn add(&mut self, other: &Self) {
                 $(self.$name += other.$name;)*
             }
+        }
 
-            fn lines(&self) -> Vec<(&'static str, u64)> {
-                vec![$((stringify!($name), self.$name),)*]
+        /// One line for each count.
+        impl std::fmt::Display for $tally {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                let lines = [$((stringify!($name), self.$name),)*];
+                lines.into_iter().try_for_each(|(name, count)| {
+                    writeln!(f, "{count:>12}  {}", name.replace('_', " "))
+                })
             }
         }
     };
 }
 
-counts! {
+pub(crate) use tally;
+
+tally! {
+    /// What a run exercised, counted.
+    Counts,
     /// Histories played to their end.
     histories,
     /// Histories that ended because commits were refused for want of room after they had been admitted: the engine
@@ -85,15 +94,5 @@ impl Counts {
     /// Yields the number of crashes.
     pub fn crashes(&self) -> u64 {
         self.cuts_at_work + self.deaths_at_work + self.cuts_in_recovery + self.deaths_in_recovery
-    }
-}
-
-/// One line for each count.
-impl fmt::Display for Counts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, count) in self.lines() {
-            writeln!(f, "{count:>12}  {}", name.replace('_', " "))?;
-        }
-        Ok(())
     }
 }

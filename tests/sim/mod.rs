@@ -5,7 +5,7 @@
 //! to the few steps that make it fail ([`shrink`]); the line that is printed repeats those.
 
 pub mod counts;
-mod model;
+pub mod model;
 pub mod plan;
 pub mod play;
 pub mod shrink;
@@ -73,8 +73,8 @@ pub fn run_history(seed: u64, setup: Setup) -> Result<Counts, Failure> {
     play(&Plan::of_seed(seed, setup), setup.plants).map_err(|broken| Failure { seed, broken })
 }
 
-/// Plays histories from `first_seed` on until `crashes` crashes have been survived, in `threads` threads, which
-/// take seeds in order; `progress` is called with what was counted so far, now and then.
+/// Plays histories from `first_seed` on until `crashes` crashes have been survived, in `threads` threads;
+/// `progress` is called with what was counted so far, now and then.
 ///
 /// # Errors
 /// The [`Failure`] with the least seed among those that were found before all threads had stopped.
@@ -85,22 +85,41 @@ pub fn run(
     setup: impl Fn(u64) -> Setup + Sync,
     progress: impl Fn(&Counts) + Sync,
 ) -> Result<Counts, Failure> {
-    let (next, total) = (AtomicU64::new(first_seed), Mutex::new(Counts::default()));
-    let failures = Mutex::new(Vec::<Failure>::new());
+    let add = |total: &mut Counts, counts: &Counts| {
+        total.add(counts);
+        progress(total);
+        total.crashes() >= crashes
+    };
+    over_seeds(first_seed, threads, |seed| run_history(seed, setup(seed)), add)
+        .map_err(|(_, failure)| failure)
+}
+
+/// Plays the histories of seeds from `first_seed` on, which `threads` threads take in order, until `add` tells that
+/// what they counted is enough.
+///
+/// # Errors
+/// What `play` says of the least seed among those that failed before all threads had stopped, and that seed.
+pub fn over_seeds<T: Default + Send, E: Send>(
+    first_seed: u64,
+    threads: usize,
+    play: impl Fn(u64) -> Result<T, E> + Sync,
+    add: impl Fn(&mut T, &T) -> bool + Sync,
+) -> Result<T, (u64, E)> {
+    let (next, total) = (AtomicU64::new(first_seed), Mutex::new((T::default(), false)));
+    let failures = Mutex::new(Vec::new());
     let work = || {
         loop {
-            let enough = total.lock().expect("no thread panics with it").crashes() >= crashes;
+            let enough = total.lock().expect("no thread panics with it").1;
             if enough || !failures.lock().expect("no thread panics with it").is_empty() {
                 return;
             }
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            match run_history(seed, setup(seed)) {
+            match play(seed) {
                 Ok(counts) => {
-                    let mut total = total.lock().expect("no thread panics with it");
-                    total.add(&counts);
-                    progress(&total);
+                    let (total, enough) = &mut *total.lock().expect("no thread panics with it");
+                    *enough = add(total, &counts);
                 }
-                Err(failure) => failures.lock().expect("no thread panics with it").push(failure),
+                Err(why) => failures.lock().expect("no thread panics with it").push((seed, why)),
             }
         }
     };
@@ -111,8 +130,8 @@ pub fn run(
         work();
     });
     let failures = failures.into_inner().expect("no thread panics with it");
-    match failures.into_iter().min_by_key(|failure| failure.seed) {
+    match failures.into_iter().min_by_key(|(seed, _)| *seed) {
         Some(failure) => Err(failure),
-        None => Ok(total.into_inner().expect("no thread panics with it")),
+        None => Ok(total.into_inner().expect("no thread panics with it").0),
     }
 }

@@ -103,6 +103,17 @@ impl Model {
         self.commits.len()
     }
 
+    /// Notes that commit `count` was refused after all: it applies nothing.
+    pub fn refused(&mut self, count: usize) {
+        if let Some(commit) = count.checked_sub(1).and_then(|at| self.commits.get_mut(at)) {
+            commit.changes = [None; CHANGES_MAX];
+        }
+        self.latest.copy_from_slice(&self.base);
+        for (key, value) in self.commits.iter().flat_map(|commit| commit.changes).flatten() {
+            self.latest[usize::from(key)] = value;
+        }
+    }
+
     /// Notes that the first `count` commits were acknowledged as durable, or shown.
     pub fn must_survive(&mut self, count: usize) {
         self.must = self.must.max(count);
@@ -124,6 +135,22 @@ impl Model {
         let written = written.ok_or("a version is told of a value that was never written")?;
         let known = *written.version.get_or_insert(version);
         if known == version { Ok(()) } else { Err("a value changed its version".into()) }
+    }
+
+    /// Forgets the version of a value that was lost, as it may be, and is written anew.
+    pub fn forget_version(&mut self, value: ValueId) {
+        if let Some(written) = self.values.get_mut(value as usize).and_then(Option::as_mut) {
+            written.version = None;
+        }
+    }
+
+    /// Yields the value of `key` that is known to have this version.
+    pub fn of_version(&self, key: u8, version: Version) -> Option<ValueId> {
+        let known = |one: &Option<Written>| {
+            one.is_some_and(|one| one.key == key && one.version == Some(version))
+        };
+        let at = self.values.iter().position(known)?;
+        ValueId::try_from(at).ok()
     }
 
     /// Yields the version of what `key` has once everything taken is applied, if it was told.
@@ -151,16 +178,20 @@ impl Model {
     /// shown, must survive.
     pub fn shown(&mut self, key: u8, value: ValueId, at_least: usize) -> Result<(), String> {
         let mut now = self.base[usize::from(key)];
+        // The commit that gave the key what it has, and whether it may yet vanish.
+        let (mut by, mut vanishes) = (0, true);
         // The first commit that explains what is shown, and whether all that do are safe to rely on.
         let mut least = (at_least == 0 && now == value).then_some(0);
         let mut sure = least.is_none();
         for (at, commit) in self.commits.iter().enumerate() {
             let changed = commit.of(key);
-            now = changed.unwrap_or(now);
+            if let Some(value) = changed {
+                (now, by, vanishes) = (value, at + 1, commit.buffered);
+            }
             let allowed = at + 1 == at_least || (at + 1 > at_least && changed.is_some());
             if allowed && now == value {
-                least = least.or(Some(at + 1));
-                sure &= !commit.buffered;
+                least = least.or(Some(by));
+                sure &= !vanishes;
             }
         }
         let Some(least) = least else {

@@ -29,7 +29,8 @@ Usage: cargo xtask VERB
   test guest        the part of it that boots the bare machine in QEMU
   guest             build and boot the bare machine, and serve until Enter is pressed
   guest --selftest  boot it once, show its serial line, exit by its verdict
-  sim [OPTIONS]     crash the journal: [--crashes N] [--threads N] [--first-seed N] [--seed N] [--plant NAME]
+  sim [OPTIONS]     crash the journal: [--crashes N] [--threads N] [--first-seed N] [--seed N] [--plant NAME];
+                    with --served the whole server and its clients
   bench [ENGINE]... figures of speed, each beside the floor of the same device in the same run, and
                     beside StateFS fjall LMDB SQLite redb, which this alone compiles; takes a quarter of an hour
   faults [PART]...  every single fault, pair of faults and cut of a small volume; parts: traces plants

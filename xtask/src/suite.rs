@@ -11,6 +11,8 @@ use crate::{Failure, debian, guest, polyglot, run, schema, sim};
 /// from [`SIM_FIRST_SEED`], so the two never repeat each other.
 const SIM_CRASHES: &str = "1000000";
 const SIM_FIRST_SEED: &str = "1000000";
+/// The same for the whole server, of which a crash takes twenty times as long.
+const SERVED_CRASHES: &str = "20000";
 
 /// Runs every step, stops at the first that fails, and ends with the line `N passed, M failed`:
 /// the tests of all runners; a step that fails without a failed test counts as one.
@@ -70,6 +72,9 @@ impl Suite<'_> {
         let options = ["--crashes", SIM_CRASHES, "--first-seed", SIM_FIRST_SEED];
         let mut crashes = sim::command(self.root, "sim", &options);
         self.step("simulator", run::shown(&crashes), |_, _| run::to_its_end(&mut crashes))?;
+        let options = ["--served", "--crashes", SERVED_CRASHES, "--first-seed", SIM_FIRST_SEED];
+        let mut served = sim::command(self.root, "sim", &options);
+        self.step("served", run::shown(&served), |_, _| run::to_its_end(&mut served))?;
         let mut faults = sim::command(self.root, "faults", &[]);
         self.step("faults", run::shown(&faults), |_, _| run::to_its_end(&mut faults))
     }
