@@ -18,7 +18,7 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use blockdev::{Buffer, DeviceError};
 
-/// Most bytes of items in one group: a bound on memory, and on what one commit waits for.
+/// Most bytes of one group: a bound on memory, and on what one commit waits for.
 const GROUP_BYTES_MAX: usize = 64 << 10;
 
 const ENTRY: u8 = 1;
@@ -98,13 +98,15 @@ pub(crate) fn segments_needed(geometry: &VolumeGeometry, items: Items, uses: usi
     let room = group_room(geometry);
     let longest = large_at::BYTES + crate::geometry::KEY_BYTES_MAX;
     let groups = items.div_ceil(room.saturating_sub(longest).max(1));
-    let per_segment = (geometry.segment_bytes() / geometry.block_bytes())
-        / geometry.blocks(group::BYTES + room) as usize;
-    u32::try_from(groups.div_ceil(per_segment.max(1)).max(1)).unwrap_or(u32::MAX)
+    let per_segment = geometry.segment_bytes().div_ceil(GROUP_BYTES_MAX);
+    u32::try_from(groups.div_ceil(per_segment).max(1)).unwrap_or(u32::MAX)
 }
 
+/// Bytes of items in a group, so that the groups of a segment fill it.
 fn group_room(geometry: &VolumeGeometry) -> usize {
-    GROUP_BYTES_MAX.min(geometry.records_bytes_max())
+    let per_segment = geometry.segment_bytes().div_ceil(GROUP_BYTES_MAX);
+    let blocks = geometry.segment_blocks() as usize / per_segment;
+    blocks * geometry.block_bytes() - group::BYTES
 }
 
 /// Writes `snapshot` into `segments`, both copies, and flushes nothing.

@@ -19,6 +19,11 @@ pub(crate) const SEGMENT_BYTES_MAX: u32 = 16 << 20;
 pub const KEY_BYTES_MAX: usize = 255;
 /// Longest value in bytes that one record carries (FORMAT.md section 8).
 pub const VALUE_BYTES_MAX: usize = 65_536;
+/// Segments that a zone is cut into where their size is free to choose: the list of uses takes the checkpoint and the
+/// log of a full volume several times.
+const SEGMENTS_WANTED: u64 = 128;
+/// Bytes of a segment that loses little at its end, where the next record does not fit.
+const SEGMENT_BYTES_WANTED: u64 = 256 << 10;
 /// What a group with one chunk takes at most.
 const CHUNK_GROUP_BYTES: usize = 64 << 10;
 
@@ -107,8 +112,8 @@ impl VolumeGeometry {
 
     /// Chooses segments for a new volume on a device of `device_bytes`.
     ///
-    /// A segment is about a sixty-fourth of a zone, so that keeping one free costs little, and at
-    /// least 1 MiB where a twelfth of the zone allows it, so that large values and batches fit.
+    /// A segment is about a hundred-and-twenty-eighth of a zone, so that those that stay free cost little, and at
+    /// least 256 KiB, so that the longest value takes a quarter, where a twelfth of the zone allows it.
     ///
     /// # Errors
     /// [`GeometryError`] when the device is too small or the block size does not suit it.
@@ -127,8 +132,13 @@ impl VolumeGeometry {
         let volume_bytes = device_bytes / SLOT_BYTES * SLOT_BYTES;
         let zone = zone_room(volume_bytes, copies);
         let least = SEGMENT_BLOCKS_MIN * u64::from(block_bytes);
-        let target = (zone / 64).max((1 << 20).min(zone / 12)).max(least);
-        let segment = (1 << target.ilog2()).min(u64::from(SEGMENT_BYTES_MAX));
+        let target = (zone / SEGMENTS_WANTED).max(SEGMENT_BYTES_WANTED.min(zone / 12)).max(least);
+        let segment = match target {
+            // No power of two, so that the zone is used to its end.
+            SEGMENT_BYTES_WANTED.. => target / u64::from(block_bytes) * u64::from(block_bytes),
+            _ => 1 << target.ilog2(),
+        };
+        let segment = segment.min(u64::from(SEGMENT_BYTES_MAX));
         let count = (zone / segment).min(u64::from(SEGMENTS_MAX));
         let blocks = u32::try_from(segment / u64::from(block_bytes)).unwrap_or(u32::MAX);
         let count = u32::try_from(count).unwrap_or(u32::MAX);
@@ -175,26 +185,26 @@ impl VolumeGeometry {
         [Zone::A, Zone::B].into_iter().take(usize::from(self.copies))
     }
 
-    /// Most blocks of a group: half a segment, so that every use that is listed ahead takes any group.
-    pub fn group_blocks_max(&self) -> u32 {
-        self.segment_blocks / 2
+    /// Most bytes of records in one group: a use that is listed ahead takes a segment from its start, and so any group.
+    pub fn records_bytes_max(&self) -> usize {
+        self.segment_bytes() - group::BYTES
     }
 
-    /// Most bytes of records in one group.
-    pub fn records_bytes_max(&self) -> usize {
-        self.group_blocks_max() as usize * self.block_bytes() - group::BYTES
+    /// Bytes of a group that holds the longest record: half a segment, so that cleaning can fill at least the other half.
+    fn record_group_bytes_max(&self) -> usize {
+        (self.segment_blocks / 2) as usize * self.block_bytes()
     }
 
     /// Longest value that this volume takes.
     pub fn value_bytes_max(&self) -> usize {
         let overhead = (record::BYTES + KEY_BYTES_MAX).next_multiple_of(record::ALIGNMENT);
-        VALUE_BYTES_MAX.min(self.records_bytes_max().saturating_sub(overhead))
+        let room = self.record_group_bytes_max() - group::BYTES;
+        VALUE_BYTES_MAX.min(room.saturating_sub(overhead))
     }
 
     /// Bytes of each chunk of a large value but the last: the record and a header take whole blocks, 64 KiB at most.
     pub fn chunk_bytes(&self) -> usize {
-        let group_bytes =
-            (self.group_blocks_max() as usize * self.block_bytes()).min(CHUNK_GROUP_BYTES);
+        let group_bytes = self.record_group_bytes_max().min(CHUNK_GROUP_BYTES);
         let fixed = (record::BYTES + chunk_key::BYTES).next_multiple_of(record::ALIGNMENT);
         group_bytes - group::BYTES - fixed
     }

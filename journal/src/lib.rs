@@ -13,6 +13,7 @@ mod batch;
 mod cache;
 mod check;
 mod checkpoint;
+mod clean;
 mod digest;
 mod disk;
 mod field;

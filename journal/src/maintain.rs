@@ -5,18 +5,16 @@
 
 use crate::checkpoint::{self, Missing, Snapshot};
 use crate::geometry::{SLOT_BYTES, VolumeGeometry};
-use crate::index::Entry;
 use crate::journal::Inner;
 use crate::layout::superblock::USES_MAX;
 use crate::mount::update;
 use crate::plant::Plant;
 use crate::replay::Doubt;
-use crate::room::{free_segments, usable, uses_max};
-use crate::state::{Durable, Move, State};
+use crate::room::free_segments;
+use crate::state::{Durable, State};
 use crate::ticket::Settled;
 use crate::types::{BlockIndex, Epoch, Lsn, Mode, SegmentIndex, Use};
 use crate::writer::{Asker, Stop};
-use alloc::rc::Rc;
 use alloc::vec::Vec;
 use blockdev::DeviceError;
 use core::future::poll_fn;
@@ -25,19 +23,10 @@ use core::task::Poll;
 /// Replay bound of a volume whose checkpoint is small, in bytes of log per copy.
 const REPLAY_BYTES_MIN: u64 = 4 << 20;
 /// Entries of the list kept for the mounts to come.
-const USES_KEPT: usize = 24;
-/// Keys looked at in one slice of cleaning.
-const SLICE_KEYS: usize = 512;
-/// Bytes of values on their way in one slice of cleaning.
-const SLICE_BYTES: usize = 64 << 10;
-
-/// Cleanings that may free nothing, as a multiple of the segments: admission keeps back a sixteenth, so that a
-/// segment is gained by fewer than twice as many.
-const VAIN_MAX: u32 = 32;
-
-/// A key and where its value lies.
-type Found = (Rc<[u8]>, Entry);
-
+pub(crate) const USES_KEPT: usize = 24;
+/// Segments that clients leave to cleaning beside those that the next checkpoint takes. One is what it needs to free another;
+/// the other is for what crashes cost that break it off.
+pub(crate) const CLEANING_SEGMENTS: u32 = 2;
 /// What maintenance does next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Job {
@@ -96,27 +85,31 @@ impl Inner {
         }
         let log = &volume.superblock.log;
         let reserved = volume.tail.reserved(log).is_some();
-        let listed = log.len() + volume.superblock.checkpoint.len();
+        let taken = volume.superblock.checkpoint.len();
+        let listed = log.len() + taken;
         drop(volume);
         drop(state);
-        let (free, kept) = (self.free_count(), self.kept_free());
-        // Cleaning gives back more than it takes, so it may take what clients leave to it.
-        let least = if self.state.borrow().moves.is_empty() { kept + 1 } else { kept };
+        let (free, kept, checkpoint) =
+            (self.free_count(), self.kept_free(), self.checkpoint_segments());
+        // Cleaning gives back more than it takes, and adds no key, so it may take what clients leave to it.
+        let cleaning = !self.state.borrow().moves.is_empty();
+        let least = if cleaning { checkpoint + 1 } else { kept + 1 };
         if !reserved && free >= least && listed < USES_MAX {
             return Some(Job::Reserve);
         }
-        let first = self.volume.borrow().superblock.checkpoint.is_empty();
-        let can_checkpoint =
-            self.log_is_shortened_by_checkpoint() && free + 1 >= kept + u32::from(first);
-        let long = self.log_bytes() > self.replay_bytes() / 2 || listed + USES_KEPT > USES_MAX;
         let pressed = free + u32::from(reserved) < kept + 2;
+        let victim = if pressed { self.victim() } else { self.victim_of_many_uses() };
+        let victim = victim.filter(|_| reserved || free > checkpoint);
+        let room = free >= checkpoint + u32::from(taken == 0);
+        let shortens = self.log_is_shortened_by_checkpoint();
+        let shrinks = (checkpoint as usize) < taken;
+        let long = self.log_is_long() || listed + USES_KEPT > USES_MAX;
+        let pays = || pressed && (shortens || shrinks) && self.checkpoint_pays(victim);
         let unbounded = self.options.plants.has(Plant::ReplayUnbounded);
-        if can_checkpoint && !unbounded && (long || pressed) {
+        if room && !unbounded && (long && shortens || pays()) {
             return Some(Job::Checkpoint);
         }
-        let victim = if pressed { self.victim() } else { self.victim_of_many_uses() };
         if self.state.borrow().checkpoint_asked.is_some() {
-            let room = free + 1 >= kept + u32::from(first);
             // Cleaning may make room; without it there is none to wait for.
             let without = victim.map_or(Job::Decline, Job::Clean);
             return Some(if room { Job::Checkpoint } else { without });
@@ -166,10 +159,17 @@ impl Inner {
             .collect()
     }
 
-    /// Yields how many segments stay free: for the next checkpoint, and one more.
+    /// Yields how many segments clients leave free: for the next checkpoint, and for cleaning.
     pub(crate) fn kept_free(&self) -> u32 {
         let state = self.state.borrow();
-        state.room.checkpoint_segments(&self.verifier.geometry, state.uses.len()) + 1
+        let uses = state.uses.len();
+        state.room.checkpoint_segments_kept(&self.verifier.geometry, uses) + CLEANING_SEGMENTS
+    }
+
+    /// Yields how many segments a checkpoint takes now, at most.
+    fn checkpoint_segments(&self) -> u32 {
+        let state = self.state.borrow();
+        state.room.checkpoint_segments(&self.verifier.geometry, state.uses.len())
     }
 
     /// Yields the bytes of log that the next mount would replay, per copy.
@@ -203,6 +203,31 @@ impl Inner {
             && self.log_bytes() + more + 2 * geometry.segment_bytes() as u64 > self.replay_bytes()
     }
 
+    /// Tells whether the log should be shortened before clients have to wait for that: a group takes a segment at most.
+    fn log_is_long(&self) -> bool {
+        let (most, segment) = (self.replay_bytes(), self.verifier.geometry.segment_bytes() as u64);
+        self.log_bytes() > (most / 4 * 3).min(most.saturating_sub(3 * segment))
+    }
+
+    /// Tells whether a checkpoint gains more for each byte that is written than cleaning `victim`.
+    ///
+    /// It makes the log's segments cleanable, and all but what lives in them is gained once that was moved too.
+    fn checkpoint_pays(&self, victim: Option<SegmentIndex>) -> bool {
+        let Some(victim) = victim else { return true };
+        let (volume, state) = (self.volume.borrow(), self.state.borrow());
+        let segment = self.verifier.geometry.segment_bytes() as u64;
+        let log = &volume.superblock.log;
+        let covered = log.iter().take_while(|use_| Some(use_.epoch) != volume.tail.epoch);
+        let (mut gained, mut written) = (0, volume.checkpoint_bytes);
+        for use_ in covered {
+            let live = state.room.live_in(use_.segment);
+            gained += segment.saturating_sub(live);
+            written += live;
+        }
+        let live = state.room.live_in(victim);
+        u128::from(live) * u128::from(gained) > u128::from(segment - live) * u128::from(written)
+    }
+
     /// Tells whether a checkpoint would take a segment, or a use, off the log.
     fn log_is_shortened_by_checkpoint(&self) -> bool {
         let volume = self.volume.borrow();
@@ -222,49 +247,8 @@ impl Inner {
         }
     }
 
-    /// Yields the segment with the least live bytes that cleaning would gain from.
-    fn victim(&self) -> Option<SegmentIndex> {
-        // Values that verify in no copy hold their segments. Where they hold too many, cleaning the others gains
-        // nothing, and would go on for ever.
-        if self.cleaned_in_vain.get().1 > VAIN_MAX * self.verifier.geometry.segment_count() {
-            return None;
-        }
-        let candidates = self.cleanable();
-        let state = self.state.borrow();
-        let gains =
-            |segment: &SegmentIndex| state.room.live_in(*segment) < usable(&self.verifier.geometry);
-        candidates.into_iter().filter(gains).min_by_key(|segment| state.room.live_in(*segment))
-    }
-
-    /// Yields the segment with the most uses, where there are too many: each costs a line in every checkpoint.
-    fn victim_of_many_uses(&self) -> Option<SegmentIndex> {
-        if self.state.borrow().uses.len() <= uses_max(&self.verifier.geometry) {
-            return None;
-        }
-        let candidates = self.cleanable();
-        let state = self.state.borrow();
-        let uses = |segment: &SegmentIndex| {
-            state.uses.iter().filter(|use_| use_.segment == *segment).count()
-        };
-        candidates.into_iter().max_by_key(uses)
-    }
-
-    /// Yields the segments with live values that neither the log nor the checkpoint lies in.
-    fn cleanable(&self) -> Vec<SegmentIndex> {
-        let (volume, state) = (self.volume.borrow(), self.state.borrow());
-        let superblock = &volume.superblock;
-        let listed = |segment: &SegmentIndex| {
-            let uses = superblock.log.iter().chain(&superblock.checkpoint);
-            uses.map(|use_| use_.segment).any(|of| of == *segment)
-        };
-        let segments = (0..self.verifier.geometry.segment_count()).map(SegmentIndex);
-        let live = |segment: &SegmentIndex| state.room.live_in(*segment) > 0;
-        let usable = |segment: &SegmentIndex| !listed(segment) && !volume.stuck.contains(segment);
-        segments.filter(live).filter(usable).collect()
-    }
-
     /// Lists the next use in a free segment.
-    async fn reserve(&self) -> Result<(), Stop> {
+    pub(crate) async fn reserve(&self) -> Result<(), Stop> {
         let Some(segment) = self.free().first().copied() else { return Ok(()) };
         let next = {
             let mut volume = self.volume.borrow_mut();
@@ -303,10 +287,7 @@ impl Inner {
     async fn checkpoint(&self) -> Result<(), Stop> {
         let (snapshot, durable) = self.snapshot();
         let segments = self.free();
-        let needed = {
-            let state = self.state.borrow();
-            state.room.checkpoint_segments(&self.verifier.geometry, state.uses.len()) as usize
-        };
+        let needed = self.checkpoint_segments() as usize;
         let segments: Vec<_> = segments.into_iter().take(needed).collect();
         self.volume.borrow_mut().busy.clone_from(&segments);
         self.maintaining.set(true);
@@ -323,7 +304,8 @@ impl Inner {
     /// Tells whether another checkpoint could be tried if one of the `taken` segments were never free again.
     fn checkpoint_has_room_without_one(&self, taken: usize) -> bool {
         let first = self.volume.borrow().superblock.checkpoint.is_empty();
-        self.free_count() as usize + taken >= self.kept_free() as usize + usize::from(first)
+        let needed = self.checkpoint_segments() as usize + 1 + usize::from(first);
+        self.free_count() as usize + taken >= needed
     }
 
     fn snapshot(&self) -> (Snapshot, Durable) {
@@ -402,91 +384,6 @@ impl Inner {
             .collect();
         state.uses = kept;
         Ok(())
-    }
-
-    /// Moves every live value out of `victim`, slice by slice. What cannot be read stays.
-    async fn clean(&self, victim: SegmentIndex) -> Result<(), Stop> {
-        self.maintaining.set(true);
-        let mut next: Vec<u8> = Vec::new();
-        loop {
-            let (found, end) = self.live_in(victim, &mut next);
-            // Together, once all are read: the writer would give each a group of its own, and waste the rest of its blocks.
-            let mut moves = Vec::with_capacity(found.len());
-            for (key, entry) in found {
-                let Ok(value) = self.read(&key, &entry).await else {
-                    // Written over meanwhile, it need not move, and its place may be another's already.
-                    let there = self.state.borrow().index.get(&key) == Some(entry);
-                    let mut volume = self.volume.borrow_mut();
-                    if there && !volume.stuck.contains(&victim) {
-                        volume.stuck.push(victim);
-                    }
-                    continue;
-                };
-                let (suspect, manifest) = (entry.suspect, entry.upload.is_some());
-                moves.push(Move { key, value, birth: entry.birth, suspect, manifest });
-            }
-            {
-                let mut state = self.state.borrow_mut();
-                state.moves_unsettled += moves.len();
-                state.moves.extend(moves);
-            }
-            self.moves_settled().await?;
-            if end {
-                break;
-            }
-        }
-        let volume = self.volume.borrow();
-        // It may have been listed again already, when its last value was written over.
-        let listed = volume.superblock.log.iter().any(|use_| use_.segment == victim);
-        let state = &mut *self.state.borrow_mut();
-        state.cleaned += 1;
-        if !listed && state.room.live_in(victim) == 0 {
-            state.uses.retain(|use_| use_.segment != victim);
-        }
-        self.maintaining.set(false);
-        Ok(())
-    }
-
-    /// Notes whether there are more free segments than at any time since the last commit.
-    fn count_vain(&self) {
-        let (free, (most, vain)) = (self.free_count(), self.cleaned_in_vain.get());
-        self.cleaned_in_vain.set(if free > most { (free, 0) } else { (most, vain + 1) });
-    }
-
-    /// Waits until every move is durable, and lists the next use where they need it.
-    async fn moves_settled(&self) -> Result<(), Stop> {
-        loop {
-            let reserve = poll_fn(|_| {
-                if self.state.borrow().moves_unsettled == 0 {
-                    Poll::Ready(false)
-                } else if self.next_job() == Some(Job::Reserve) {
-                    Poll::Ready(true)
-                } else {
-                    Poll::Pending
-                }
-            });
-            if !reserve.await {
-                return Ok(());
-            }
-            self.reserve().await?;
-        }
-    }
-
-    /// Yields some keys whose values lie in `victim`, from `next` on, and whether those were the last.
-    fn live_in(&self, victim: SegmentIndex, next: &mut Vec<u8>) -> (Vec<Found>, bool) {
-        let state = self.state.borrow();
-        let (mut found, mut bytes) = (Vec::new(), 0);
-        for (looked, (key, entry)) in state.index.iter_from(next).enumerate() {
-            if looked == SLICE_KEYS || bytes >= SLICE_BYTES {
-                *next = key.to_vec();
-                return (found, false);
-            }
-            if entry.place.segment == victim {
-                bytes += entry.stored_bytes();
-                found.push((Rc::from(key), *entry));
-            }
-        }
-        (found, true)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::plant::Plant;
 use crate::record::Record;
 use crate::state::State;
 use crate::ticket::Settled;
-use crate::types::{Mode, Use, Version};
+use crate::types::{Mode, Version};
 use alloc::rc::Rc;
 use core::iter::Peekable;
 
@@ -314,12 +314,8 @@ impl Inner {
         }
         let geometry = &self.verifier.geometry;
         let block = geometry.block_of(entry.place);
-        let epoch = {
-            let state = self.state.borrow();
-            let holds = |use_: &&Use| use_.segment == entry.place.segment && use_.start <= block;
-            let use_ = state.uses.iter().filter(holds).max_by_key(|use_| use_.start);
-            use_.ok_or(Fault::Mismatch)?.epoch
-        };
+        let use_ = self.state.borrow().use_at(entry.place.segment, block);
+        let epoch = use_.ok_or(Fault::Mismatch)?.epoch;
         let skip = entry.place.offset as usize % geometry.block_bytes();
         let mut fault = Fault::Device;
         let bytes = (skip + entry.record_bytes(key)).next_multiple_of(geometry.block_bytes());

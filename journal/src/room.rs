@@ -5,30 +5,64 @@
 //! a block to write now? Where not, maintenance makes room, and what was admitted waits.
 
 use crate::checkpoint::{Items, segments_needed};
-use crate::geometry::{KEY_BYTES_MAX, VolumeGeometry};
+use crate::clean::SLICE_BYTES;
+use crate::geometry::VolumeGeometry;
 use crate::index::{Entry, Index};
 use crate::large::is_internal;
-use crate::layout::group;
-use crate::record::record_bytes;
+use crate::layout::superblock::USES_MAX;
+use crate::layout::{checkpoint_large, group};
+use crate::maintain::{CLEANING_SEGMENTS, USES_KEPT};
 use crate::superblock::Superblock;
-use crate::types::{SegmentIndex, Use};
+use crate::types::SegmentIndex;
+use alloc::collections::BTreeSet;
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// Share of the usable bytes kept back so that cleaning stays cheap, as a divisor.
-const SLACK_DIVISOR: u64 = 16;
+/// Share of the usable bytes kept back so that cleaning gains something, as a divisor.
+const SLACK_DIVISOR: u64 = 64;
+/// Bytes by which the lengths of records are told apart.
+const CLASS_BYTES: usize = 64;
+/// Segments of the largest checkpoint: the list of uses takes it, the next mounts' uses and a log of some length.
+const CHECKPOINT_SEGMENTS_MAX: usize = USES_MAX - USES_KEPT - 16;
 
 /// Live bytes by segment, and what is on its way.
 pub(crate) struct Room {
     live: Vec<u64>,
     live_total: u64,
-    /// Record bytes of commits that were admitted and have not ended.
-    pub(crate) unsettled: u64,
+    /// What commits ask for that were admitted and have not ended: bytes of records, and what their keys may add to a
+    /// checkpoint.
+    unsettled: u64,
+    unsettled_items: usize,
     keys: usize,
     key_bytes: usize,
     /// Of the keys, those of chunks, and those of large values.
     chunks: usize,
     larges: usize,
+    /// How many live records there are of each length, rounded up to whole [`CLASS_BYTES`], and how many batches on their
+    /// way have a longest one of it.
+    lengths: Vec<u32>,
+}
+
+/// What a batch asks for.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Demand {
+    /// Bytes of its records.
+    pub(crate) bytes: usize,
+    /// Bytes of the longest that stays.
+    longest: usize,
+    /// Bytes that the keys it gives values to may add to a checkpoint.
+    items: usize,
+}
+
+impl Demand {
+    /// Adds a record of `bytes`, for a key of `key_bytes` that stays, or for none.
+    pub(crate) fn add(&mut self, bytes: usize, key_bytes: Option<usize>) {
+        self.bytes += bytes;
+        if let Some(key_bytes) = key_bytes {
+            self.longest = self.longest.max(bytes);
+            self.items += checkpoint_large::BYTES + key_bytes;
+        }
+    }
 }
 
 impl Room {
@@ -38,10 +72,12 @@ impl Room {
             live: vec![0; geometry.segment_count() as usize],
             live_total: 0,
             unsettled: 0,
+            unsettled_items: 0,
             keys: 0,
             key_bytes: 0,
             chunks: 0,
             larges: 0,
+            lengths: Vec::new(),
         };
         for (key, entry) in index.iter_from(&[]) {
             room.add(key, entry);
@@ -51,28 +87,71 @@ impl Room {
 
     /// A key was given this entry.
     pub(crate) fn add(&mut self, key: &[u8], entry: &Entry) {
-        let bytes = entry.record_bytes(key) as u64;
+        let bytes = entry.record_bytes(key);
         if let Some(live) = self.live.get_mut(entry.place.segment.0 as usize) {
-            *live += bytes;
+            *live += bytes as u64;
         }
-        self.live_total += bytes;
+        self.live_total += bytes as u64;
         self.keys += 1;
         self.key_bytes += key.len();
         self.chunks += usize::from(is_internal(key));
         self.larges += usize::from(entry.upload.is_some());
+        self.count_length(bytes);
     }
 
     /// A key lost this entry.
     pub(crate) fn remove(&mut self, key: &[u8], entry: &Entry) {
-        let bytes = entry.record_bytes(key) as u64;
+        let bytes = entry.record_bytes(key);
         if let Some(live) = self.live.get_mut(entry.place.segment.0 as usize) {
-            *live -= bytes;
+            *live -= bytes as u64;
         }
-        self.live_total -= bytes;
+        self.live_total -= bytes as u64;
         self.keys -= 1;
         self.key_bytes -= key.len();
         self.chunks -= usize::from(is_internal(key));
         self.larges -= usize::from(entry.upload.is_some());
+        self.forget_length(bytes);
+    }
+
+    /// Notes what was admitted.
+    pub(crate) fn admitted(&mut self, demand: &Demand) {
+        self.unsettled += demand.bytes as u64;
+        self.unsettled_items += demand.items;
+        self.count_length(demand.longest);
+    }
+
+    /// What was admitted has come to its end.
+    pub(crate) fn settled(&mut self, demand: &Demand) {
+        self.unsettled -= demand.bytes as u64;
+        self.unsettled_items -= demand.items;
+        self.forget_length(demand.longest);
+    }
+
+    fn count_length(&mut self, bytes: usize) {
+        let class = bytes.div_ceil(CLASS_BYTES);
+        if self.lengths.len() <= class {
+            self.lengths.resize(class + 1, 0);
+        }
+        if let Some(count) = self.lengths.get_mut(class) {
+            *count += 1;
+        }
+    }
+
+    fn forget_length(&mut self, bytes: usize) {
+        if let Some(count) = self.lengths.get_mut(bytes.div_ceil(CLASS_BYTES)) {
+            *count -= 1;
+        }
+        while self.lengths.pop_if(|count| *count == 0).is_some() {}
+    }
+
+    /// Yields an upper bound of the longest record that is live or on its way.
+    fn longest(&self) -> usize {
+        self.lengths.len().saturating_sub(1) * CLASS_BYTES
+    }
+
+    /// Tells whether something that was admitted has not ended.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.unsettled > 0
     }
 
     /// Yields the number of keys that callers have given a value.
@@ -89,36 +168,69 @@ impl Room {
     ///
     /// It hardly moves with the number of uses: what stays free for a checkpoint must not grow by a restart.
     pub(crate) fn checkpoint_segments(&self, geometry: &VolumeGeometry, uses: usize) -> u32 {
-        let items = Items { keys: self.keys, key_bytes: self.key_bytes, larges: self.larges };
+        self.checkpoint_segments_with(geometry, uses, 0)
+    }
+
+    /// Yields the segments that stay free for the next checkpoint: those that it takes once all that was admitted is in it.
+    ///
+    /// Were no more kept than one takes now, new keys could make it grow out of what is free, and nothing could be freed
+    /// without it.
+    pub(crate) fn checkpoint_segments_kept(&self, geometry: &VolumeGeometry, uses: usize) -> u32 {
+        self.checkpoint_segments_with(geometry, uses, self.unsettled_items)
+    }
+
+    fn checkpoint_segments_with(&self, geometry: &VolumeGeometry, uses: usize, more: usize) -> u32 {
+        let key_bytes = self.key_bytes + more;
+        let items = Items { keys: self.keys, key_bytes, larges: self.larges };
         segments_needed(geometry, items, uses.max(uses_max(geometry)))
     }
 
-    /// Tells whether `bytes` more of records are taken; deletes may use what puts may not.
+    /// Tells whether a batch is taken. A delete may use what puts may not, and leaves nothing that counts.
+    ///
+    /// With the batch all is as if it had been there before: what is admitted never makes room for less than there is.
     pub(crate) fn admits(
         &self,
         geometry: &VolumeGeometry,
         uses: usize,
-        bytes: usize,
+        demand: &Demand,
         deletes_only: bool,
     ) -> bool {
-        let taken = self.live_total + self.unsettled + bytes as u64;
-        let for_deletes = if deletes_only { usable(geometry) / 2 } else { 0 };
-        taken <= self.limit(geometry, uses) + for_deletes
+        let taken = self.live_total + self.unsettled + demand.bytes as u64;
+        let for_deletes = if deletes_only { self.usable(geometry, 0) / 2 } else { 0 };
+        taken <= self.limit(geometry, uses, demand) + for_deletes
     }
 
     /// Yields the bytes of records that puts may still add.
     pub(crate) fn left(&self, geometry: &VolumeGeometry, uses: usize) -> u64 {
-        self.limit(geometry, uses).saturating_sub(self.live_total + self.unsettled)
+        self.limit(geometry, uses, &Demand::default())
+            .saturating_sub(self.live_total + self.unsettled)
+    }
+
+    /// Yields the bytes of records that a segment is sure to take from cleaning, should one of `longest` be among them.
+    ///
+    /// What moving as much takes, from anywhere in the head on, is one more segment at most, which is what cleaning has: the head
+    /// ends where the next record does not fit, and each group, one to a slice and one more at the head's end, wastes less than
+    /// a header and a block, or the next record. Half of a segment is always used, for no record is longer than that.
+    pub(crate) fn usable(&self, geometry: &VolumeGeometry, longest: usize) -> u64 {
+        let longest = self.longest().max(longest);
+        let groups = geometry.segment_bytes().div_ceil(SLICE_BYTES) + 1;
+        let of_groups = groups * (group::BYTES + geometry.block_bytes().min(longest));
+        let lost = group::BYTES + longest + of_groups;
+        let half = geometry.segment_bytes() / 2 - group::BYTES;
+        geometry.segment_bytes().saturating_sub(lost).max(half) as u64
     }
 
     /// Yields the most bytes of live records: all segments but those that writing, checkpoints and cleaning need.
-    fn limit(&self, geometry: &VolumeGeometry, uses: usize) -> u64 {
-        let checkpoint = self.checkpoint_segments(geometry, uses);
-        // The checkpoint, the next one, the head, the reserved use, the one that stays free, the one that clients leave
-        // to cleaning.
-        let needed = (2 * checkpoint).saturating_add(4);
+    fn limit(&self, geometry: &VolumeGeometry, uses: usize, demand: &Demand) -> u64 {
+        let items = self.unsettled_items + demand.items;
+        let checkpoint = self.checkpoint_segments_with(geometry, uses, items);
+        if checkpoint as usize > CHECKPOINT_SEGMENTS_MAX {
+            return 0;
+        }
+        // The checkpoint, the next one, the head, the reserved use, those that clients leave to cleaning.
+        let needed = 2 * checkpoint + 2 + CLEANING_SEGMENTS;
         let segments = geometry.segment_count().saturating_sub(needed);
-        let bytes = u64::from(segments) * usable(geometry);
+        let bytes = u64::from(segments) * self.usable(geometry, demand.longest);
         bytes - bytes / SLACK_DIVISOR
     }
 }
@@ -128,23 +240,14 @@ pub(crate) fn uses_max(geometry: &VolumeGeometry) -> usize {
     2 * geometry.segment_count() as usize + 24
 }
 
-/// Yields the bytes of records that a segment is sure to take, whatever their sizes.
-pub(crate) fn usable(geometry: &VolumeGeometry) -> u64 {
-    let longest = record_bytes(KEY_BYTES_MAX, geometry.value_bytes_max()) + geometry.block_bytes();
-    let bytes = geometry.segment_bytes();
-    (bytes - group::BYTES - longest.min(bytes / 2)) as u64
-}
-
 /// Yields the segments that nothing lies in: no listed use, no checkpoint, no live record.
 pub(crate) fn free_segments<'a>(
     superblock: &'a Superblock,
     room: &'a Room,
 ) -> impl Iterator<Item = SegmentIndex> + 'a {
-    let listed = |segment| {
-        let in_segment = |use_: &Use| use_.segment == segment;
-        superblock.log.iter().chain(&superblock.checkpoint).any(in_segment)
-    };
+    let uses = superblock.log.iter().chain(&superblock.checkpoint);
+    let listed: BTreeSet<SegmentIndex> = uses.map(|use_| use_.segment).collect();
     (0..superblock.geometry.segment_count())
         .map(SegmentIndex)
-        .filter(move |&segment| room.live_in(segment) == 0 && !listed(segment))
+        .filter(move |&segment| room.live_in(segment) == 0 && !listed.contains(&segment))
 }

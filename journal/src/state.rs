@@ -10,9 +10,8 @@ use crate::group::{Header, Verifier};
 use crate::index::{Entry, Index};
 use crate::large::{UploadId, chunk_of, is_internal, replace};
 use crate::overlay::{Overlay, Pending};
-use crate::record::record_bytes;
 use crate::replay::Doubt;
-use crate::room::Room;
+use crate::room::{Demand, Room};
 use crate::tag::Tag;
 use crate::ticket::{Settled, Ticket};
 use crate::types::{Birth, BlockIndex, Epoch, Lsn, Mode, Place, ReadOnlyReason, SegmentIndex, Use};
@@ -30,7 +29,7 @@ pub(crate) const BUFFERED_BYTES_MAX: usize = 256 << 10;
 pub(crate) struct Queued {
     pub(crate) changes: Vec<Change>,
     pub(crate) ticket: Ticket,
-    pub(crate) record_bytes: usize,
+    pub(crate) demand: Demand,
     /// Answered only when something on the medium vouches for it.
     pub(crate) strict: bool,
 }
@@ -60,6 +59,14 @@ pub(crate) struct Move {
     pub(crate) suspect: bool,
     /// The value is a manifest.
     pub(crate) manifest: bool,
+}
+
+impl Move {
+    /// Of what `entry` points to.
+    pub(crate) fn new(key: Rc<[u8]>, value: Rc<[u8]>, entry: &Entry) -> Self {
+        let (birth, suspect, manifest) = (entry.birth, entry.suspect, entry.upload.is_some());
+        Self { key, value, birth, suspect, manifest }
+    }
 }
 
 /// The place in the log behind everything that is durable.
@@ -172,14 +179,21 @@ impl State {
             let applied = operations.iter().map(|_| Applied::WasAbsent).collect();
             return Ok(Admitted { outcome: Outcome::Applied(applied), ticket: judged_by });
         }
-        let chunk_bytes = chunks.iter().map(NewChunk::record_bytes).sum::<usize>();
         // A large value that is all there but its end is not turned away for that.
         if self.queue_bytes + bytes > QUEUE_BYTES_MAX && chunks.is_empty() {
             return Err(CommitError::Overloaded);
         }
-        let bytes = bytes + chunk_bytes;
-        if !self.room.admits(&verifier.geometry, self.uses.len(), bytes, deletes_only) {
-            return Err(CommitError::NoSpace);
+        let mut demand = Demand::default();
+        for one in &operations {
+            demand.add(one.record_bytes(), one.content.as_ref().map(|_| one.key.len()));
+        }
+        let own = demand;
+        chunks.iter().for_each(|chunk| chunk.add_to(&mut demand));
+        let uses = self.uses.len();
+        if !self.room.admits(&verifier.geometry, uses, &demand, deletes_only) {
+            // A delete is never refused for good: it waits for others to end.
+            let waits = deletes_only && self.room.is_unsettled();
+            return Err(if waits { CommitError::Overloaded } else { CommitError::NoSpace });
         }
         // An answer that rests on a change that is not durable waits for it, even where it need not itself.
         let visible = durability == Durability::Buffered && judged_by.is_none();
@@ -188,9 +202,10 @@ impl State {
         }
         let (mut queued, applied) = self.enqueue(verifier, operations, origin, visible);
         queued.strict = durability == Durability::Strict;
+        queued.demand = own;
         let ticket = queued.ticket.clone();
-        self.queue_bytes += queued.record_bytes;
-        self.room.unsettled += queued.record_bytes as u64;
+        self.queue_bytes += queued.demand.bytes;
+        self.room.admitted(&queued.demand);
         self.queue.push_back(queued);
         self.commits += 1;
         self.newest = Some(ticket.clone());
@@ -214,7 +229,6 @@ impl State {
         let ticket = Ticket::default();
         let mut applied = Vec::with_capacity(operations.len());
         let mut changes = Vec::with_capacity(operations.len());
-        let mut bytes = 0;
         for Wanted { key, content, .. } in operations {
             let birth = self.next_birth;
             applied.push(match (&content, self.current(&key)) {
@@ -226,11 +240,10 @@ impl State {
             let (ticket, content_too) = (ticket.clone(), content.clone());
             let pending = Pending { birth, content: content_too, origin, visible, ticket };
             self.overlay.push(key.clone(), pending);
-            bytes += record_bytes(key.len(), content.as_ref().map_or(0, Content::bytes));
             changes.push(Change { key, content, birth });
             self.next_birth = birth.next();
         }
-        (Queued { changes, ticket, record_bytes: bytes, strict: false }, applied)
+        (Queued { changes, ticket, demand: Demand::default(), strict: false }, applied)
     }
 
     /// Yields the bytes of the batch's records.
@@ -321,7 +334,7 @@ impl State {
 
     /// Applies a batch that is durable and answers who waits for it; a strict one once it is vouched for.
     pub(crate) fn settle(&mut self, queued: Queued, places: &[Place]) {
-        self.room.unsettled -= queued.record_bytes as u64;
+        self.room.settled(&queued.demand);
         for (change, place) in queued.changes.into_iter().zip(places) {
             self.overlay.remove(&change.key, change.birth);
             let (place, birth) = (*place, change.birth);
@@ -405,6 +418,12 @@ impl State {
         };
     }
 
+    /// Yields the use that a block of values lies in, as far as one is known.
+    pub(crate) fn use_at(&self, segment: SegmentIndex, block: BlockIndex) -> Option<Use> {
+        let holds = |use_: &&Use| use_.segment == segment && use_.start <= block;
+        self.uses.iter().filter(holds).max_by_key(|use_| use_.start).copied()
+    }
+
     /// Lays the listed uses over those that are known: what a new one covers is overwritten.
     pub(crate) fn list_uses(&mut self, log: &[Use]) {
         for use_ in log {
@@ -441,7 +460,7 @@ impl State {
     pub(crate) fn reject_queue(&mut self) {
         self.drops += 1;
         for queued in core::mem::take(&mut self.queue) {
-            self.room.unsettled -= queued.record_bytes as u64;
+            self.room.settled(&queued.demand);
             for change in &queued.changes {
                 let upload = match &change.content {
                     Some(Content::Chunk(_)) => chunk_of(&change.key).map(|(upload, _)| upload),
@@ -479,7 +498,6 @@ impl State {
         }
         self.overlay.clear();
         self.queue_bytes = 0;
-        self.room.unsettled = 0;
         self.moves.clear();
         self.buffered_since = None;
         self.newest = None;

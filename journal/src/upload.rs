@@ -10,6 +10,7 @@ use crate::large::{LARGE_BYTES_MAX, Manifest, UploadId, chunk_key, chunk_of, dro
 use crate::layout::{chunk_key as key_at, manifest};
 use crate::plant::Plant;
 use crate::record::record_bytes;
+use crate::room::Demand;
 use crate::state::{Admitted, Asked, Change, QUEUE_BYTES_MAX, Queued, State};
 use crate::ticket::Ticket;
 use crate::types::Mode;
@@ -45,8 +46,9 @@ pub(crate) struct NewChunk {
 }
 
 impl NewChunk {
-    pub(crate) fn record_bytes(&self) -> usize {
-        record_bytes(key_at::BYTES, self.bytes.len())
+    /// Adds what it asks for.
+    pub(crate) fn add_to(&self, demand: &mut Demand) {
+        demand.add(record_bytes(key_at::BYTES, self.bytes.len()), Some(key_at::BYTES));
     }
 }
 
@@ -247,8 +249,10 @@ impl State {
         if let Mode::ReadOnly(reason) = self.mode {
             return Err(CommitError::ReadOnly(reason));
         }
-        let bytes = chunk.record_bytes() + record_bytes(KEY_BYTES_MAX, manifest::BYTES);
-        let room = self.room.admits(&verifier.geometry, self.uses.len(), bytes, false);
+        let mut demand = Demand::default();
+        chunk.add_to(&mut demand);
+        demand.add(record_bytes(KEY_BYTES_MAX, manifest::BYTES), Some(KEY_BYTES_MAX));
+        let room = self.room.admits(&verifier.geometry, self.uses.len(), &demand, false);
         if !room || !self.uploads.contains(&chunk.upload) {
             return Err(CommitError::NoSpace);
         }
@@ -258,15 +262,16 @@ impl State {
     /// Queues a chunk that was admitted.
     pub(crate) fn queue_chunk(&mut self, chunk: NewChunk) -> Ticket {
         let ticket = Ticket::default();
-        let record_bytes = chunk.record_bytes();
+        let mut demand = Demand::default();
+        chunk.add_to(&mut demand);
         let key: Rc<[u8]> = Rc::from(&chunk_key(chunk.upload, chunk.number)[..]);
         let birth = self.next_birth;
         self.next_birth = birth.next();
         let change = Change { key, content: Some(Content::Chunk(chunk.bytes)), birth };
         let (changes, strict) = (vec![change], false);
-        self.queue.push_back(Queued { changes, ticket: ticket.clone(), record_bytes, strict });
-        self.queue_bytes += record_bytes;
-        self.room.unsettled += record_bytes as u64;
+        self.queue.push_back(Queued { changes, ticket: ticket.clone(), demand, strict });
+        self.queue_bytes += demand.bytes;
+        self.room.admitted(&demand);
         self.newest = Some(ticket.clone());
         self.urgent = true;
         ticket

@@ -181,7 +181,7 @@ fn next_group(inner: &Inner, written: &mut Vec<Written>) -> Option<usize> {
     } else {
         (Vec::new(), take_batches(inner, room))
     };
-    let bytes = batches.iter().map(|queued| queued.record_bytes).sum::<usize>()
+    let bytes = batches.iter().map(|queued| queued.demand.bytes).sum::<usize>()
         + moves.iter().map(|moved| record_bytes(moved.key.len(), moved.value.len())).sum::<usize>();
     let blocks = group_blocks(&geometry, bytes);
     let block = BlockIndex(volume.tail.block);
@@ -315,7 +315,7 @@ impl Inner {
         let state = self.state.borrow();
         let moved = state.moves.front();
         let moved = moved.map(|moved| record_bytes(moved.key.len(), moved.value.len()));
-        moved.or_else(|| state.queue.front().map(|queued| queued.record_bytes))
+        moved.or_else(|| state.queue.front().map(|queued| queued.demand.bytes))
     }
 
     /// Tells whether what would be written next has room, or is not there any more.
@@ -360,9 +360,8 @@ fn take_batches(inner: &Inner, room: u32) -> Vec<Queued> {
     let mut state = inner.state.borrow_mut();
     let (mut batches, mut bytes) = (Vec::new(), 0);
     while let Some(queued) = state.queue.pop_front() {
-        let sum = bytes + queued.record_bytes;
-        let fits = group_blocks(geometry, sum) <= room.min(geometry.group_blocks_max())
-            && sum <= inner.options.group_bytes_max;
+        let sum = bytes + queued.demand.bytes;
+        let fits = group_blocks(geometry, sum) <= room && sum <= inner.options.group_bytes_max;
         if !batches.is_empty() && !fits {
             state.queue.push_front(queued);
             break;
@@ -385,7 +384,7 @@ fn take_moves(inner: &Inner, room: u32) -> Vec<Move> {
     let (mut moves, mut bytes) = (Vec::new(), 0);
     while let Some(moved) = state.moves.pop_front() {
         let sum = bytes + record_bytes(moved.key.len(), moved.value.len());
-        let fits = group_blocks(geometry, sum) <= room.min(geometry.group_blocks_max());
+        let fits = group_blocks(geometry, sum) <= room;
         if !moves.is_empty() && !fits {
             state.moves.push_front(moved);
             break;

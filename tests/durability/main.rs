@@ -3,9 +3,12 @@
 
 #![forbid(unsafe_code)]
 
+mod capacity;
+mod churn;
 mod cost;
 mod history;
 mod spy;
+mod volume;
 mod window;
 
 use blockdev::{BlockDevice, FileDevice, SimConfig, SimDevice};

@@ -101,14 +101,15 @@ impl Bench {
     /// # Panics
     /// When the volume cannot be made.
     pub fn sized(plants: Plants, device_bytes: u64) -> Self {
-        let mut bench = Self::blank(plants, device_bytes);
+        let mut bench = Self::of_unit(plants, device_bytes, 512);
         bench.format().expect("a blank device takes a volume");
         bench
     }
 
-    /// Makes a bench with a blank device.
+    /// Makes a bench with a blank device, for an image that another bench made: no mount draws that one's epochs again.
     pub fn blank(plants: Plants, device_bytes: u64) -> Self {
-        Self::of_unit(plants, device_bytes, 512)
+        let bench = Self::of_unit(plants, device_bytes, 512);
+        Self { seed: 1 << 32, ..bench }
     }
 
     /// Makes a bench with a blank device of physical units of 4096 bytes.

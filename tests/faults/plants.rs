@@ -13,6 +13,11 @@ pub fn flips(plants: Plants) -> Ended {
     singles::flips(&rich::rich(plants, Age::Old)?, plants, 3, 401).map(drop)
 }
 
+/// Every flipped bit of one group's header.
+pub fn header_flips(plants: Plants) -> Ended {
+    singles::header_flips(&rich::rich(plants, Age::Old)?, plants).map(drop)
+}
+
 /// A sample of damaged blocks.
 pub fn blocks(plants: Plants) -> Ended {
     singles::blocks(&rich::rich(plants, Age::Old)?, plants, 31).map(drop)
@@ -76,7 +81,8 @@ pub fn caught_by(plant: Plant) -> Check {
         Plant::SkipFirstFlush => traces::t19,
         Plant::ForgetLosses => traces::t25,
         Plant::EvidenceIgnored | Plant::DoubtForgotten => traces::a_gap_is_reported,
-        Plant::SkipHeaderTag | Plant::SkipPayloadTag => flips,
+        Plant::SkipHeaderTag => header_flips,
+        Plant::SkipPayloadTag => flips,
         Plant::SkipReadBack => traces::a_checkpoint_is_read_back,
         Plant::SilentAbsence | Plant::ReadOneCopy => traces::a_value_goes_bad,
         Plant::OneCopy => traces::copy_b_is_enough,

@@ -3,6 +3,7 @@
 use super::bench::{Answer, BLOCK_BYTES, Bench, DEVICE_BYTES};
 use super::rich::{Rich, keys};
 use blockdev::{Cure, Damage, SimDevice};
+use journal::layout::group;
 use journal::{Mode, Plants};
 use std::fmt;
 
@@ -179,6 +180,20 @@ pub fn flips(rich: &Rich, plants: Plants, first: u64, stride: usize) -> Result<S
     let bits = rich.image.len() as u64 * 8;
     for (n, bit) in (first..bits).step_by(stride).enumerate() {
         target.hit(&Single::Flip(bit), n % 61 == 0)?;
+    }
+    Ok(target.singles)
+}
+
+/// Flips every bit of the header of the last group, in copy A.
+///
+/// # Errors
+/// A promise was broken.
+pub fn header_flips(rich: &Rich, plants: Plants) -> Result<Singles, String> {
+    let mut target = Target::new(rich, plants);
+    let [first, _] = rich.last;
+    let start = (first * BLOCK_BYTES) as u64 * 8;
+    for bit in start..start + group::BYTES as u64 * 8 {
+        target.hit(&Single::Flip(bit), false)?;
     }
     Ok(target.singles)
 }

@@ -1,0 +1,273 @@
+//! Cleaning: moving live values out of the segment that holds least of them (FORMAT.md section 9).
+//!
+//! A segment is read front to back and each record looked up in the index, so that cleaning costs by what lies in
+//! the segment, not by how many keys there are. What verifies in neither copy stays where it is.
+
+use crate::index::Entry;
+use crate::journal::Inner;
+use crate::layout::group;
+use crate::maintain::Job;
+use crate::record::{Record, RecordError, record_bytes};
+use crate::room::uses_max;
+use crate::scan::blocks;
+use crate::state::Move;
+use crate::types::{BlockIndex, Place, SegmentIndex, Use, Zone};
+use crate::writer::Stop;
+use alloc::rc::Rc;
+use alloc::vec;
+use alloc::vec::Vec;
+use blockdev::Buffer;
+use core::future::poll_fn;
+use core::task::Poll;
+
+/// Bytes of a group that one slice of cleaning fills: commits wait for a slice at most. Each ends in a block that is not quite
+/// full, so that small ones would waste what cleaning gains.
+pub(crate) const SLICE_BYTES: usize = 256 << 10;
+/// Bytes read at a time: the longest record fits twice.
+const WINDOW_BYTES: usize = 144 << 10;
+/// Cleanings that may free nothing, as a multiple of the segments: admission keeps back a sixty-fourth, so that a
+/// segment is gained by fewer than twice as many.
+const VAIN_MAX: u32 = 32;
+
+/// A key and where its value lies.
+type Found = (Rc<[u8]>, Entry);
+
+/// A part of one copy of a segment.
+struct Window {
+    zone: Zone,
+    segment: SegmentIndex,
+    /// Where the bytes begin in the segment.
+    start: usize,
+    bytes: Buffer,
+}
+
+/// Moves that become one group.
+#[derive(Default)]
+struct Slice {
+    moves: Vec<Move>,
+    bytes: usize,
+}
+
+impl Inner {
+    /// Yields the segment with the least live bytes that cleaning would gain from.
+    pub(crate) fn victim(&self) -> Option<SegmentIndex> {
+        // Values that verify in no copy hold their segments. Where they hold too many, cleaning the others gains
+        // nothing, and would go on for ever.
+        if self.cleaned_in_vain.get().1 > VAIN_MAX * self.verifier.geometry.segment_count() {
+            return None;
+        }
+        let candidates = self.cleanable();
+        let state = self.state.borrow();
+        let usable = state.room.usable(&self.verifier.geometry, 0);
+        let gains = |segment: &SegmentIndex| state.room.live_in(*segment) < usable;
+        candidates.into_iter().filter(gains).min_by_key(|segment| state.room.live_in(*segment))
+    }
+
+    /// Yields the segment with the most uses, where there are too many: each costs a line in every checkpoint.
+    pub(crate) fn victim_of_many_uses(&self) -> Option<SegmentIndex> {
+        if self.state.borrow().uses.len() <= uses_max(&self.verifier.geometry) {
+            return None;
+        }
+        let candidates = self.cleanable();
+        let state = self.state.borrow();
+        let uses = |segment: &SegmentIndex| {
+            state.uses.iter().filter(|use_| use_.segment == *segment).count()
+        };
+        candidates.into_iter().max_by_key(uses)
+    }
+
+    /// Yields the segments with live values that neither the log nor the checkpoint lies in.
+    fn cleanable(&self) -> Vec<SegmentIndex> {
+        let (volume, state) = (self.volume.borrow(), self.state.borrow());
+        let mut taken = vec![false; self.verifier.geometry.segment_count() as usize];
+        let uses = volume.superblock.log.iter().chain(&volume.superblock.checkpoint);
+        for segment in uses.map(|use_| &use_.segment).chain(&volume.stuck) {
+            if let Some(taken) = taken.get_mut(segment.0 as usize) {
+                *taken = true;
+            }
+        }
+        let segments = (0..).map(SegmentIndex).zip(taken);
+        let open = segments.filter(|(segment, taken)| !taken && state.room.live_in(*segment) > 0);
+        open.map(|(segment, _)| segment).collect()
+    }
+
+    /// Moves every live value out of `victim`, slice by slice. What cannot be read stays.
+    pub(crate) async fn clean(&self, victim: SegmentIndex) -> Result<(), Stop> {
+        self.maintaining.set(true);
+        for zone in self.verifier.geometry.zones() {
+            if self.live_in(victim) > 0 {
+                self.move_records(victim, zone).await?;
+            }
+        }
+        if self.live_in(victim) > 0 {
+            self.move_the_rest(victim).await?;
+        }
+        let volume = self.volume.borrow();
+        // It may have been listed again already, when its last value was written over.
+        let listed = volume.superblock.log.iter().any(|use_| use_.segment == victim);
+        let state = &mut *self.state.borrow_mut();
+        state.cleaned += 1;
+        if !listed && state.room.live_in(victim) == 0 {
+            state.uses.retain(|use_| use_.segment != victim);
+        }
+        self.maintaining.set(false);
+        Ok(())
+    }
+
+    /// Notes whether there are more free segments than at any time since the last commit.
+    pub(crate) fn count_vain(&self) {
+        let (free, (most, vain)) = (self.free_count(), self.cleaned_in_vain.get());
+        self.cleaned_in_vain.set(if free > most { (free, 0) } else { (most, vain + 1) });
+    }
+
+    fn live_in(&self, segment: SegmentIndex) -> u64 {
+        self.state.borrow().room.live_in(segment)
+    }
+
+    /// Moves what one copy of `victim` holds of live values, front to back.
+    async fn move_records(&self, victim: SegmentIndex, zone: Zone) -> Result<(), Stop> {
+        let geometry = self.verifier.geometry;
+        let bytes = Buffer::zeroed(0);
+        let mut window = Window { zone, segment: victim, start: 0, bytes };
+        let (mut slice, mut block) = (Slice::default(), 0);
+        while block < geometry.segment_blocks() && self.live_in(victim) > 0 {
+            let start = block as usize * geometry.block_bytes();
+            let first = self.window(&mut window, start, group::BYTES).await;
+            let header = self.verifier.header(victim, BlockIndex(block), first);
+            let of_use = |use_: Use| header.filter(|header| header.epoch == use_.epoch);
+            let Some(header) = self.use_at(victim, BlockIndex(block)).and_then(of_use) else {
+                block += 1;
+                continue;
+            };
+            let mut at = start + group::BYTES;
+            let end = at + header.payload_bytes as usize;
+            while at < end {
+                let place =
+                    Place { segment: victim, offset: u32::try_from(at).unwrap_or(u32::MAX) };
+                let mut found = Record::decode(header.epoch, place, window.from(at, end));
+                if found == Err(RecordError::Length) {
+                    let longest = WINDOW_BYTES / 2;
+                    let again = self.window(&mut window, at, longest.min(end - at)).await;
+                    found = Record::decode(header.epoch, place, again);
+                }
+                let Ok(record) = found else { break };
+                at += record.bytes();
+                if let Some(moved) = self.moved(&record, place) {
+                    let bytes = record_bytes(moved.key.len(), moved.value.len());
+                    if !slice.moves.is_empty() && group::BYTES + slice.bytes + bytes > SLICE_BYTES {
+                        self.send(&mut slice).await?;
+                    }
+                    slice.bytes += bytes;
+                    slice.moves.push(moved);
+                }
+            }
+            block += header.blocks(&geometry);
+        }
+        self.send(&mut slice).await
+    }
+
+    /// Yields the use that a block of values lies in.
+    fn use_at(&self, segment: SegmentIndex, block: BlockIndex) -> Option<Use> {
+        self.state.borrow().use_at(segment, block)
+    }
+
+    /// Yields `bytes` bytes of the segment from `start` on, fewer at its end.
+    async fn window<'a>(&self, window: &'a mut Window, start: usize, bytes: usize) -> &'a [u8] {
+        let geometry = &self.verifier.geometry;
+        let end = (start + bytes).min(geometry.segment_bytes());
+        if start < window.start || end > window.start + window.bytes.len() {
+            let block = BlockIndex(geometry.blocks(start - start % geometry.block_bytes()));
+            let count = geometry.blocks(WINDOW_BYTES).min(geometry.segment_blocks() - block.0);
+            let (disk, verifier) = (&self.disk, &self.verifier);
+            window.start = block.0 as usize * geometry.block_bytes();
+            window.bytes = blocks(disk, verifier, window.zone, window.segment, block, count).await;
+        }
+        window.from(start, end)
+    }
+
+    /// Yields the move of a record that its key still points to.
+    fn moved(&self, record: &Record<'_>, place: Place) -> Option<Move> {
+        let entry = self.state.borrow().index.get(record.key)?;
+        let manifest = entry.upload.is_some();
+        let live = entry.place == place && entry.birth == record.birth;
+        (live && manifest == record.manifest)
+            .then(|| Move::new(record.key.into(), record.value.into(), &entry))
+    }
+
+    /// Moves the values of `victim` that its groups do not lead to, key by key: a header of theirs verifies in no copy.
+    async fn move_the_rest(&self, victim: SegmentIndex) -> Result<(), Stop> {
+        let mut next: Vec<u8> = Vec::new();
+        loop {
+            let (found, end) = self.rest_in(victim, &mut next);
+            let mut slice = Slice::default();
+            for (key, entry) in found {
+                match self.read(&key, &entry).await {
+                    Ok(value) => slice.moves.push(Move::new(key, value, &entry)),
+                    Err(_) => {
+                        // Written over meanwhile, it need not move, and its place may be another's already.
+                        let there = self.state.borrow().index.get(&key) == Some(entry);
+                        let mut volume = self.volume.borrow_mut();
+                        if there && !volume.stuck.contains(&victim) {
+                            volume.stuck.push(victim);
+                        }
+                    }
+                }
+            }
+            self.send(&mut slice).await?;
+            if end {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Yields some keys whose values lie in `victim`, from `next` on, and whether those were the last.
+    fn rest_in(&self, victim: SegmentIndex, next: &mut Vec<u8>) -> (Vec<Found>, bool) {
+        let state = self.state.borrow();
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        for (key, entry) in state.index.iter_from(next) {
+            if bytes >= SLICE_BYTES / 2 {
+                *next = key.to_vec();
+                return (found, false);
+            }
+            if entry.place.segment == victim {
+                bytes += entry.record_bytes(key);
+                found.push((Rc::from(key), *entry));
+            }
+        }
+        (found, true)
+    }
+
+    /// Hands a slice to the writer as one, and waits until it is durable; lists the next use where it needs it.
+    async fn send(&self, slice: &mut Slice) -> Result<(), Stop> {
+        {
+            let mut state = self.state.borrow_mut();
+            state.moves_unsettled += slice.moves.len();
+            state.moves.extend(slice.moves.drain(..));
+        }
+        slice.bytes = 0;
+        loop {
+            let reserve = poll_fn(|_| {
+                if self.state.borrow().moves_unsettled == 0 {
+                    Poll::Ready(false)
+                } else if self.next_job() == Some(Job::Reserve) {
+                    Poll::Ready(true)
+                } else {
+                    Poll::Pending
+                }
+            });
+            if !reserve.await {
+                return Ok(());
+            }
+            self.reserve().await?;
+        }
+    }
+}
+
+impl Window {
+    /// Yields what is at hand of the segment's bytes from `start` to `end`.
+    fn from(&self, start: usize, end: usize) -> &[u8] {
+        let from = start.checked_sub(self.start);
+        let bytes = from.and_then(|from| self.bytes.get(from..)).unwrap_or_default();
+        bytes.get(..end - start).unwrap_or(bytes)
+    }
+}

@@ -1,0 +1,72 @@
+//! How much of a zone live records fill before a put is refused, and that garbage refuses none.
+
+use crate::volume::{MIB, Volume};
+
+/// Bytes of records in one commit: several groups' worth wait together, as under load.
+const BATCH_BYTES: usize = 30_000;
+
+fn filled(zone_mib: u64, value_bytes: usize, least: f64) -> Volume {
+    let mut volume = Volume::new(zone_mib * MIB, value_bytes);
+    let share = fill(&mut volume);
+    println!("{zone_mib} MiB, values of {value_bytes} bytes: {:.1} %", share * 100.0);
+    assert!(share >= least, "{zone_mib} MiB, values of {value_bytes}: {share:.3} < {least}");
+    volume
+}
+
+fn fill(volume: &mut Volume) -> f64 {
+    volume.fill((BATCH_BYTES / volume.record_bytes()).max(1) as u64)
+}
+
+/// Writes keys over that were not deleted, as many bytes as `zones` take; none may be refused.
+fn churn(volume: &mut Volume, zones: u64) {
+    let count = (BATCH_BYTES / 2 / volume.record_bytes()).max(1);
+    let rounds = volume.zone_bytes * zones / (count * volume.record_bytes()) as u64;
+    let kept = volume.keys / 20 * 19;
+    for _ in 0..rounds {
+        let some = (0..count).map(|_| volume.rng.u64(..kept)).map(|n| n / 19 * 20 + 1 + n % 19);
+        let some: Vec<u64> = some.collect();
+        volume.commit(&some, false).expect("garbage is no reason to refuse");
+    }
+}
+
+/// Fills zones of so many MiB with values of 100 B, 1 KiB, 4 KiB and 64 KiB; each takes at least such a share.
+///
+/// What counts is the bytes of live records, each with its header of 32 bytes and its key of 41, of one copy, against all
+/// bytes of a zone. What is missing: the checkpoint and the place of the next one, both of which small values make
+/// large; four segments for the head, the next use and cleaning; the end of each segment, where the next record does not fit.
+fn fills(zone_mib: u64, least: [f64; 4]) {
+    for (value_bytes, least) in [100, 1 << 10, 4 << 10, 64 << 10].into_iter().zip(least) {
+        filled(zone_mib, value_bytes, least);
+    }
+}
+
+#[test]
+fn live_records_fill_most_of_a_zone_of_16_mib() {
+    fills(16, [0.52, 0.78, 0.84, 0.63]);
+}
+
+#[test]
+fn live_records_fill_most_of_a_zone_of_64_mib() {
+    fills(64, [0.54, 0.84, 0.89, 0.79]);
+}
+
+#[test]
+fn live_records_fill_most_of_a_zone_of_256_mib() {
+    fills(256, [0.54, 0.85, 0.90, 0.89]);
+}
+
+/// A full volume deletes, and then takes two zones of overwrites and as much as before.
+#[test]
+fn a_full_volume_deletes_and_is_writable_again_by_itself() {
+    for (zone_mib, value_bytes, least) in
+        [(8, 100, 0.45), (8, 4096, 0.75), (32, 4096, 0.80), (32, 65_536, 0.60)]
+    {
+        let mut volume = filled(zone_mib, value_bytes, least);
+        let deleted: Vec<u64> = (0..volume.keys).step_by(20).collect();
+        for keys in deleted.chunks(100) {
+            volume.commit(keys, true).expect("a full volume deletes");
+        }
+        churn(&mut volume, 2);
+        assert!(fill(&mut volume) >= least, "less fits after {zone_mib} MiB were full once");
+    }
+}
