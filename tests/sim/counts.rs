@@ -35,9 +35,6 @@ tally! {
     Counts,
     /// Histories played to their end.
     histories,
-    /// Histories that ended because commits were refused for want of room after they had been admitted: the engine
-    /// counts too little on a full volume. What was refused was told so.
-    histories_ended_by_late_refusal,
     /// Power cuts while clients worked, or nobody did.
     cuts_at_work,
     /// Deaths of the process while clients worked, the device's cache kept.

@@ -1,11 +1,23 @@
 //! Histories that once failed, as the simulator shrank and told them. Each must hold for ever.
 
 use journal::Plants;
+use tests::sim::Setup;
 use tests::sim::plan::Ack::{Buffered, Durable, Strict};
 use tests::sim::plan::Expect::{Any, Current, Wrong};
 use tests::sim::plan::How::PowerCut;
 use tests::sim::plan::{Action, Change, Plan, Shape, Step};
 use tests::sim::play::play;
+
+/// What two full volumes refused after they had taken it, buffered writes that were acknowledged among it.
+///
+/// New keys made the next checkpoint grow out of what was free for it, so that nothing could be freed any more. Why the fix
+/// holds: what is kept free, and what is admitted, counts what everything on its way adds to a checkpoint.
+#[test]
+fn a_full_volume_refuses_nothing_that_it_took() {
+    for seed in [1_006_227, 1_000_000_787] {
+        holds(&Plan::of_seed(seed, Setup::of_seed(seed)));
+    }
+}
 
 fn holds(plan: &Plan) {
     assert_eq!(play(plan, Plants::default()).err(), None);

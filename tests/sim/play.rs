@@ -4,9 +4,7 @@ mod clients;
 
 use super::counts::Counts;
 use super::model::{ABSENT, Model, ValueId};
-use super::plan::{
-    Action, CHANGES_MAX, Change, Failing, HEAVY_KEYS, Harm, HarmKind, How, Plan, Shape, Step,
-};
+use super::plan::{Action, CHANGES_MAX, Change, Failing, Harm, HarmKind, How, Plan, Shape, Step};
 use crate::drive::{Task, poll, read_whole, turn};
 use blockdev::{BlockDevice, Cure, Damage, Fault, FaultKind, Repeat, SimConfig, SimDevice};
 use fastrand::Rng;
@@ -49,10 +47,6 @@ pub fn play(plan: &Plan, plants: Plants) -> Result<Counts, Broken> {
         }
         at = step.id;
         played = player.step(step);
-        if player.refused_late {
-            player.counts.histories_ended_by_late_refusal += 1;
-            return Ok(player.counts);
-        }
     }
     // A plan ends with a recovery that is compared.
     let ended = played.and_then(|()| player.opened());
@@ -82,11 +76,6 @@ struct Player {
     cache_lies: bool,
     /// The volume was full when last written to.
     full: bool,
-    /// The volume is small for what is written to it.
-    heavy: bool,
-    /// What had been admitted was refused for want of room. The answers say so, and the model cannot tell which of the
-    /// later commits went with it: the history ends here.
-    refused_late: bool,
 }
 
 /// An open volume and who waits for it.
@@ -155,8 +144,6 @@ impl Player {
             armed: false,
             cache_lies: false,
             full: false,
-            heavy: shape.keys == HEAVY_KEYS,
-            refused_late: false,
         }
     }
 

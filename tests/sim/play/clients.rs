@@ -58,11 +58,12 @@ impl Player {
         buffered: bool,
     ) -> Result<Option<Waiting>, String> {
         let first = poll(&mut task);
-        use CommitError::{BatchBytes, NoSpace, ReadOnly, ValueBytes};
-        if let Poll::Ready(Err(NoSpace | ReadOnly(_) | BatchBytes { .. } | ValueBytes { .. })) =
-            first
+        use CommitError::{BatchBytes, NoSpace, Overloaded, ReadOnly, ValueBytes};
+        if let Poll::Ready(Err(
+            NoSpace | Overloaded | ReadOnly(_) | BatchBytes { .. } | ValueBytes { .. },
+        )) = first
         {
-            self.refused(matches!(first, Poll::Ready(Err(NoSpace))));
+            self.refused(matches!(first, Poll::Ready(Err(NoSpace | Overloaded))));
             return Ok(None);
         }
         let count = taken.map(|changed| self.model.commit(changed, buffered));
@@ -162,9 +163,6 @@ impl Player {
                 self.counts.syncs += 1;
                 match answer {
                     Ok(()) => self.model.must_survive(*taken),
-                    Err(CommitError::Indeterminate) if self.heavy && !self.armed => {
-                        self.refused_late = true;
-                    }
                     Err(error) if !self.armed => result = Err(format!("sync: {error}")),
                     Err(_) => {}
                 }
@@ -233,10 +231,6 @@ impl Player {
             (Ok(Outcome::Conflict { .. }), Some(_)) => Err("a conflict that is none".into()),
             (Ok(Outcome::DataLoss { .. }), _) => Err("a commit answers data loss".into()),
             (Err(CommitError::Indeterminate | CommitError::ReadOnly(_)), _) if self.armed => Ok(()),
-            (Err(CommitError::NoSpace), Some(_)) if self.heavy => {
-                self.refused_late = true;
-                Ok(())
-            }
             (Err(error), _) => Err(format!("a commit fails: {error}")),
         }
     }
