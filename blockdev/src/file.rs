@@ -1,8 +1,9 @@
-//! A file or a Linux block device, served by three helper threads.
+//! A file or a Linux block device, served by the kernel's queue or by three helper threads.
 //!
-//! This module owns everything that blocks: two threads take writes and flushes in the order of
-//! submission, a third takes reads, so that a read never waits for a flush and the two copies of
-//! a commit group are written side by side.
+//! With direct I/O requests go into a ring of the kernel (`uring.rs`), where it gives one to the process: no thread has to be
+//! woken for a lone commit. Elsewhere this module owns everything that blocks: two threads take writes and flushes in
+//! the order of submission, a third takes reads. Either way a read never waits for a flush, and the two
+//! copies of a commit group are written side by side.
 
 mod holder;
 mod lanes;
@@ -10,11 +11,14 @@ mod medium;
 mod open;
 
 use std::boxed::Box;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 pub use holder::Holder;
 pub use open::{Action, OpenError, OpenOptions};
 
+use crate::uring::Ring;
 use crate::{BlockDevice, Completion, Geometry, Request};
 use lanes::Lanes;
 use medium::FileMedium;
@@ -29,20 +33,27 @@ use medium::FileMedium;
 /// A failed flush is final: the kernel reports a lost write once and then calls the pages clean,
 /// so every later flush of this device fails too, until the device is opened again.
 ///
-/// Dropping the device waits for what its threads are doing and abandons what they have not
+/// Dropping the device waits for what its threads or the kernel are doing and abandons what they have not
 /// begun; no completion tells of either.
 pub struct FileDevice {
-    lanes: Lanes<FileMedium>,
+    server: Server,
     geometry: Geometry,
     direct: bool,
+}
+
+/// Who serves.
+enum Server {
+    /// The ring goes before the file, so that nothing holds the file once the device has been dropped.
+    Ring(Box<Ring>, #[expect(dead_code, reason = "it keeps the file open, and locked")] FileMedium),
+    Threads(Lanes<FileMedium>),
 }
 
 impl FileDevice {
     /// Yields the device at `path`.
     ///
     /// `wake` is called whenever a completion becomes ready, from a helper thread or from within
-    /// [`BlockDevice::submit`], so that an event loop can be told. It must not block, and calls
-    /// may outnumber what [`BlockDevice::completion`] then finds.
+    /// [`BlockDevice::submit`], so that an event loop can be told; where there is a [`FileDevice::ready`], that tells
+    /// of all others. It must not block, and calls may outnumber what [`BlockDevice::completion`] then finds.
     ///
     /// A file whose length is no multiple of the sector is used up to its last whole sector.
     ///
@@ -53,7 +64,7 @@ impl FileDevice {
         options: OpenOptions,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, OpenError> {
-        Self::start(open::open(path.as_ref(), options)?, Box::new(wake))
+        Self::start(open::open(path.as_ref(), options)?, options, wake)
     }
 
     /// Makes a new file of `device_bytes` zero bytes at `path`, and yields it as a device.
@@ -72,14 +83,17 @@ impl FileDevice {
         device_bytes: u64,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, OpenError> {
-        Self::start(open::create(path.as_ref(), device_bytes)?, Box::new(wake))
+        Self::start(open::create(path.as_ref(), device_bytes)?, OpenOptions::default(), wake)
     }
 
     /// Waits for one request to finish and hands it out; `None` when none is in flight.
     ///
     /// For tools that have nothing else to do; a driver waits for its wake-up instead.
     pub fn completion_blocking(&mut self) -> Option<Completion> {
-        self.lanes.completion_blocking()
+        match &mut self.server {
+            Server::Ring(ring, _) => ring.completion_blocking(),
+            Server::Threads(lanes) => lanes.completion_blocking(),
+        }
     }
 
     /// Whether requests bypass the page cache.
@@ -87,11 +101,40 @@ impl FileDevice {
         self.direct
     }
 
-    fn start(opened: open::Opened, wake: Box<lanes::Wake>) -> Result<Self, OpenError> {
-        let direct = opened.medium.direct();
-        let lanes = Lanes::start(opened.medium, wake)
-            .map_err(|error| OpenError::io(Action::Start, &error))?;
-        Ok(Self { lanes, geometry: opened.geometry, direct })
+    /// The descriptor that becomes readable when completions become ready, for an event loop; `None` where helper
+    /// threads serve, whose completions `wake` tells of.
+    pub fn ready(&self) -> Option<BorrowedFd<'_>> {
+        match &self.server {
+            Server::Ring(ring, _) => Some(ring.ready()),
+            Server::Threads(_) => None,
+        }
+    }
+
+    fn start(
+        opened: open::Opened,
+        options: OpenOptions,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Self, OpenError> {
+        let open::Opened { medium, geometry } = opened;
+        let (direct, wake) = (medium.direct(), Arc::new(wake));
+        let woken = || {
+            let wake = wake.clone();
+            Box::new(move || wake())
+        };
+        // Without direct I/O a request may wait for the page cache within the call that submits it.
+        let ring = if direct && !options.threads {
+            Ring::start(medium.file(), medium.writable(), woken()).ok()
+        } else {
+            None
+        };
+        let server = match ring {
+            Some(ring) => Server::Ring(Box::new(ring), medium),
+            None => Server::Threads(
+                Lanes::start(medium, woken())
+                    .map_err(|error| OpenError::io(Action::Start, &error))?,
+            ),
+        };
+        Ok(Self { server, geometry, direct })
     }
 }
 
@@ -101,14 +144,19 @@ impl BlockDevice for FileDevice {
     }
 
     fn submit(&mut self, request: Request) {
-        match self.geometry.range(&request) {
-            Ok(_) => self.lanes.submit(request),
-            Err(error) => self.lanes.refuse(request, error),
+        match (&mut self.server, self.geometry.range(&request)) {
+            (Server::Ring(ring, _), Ok(_)) => ring.submit(request),
+            (Server::Ring(ring, _), Err(error)) => ring.answer(request, Err(error)),
+            (Server::Threads(lanes), Ok(_)) => lanes.submit(request),
+            (Server::Threads(lanes), Err(error)) => lanes.refuse(request, error),
         }
     }
 
     fn completion(&mut self) -> Option<Completion> {
-        self.lanes.completion()
+        match &mut self.server {
+            Server::Ring(ring, _) => ring.completion(),
+            Server::Threads(lanes) => lanes.completion(),
+        }
     }
 }
 

@@ -17,6 +17,8 @@ mod file;
 mod memory;
 #[cfg(feature = "sim")]
 mod sim;
+#[cfg(feature = "file")]
+mod uring;
 #[cfg(feature = "virtio")]
 pub mod virtio;
 
@@ -154,6 +156,9 @@ const _: () = assert!(SECTOR_BYTES_MAX as usize == ALIGNMENT_BYTES);
 /// What the devices of this crate report where no operating system gave a number: Linux's `EIO`.
 #[cfg(any(feature = "file", feature = "sim"))]
 const EIO: i32 = 5;
+/// Answers a write to a device that was opened for reading alone: Linux's `EROFS`.
+#[cfg(feature = "file")]
+const EROFS: i32 = 30;
 
 /// Storage that takes requests and completes them later, in any order.
 ///

@@ -24,6 +24,12 @@ impl Holder {
             .map(|name| String::from(name.trim_end()));
         Some(Self { process, name })
     }
+
+    /// Tells whether the process is there and has not ended.
+    pub(super) fn is_running(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process));
+        stat.is_ok_and(|stat| !has_ended(&stat))
+    }
 }
 
 impl fmt::Display for Holder {
@@ -41,6 +47,11 @@ fn inode(metadata: &Metadata) -> String {
     let device = metadata.dev();
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
     format!("{major:02x}:{minor:02x}:{}", metadata.ino())
+}
+
+/// Tells whether the line of `/proc/PID/stat` is of a process that has ended; its name, in parentheses, may hold anything.
+fn has_ended(stat: &str) -> bool {
+    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['X', 'Z']))
 }
 
 /// Finds the holder of a flock(2) in a table of lines such as
@@ -83,6 +94,14 @@ mod tests {
         check("fe:00:18350", Some(22));
         check("fe:00:77", None);
         check("fe:00:1", None);
+    }
+
+    #[test]
+    fn a_process_that_waits_for_its_parent_has_ended() {
+        assert!(has_ended("4711 (statefsd) Z 1 4711"));
+        assert!(!has_ended("4711 (a) Z 1) S 1 4711"));
+        let this = Holder { process: std::process::id(), name: None };
+        assert!(this.is_running());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::Advice;
 
 use super::lanes::Medium;
-use crate::{Buffer, DeviceError, EIO, Operation};
+use crate::{Buffer, DeviceError, EIO, EROFS, Operation};
 
 /// An open file, and whether a flush of it has ever failed.
 pub(super) struct FileMedium {
@@ -27,6 +27,14 @@ impl FileMedium {
 
     pub(super) fn direct(&self) -> bool {
         self.direct
+    }
+
+    pub(super) fn writable(&self) -> bool {
+        self.writable
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
     }
 
     fn flush(&self) -> Result<(), DeviceError> {
@@ -128,9 +136,6 @@ fn write_whole(
 fn device_error(error: &io::Error) -> DeviceError {
     DeviceError::Io { code: error.raw_os_error().unwrap_or_default() }
 }
-
-/// Answers a write to a device that was opened for reading alone.
-const EROFS: i32 = 30;
 
 #[cfg(test)]
 mod tests {

@@ -22,6 +22,8 @@ pub struct OpenOptions {
     pub read_only: bool,
     /// Go through the page cache even where direct I/O works.
     pub buffered: bool,
+    /// Serve with helper threads even where the kernel has a queue for it.
+    pub threads: bool,
 }
 
 /// Why a device could not be opened or made.
@@ -288,24 +290,21 @@ fn lock(
     kind: Kind,
     options: OpenOptions,
 ) -> Result<(), OpenError> {
-    let mut attempts_left = match kind {
-        Kind::File => 1,
-        Kind::BlockDevice => BLOCK_LOCK_ATTEMPTS,
-    };
-    loop {
+    for attempts_left in (0..LOCK_ATTEMPTS).rev() {
         let result = if options.read_only { file.try_lock_shared() } else { file.try_lock() };
         match result {
             Ok(()) => return Ok(()),
             Err(TryLockError::Error(error)) => return Err(OpenError::io(Action::Lock, &error)),
             Err(TryLockError::WouldBlock) => {}
         }
-        attempts_left -= 1;
-        if attempts_left == 0 {
-            let holder = Holder::of(metadata);
+        let holder = Holder::of(metadata);
+        let owned = kind == Kind::File && holder.as_ref().is_some_and(Holder::is_running);
+        if owned || attempts_left == 0 {
             return Err(OpenError::Busy { holder });
         }
-        thread::sleep(BLOCK_LOCK_PAUSE);
+        thread::sleep(LOCK_PAUSE);
     }
+    Err(OpenError::Busy { holder: None })
 }
 
 /// Yields the length. A block device's is not in its metadata, but its end can be sought.
@@ -380,10 +379,11 @@ const FILE_PHYSICAL_BYTES: u32 = 4096;
 /// Zeros that one write of a new file brings: enough that the calls do not count.
 const ZEROS_BYTES: usize = 1024 * 1024;
 
-/// udev holds a shared lock on a block device while it looks at it, for some milliseconds after
-/// each writer closed it. Half a second of patience tells that from an owner.
-const BLOCK_LOCK_ATTEMPTS: u32 = 11;
-const BLOCK_LOCK_PAUSE: Duration = Duration::from_millis(50);
+/// A lock that nobody owns ends soon. udev holds a shared one on a block device while it looks at it, for some milliseconds
+/// after each writer closed it; the kernel holds that of a process that was killed until the last write in its
+/// ring has ended. A second of patience tells both from an owner.
+const LOCK_ATTEMPTS: u32 = 51;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Linux's answer to a direct transfer of a misfitting offset or length.
 const EINVAL: i32 = 22;

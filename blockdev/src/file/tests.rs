@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{env, format, process, vec};
 
+use rustix::event::{PollFd, PollFlags};
+
 use super::*;
 use crate::conformance::{self, bytes_at, flush, read, run, write};
 use crate::{DeviceError, RequestId};
@@ -33,8 +35,12 @@ impl Drop for Folder {
     }
 }
 
-const BUFFERED: OpenOptions = OpenOptions { read_only: false, buffered: true };
-const READ_ONLY: OpenOptions = OpenOptions { read_only: true, buffered: false };
+const DIRECT: OpenOptions = OpenOptions { read_only: false, buffered: false, threads: false };
+const BUFFERED: OpenOptions = OpenOptions { buffered: true, ..DIRECT };
+const THREADS: OpenOptions = OpenOptions { threads: true, ..DIRECT };
+const READ_ONLY: OpenOptions = OpenOptions { read_only: true, ..DIRECT };
+/// Whoever serves.
+const ALL: [OpenOptions; 3] = [DIRECT, BUFFERED, THREADS];
 
 fn open(path: impl AsRef<Path>, options: OpenOptions) -> Result<FileDevice, OpenError> {
     FileDevice::open(path, options, || {})
@@ -53,7 +59,18 @@ fn refused(result: Result<FileDevice, OpenError>) -> OpenError {
 fn keeps_the_contract() {
     let folder = Folder::new();
     conformance::check(&mut create(folder.image(), 128 * 1024).unwrap());
-    conformance::check(&mut open(folder.image(), OpenOptions::default()).unwrap());
+    for options in ALL {
+        conformance::check(&mut open(folder.image(), options).unwrap());
+    }
+}
+
+#[test]
+fn threads_serve_where_they_are_asked_to() {
+    let folder = Folder::new();
+    drop(create(folder.image(), 128 * 1024).unwrap());
+    for options in [BUFFERED, THREADS] {
+        assert!(open(folder.image(), options).unwrap().ready().is_none());
+    }
 }
 
 #[test]
@@ -69,7 +86,7 @@ fn keeps_the_contract_through_the_page_cache() {
 #[test]
 fn what_is_written_is_in_the_file() {
     let folder = Folder::new();
-    for options in [OpenOptions::default(), BUFFERED] {
+    for options in ALL {
         drop(create(folder.image(), 64 * 1024).unwrap());
         let mut device = open(folder.image(), options).unwrap();
         assert_eq!(run(&mut device, write(1, 8192, &[7; 4096])).result, Ok(()));
@@ -196,7 +213,7 @@ fn a_file_that_shrank_fails_its_reads() {
 }
 
 #[test]
-fn waits_for_completions_and_wakes_for_each() {
+fn threads_wake_for_each_completion() {
     let folder = Folder::new();
     drop(create(folder.image(), 64 * 1024).unwrap());
     let wakes = Arc::new(AtomicUsize::new(0));
@@ -204,7 +221,7 @@ fn waits_for_completions_and_wakes_for_each() {
     let wake = move || {
         counter.fetch_add(1, Ordering::SeqCst);
     };
-    let mut device = FileDevice::open(folder.image(), OpenOptions::default(), wake).unwrap();
+    let mut device = FileDevice::open(folder.image(), THREADS, wake).unwrap();
     assert!(device.completion_blocking().is_none());
     device.submit(write(1, 0, &[1; 4096]));
     device.submit(read(2, 1 << 40, 4096));
@@ -214,6 +231,58 @@ fn waits_for_completions_and_wakes_for_each() {
     assert!(device.completion_blocking().is_none());
     drop(device);
     assert_eq!(wakes.load(Ordering::SeqCst), 2);
+}
+
+/// As an event loop does: waits for the descriptor, and takes what is there.
+#[test]
+fn a_ring_tells_by_its_descriptor_and_wakes_for_what_the_kernel_never_had() {
+    let folder = Folder::new();
+    drop(create(folder.image(), 64 * 1024).unwrap());
+    let wakes = Arc::new(AtomicUsize::new(0));
+    let counter = wakes.clone();
+    let wake = move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+    };
+    let mut device = FileDevice::open(folder.image(), DIRECT, wake).unwrap();
+    if device.ready().is_none() {
+        std::eprintln!("this kernel or file system gives no ring: not tested");
+        return;
+    }
+    for (id, request) in [(1, write(1, 0, &[1; 4096])), (2, flush(2)), (3, read(3, 0, 4096))] {
+        device.submit(request);
+        let completion = loop {
+            match device.completion() {
+                Some(completion) => break completion,
+                None => wait_readable(&device),
+            }
+        };
+        assert_eq!((completion.id, completion.result), (RequestId(id), Ok(())));
+    }
+    assert_eq!(wakes.load(Ordering::SeqCst), 0);
+    device.submit(read(4, 1 << 40, 4096));
+    assert_eq!(wakes.load(Ordering::SeqCst), 1);
+    assert_eq!(device.completion().unwrap().result, Err(DeviceError::OutOfRange));
+}
+
+fn wait_readable(device: &FileDevice) {
+    let mut wanted = [PollFd::from_borrowed_fd(device.ready().unwrap(), PollFlags::IN)];
+    match rustix::event::poll(&mut wanted, None) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// The kernel takes rings apart when it finds time; a device that was dropped can be opened at once.
+#[test]
+fn nothing_holds_a_device_that_was_dropped() {
+    let folder = Folder::new();
+    drop(create(folder.image(), 64 * 1024).unwrap());
+    for options in ALL.into_iter().cycle().take(300) {
+        let mut device = open(folder.image(), options).unwrap();
+        device.submit(write(1, 0, &[1; 4096]));
+        device.submit(flush(2));
+        device.submit(read(3, 4096, 4096));
+    }
 }
 
 #[test]

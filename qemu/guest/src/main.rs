@@ -15,7 +15,7 @@ use core::fmt;
 
 use blockdev::BlockDevice as _;
 use blockdev::virtio::{TIMEOUT_MS, VirtioDevice};
-use guest::{Entropy, Link, Node, Ports, Program, SEED_BYTES, bench, forget, selftest, services};
+use guest::{Entropy, Link, Node, Ports, Program, SEED_BYTES, bench, forget, selftest};
 use machine::{Boot, Exit, Memory};
 use policy::Policy;
 use statefsd::{Event, Limits, Mode};
@@ -113,7 +113,7 @@ impl Machine {
         }
         let programs = match task {
             Task::Serve => Vec::new(),
-            Task::Test => [selftest::program(), services::keystored(), services::updated()].into(),
+            Task::Test => selftest::programs().into(),
             Task::Bench => [bench::program()].into(),
         };
         let limits = limits(boot.heap_bytes, console.count() + programs.len());

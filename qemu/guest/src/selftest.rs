@@ -9,6 +9,7 @@ use core::cell::RefCell;
 use statefs_client::Rights;
 
 use crate::program::{Program, Start};
+use crate::services;
 
 /// The name by which a policy knows the test.
 pub const CHANNEL: &str = "selftest";
@@ -20,10 +21,15 @@ pub const STARTS: u32 = 2;
 const GRANTED: &str = "/state/selftest";
 const DENIED: &str = "/state/selftest-denied";
 
-/// Yields the test. What it wrote it keeps beside the server, so that the second start compares what was
-/// replayed with what was acknowledged.
+/// Yields all that a test runs side by side: the test of the store, and the services.
 #[must_use]
-pub fn program() -> Program {
+pub fn programs() -> [Program; 4] {
+    [program(), services::keystored(), services::updated(), services::crashd()]
+}
+
+/// Yields the test of the store. What it wrote it keeps beside the server, so that the second start compares what was
+/// replayed with what was acknowledged.
+fn program() -> Program {
     let written: Rc<RefCell<Option<[u8; 32]>>> = Rc::default();
     let run = move |start: Start| -> crate::Task {
         let written = written.clone();

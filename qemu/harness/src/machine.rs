@@ -57,7 +57,7 @@ impl Setup {
     pub fn new(path: &Path, policy: &str, ports: &[&str]) -> Self {
         Self {
             kind: Kind::Microvm,
-            memory_mib: 32,
+            memory_mib: 16,
             disk: file(path),
             policy: policy.into(),
             ports: ports.iter().map(|name| (*name).into()).collect(),

@@ -18,42 +18,20 @@ Usage: harness selftest   boot once, print the serial line, exit by its verdict
 ";
 
 /// One service at a port, and the machine's test of itself.
-const POLICY: &str = r#"version = 1
-
+const POLICY: &str = concat!(
+    include_str!("services.toml"),
+    r#"
 [service.app]
 channel = "app"
-
-[service.selftest]
-channel = "selftest"
 
 [[grant]]
 to = "app"
 prefix = "/state"
 rights = ["get", "list", "put", "delete"]
+"#
+);
 
-[[grant]]
-to = "selftest"
-prefix = "/state/selftest"
-rights = ["get", "put"]
-
-[service.keystored]
-channel = "keystored"
-
-[[grant]]
-to = "keystored"
-prefix = "/state/keystore"
-rights = ["get", "put"]
-
-[service.updated]
-channel = "updated"
-
-[[grant]]
-to = "updated"
-prefix = "/state/boot"
-rights = ["get", "put"]
-"#;
-
-const IMAGE_BYTES: usize = 16 << 20;
+const IMAGE_BYTES: usize = 64 << 20;
 
 fn main() -> ExitCode {
     let verb = env::args().nth(1);

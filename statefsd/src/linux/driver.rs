@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind, Read as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 use std::string::String;
@@ -11,6 +12,7 @@ use std::{format, mem, vec};
 
 use blockdev::{BlockDevice as _, FileDevice, OpenOptions};
 use mio::net::UnixStream;
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -102,7 +104,16 @@ impl Driver {
         // Before the sockets: the lock on the image tells two daemons apart.
         let device = FileDevice::open(&image, OpenOptions::default(), wake)
             .map_err(|error| Failure::Image { path: image.clone(), error })?;
-        tracing::info!(image = %image.display(), direct = device.direct(), "image open");
+        if let Some(ready) = device.ready() {
+            let registered = poll.registry().register(
+                &mut SourceFd(&ready.as_raw_fd()),
+                WAKE,
+                Interest::READABLE,
+            );
+            registered.map_err(system("watching the device"))?;
+        }
+        let (direct, ring) = (device.direct(), device.ready().is_some());
+        tracing::info!(image = %image.display(), direct, ring, "image open");
         for socket in sockets {
             listeners.push(Listener::bind(socket, socket_mode)?);
         }

@@ -10,6 +10,7 @@ mod disks;
 mod faults;
 mod power;
 mod restarts;
+mod selftest;
 mod suite;
 
 use std::path::PathBuf;
@@ -18,15 +19,14 @@ use harness::{Folder, Machine, Setup, image};
 use statefs_client::blocking::Directory;
 use statefs_client::{Client, Rights};
 
-/// Two services with rights of their own; whoever else has a port is nobody.
-const POLICY: &str = r#"version = 1
-
+/// Two services with rights of their own, beside those inside of the machine; whoever else has a port is nobody.
+const POLICY: &str = concat!(
+    include_str!("../../src/services.toml"),
+    r#"
 [service.one]
 channel = "one"
 [service.two]
 channel = "two"
-[service.selftest]
-channel = "selftest"
 
 [[grant]]
 to = "one"
@@ -40,27 +40,8 @@ rights = ["get", "put"]
 to = "two"
 prefix = "/state/one/shown"
 rights = ["get"]
-[[grant]]
-to = "selftest"
-prefix = "/state/selftest"
-rights = ["get", "put"]
-
-[service.keystored]
-channel = "keystored"
-
-[[grant]]
-to = "keystored"
-prefix = "/state/keystore"
-rights = ["get", "put"]
-
-[service.updated]
-channel = "updated"
-
-[[grant]]
-to = "updated"
-prefix = "/state/boot"
-rights = ["get", "put"]
-"#;
+"#
+);
 
 const PORTS: &[&str] = &["one", "two", "stranger"];
 const IMAGE_BYTES: usize = 8 << 20;
@@ -73,9 +54,13 @@ struct Volume {
 
 impl Volume {
     fn new() -> Self {
+        Self::of(IMAGE_BYTES)
+    }
+
+    fn of(bytes: usize) -> Self {
         let folder = Folder::new().unwrap();
         let path = folder.join("state.img");
-        image::make(&path, IMAGE_BYTES).unwrap();
+        image::make(&path, bytes).unwrap();
         Self { folder, path }
     }
 
