@@ -8,6 +8,8 @@
     reason = "a device reads and writes memory behind the back of the borrow checker"
 )]
 
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
 mod flight;
 mod setup;
 #[cfg(all(test, feature = "sim"))]

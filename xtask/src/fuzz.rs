@@ -54,6 +54,10 @@ fn one(root: &Path, name: &str, seconds: &str) -> Result<(), Failure> {
     let mut command = cargo(root, &["fuzz", "run", "--fuzz-dir", FOLDER, name, &found, &kept]);
     command.args(["--", "-timeout=20", "-print_final_stats=1"]);
     command.args([format!("-max_total_time={seconds}"), format!("-max_len={BYTES_MAX}")]);
+    if name == "virtio" {
+        // What virtio-drivers lists of requests in flight is lost when a device is given up: some KiB, once for each device.
+        command.arg("-detect_leaks=0").env("ASAN_OPTIONS", "detect_leaks=0");
+    }
     eprintln!("\n=== {name}: {}", run::shown(&command));
     run::to_its_end(&mut command)
 }

@@ -18,6 +18,7 @@ pub mod policy;
 pub mod record;
 pub mod seal;
 pub mod superblock;
+pub mod virtio;
 
 /// A parser under test.
 #[derive(Clone, Copy)]
@@ -38,4 +39,5 @@ pub const TARGETS: &[Target] = &[
     Target { name: "policy", run: policy::run },
     Target { name: "record", run: record::run },
     Target { name: "superblock", run: superblock::run },
+    Target { name: "virtio", run: virtio::run },
 ];

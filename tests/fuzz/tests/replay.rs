@@ -29,6 +29,7 @@ replays! {
     policy: 3_000;
     record: 50_000;
     superblock: 1_500;
+    virtio: 20_000;
 }
 
 #[test]
