@@ -39,5 +39,5 @@ pub mod statefs_capnp {
 pub const PROTOCOL: u32 = 1;
 
 /// The compiled schema: a Cap'n Proto `CodeGeneratorRequest` in the stream format, with every
-/// comment of the source.
-pub const SCHEMA_IMAGE: &[u8] = include_bytes!("../schema/statefs.image");
+/// comment of the source, unless the feature `brief` leaves them out.
+pub const SCHEMA_IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/shown.image"));

@@ -10,6 +10,8 @@ fn main() {
     println!("cargo::rerun-if-changed={script}");
     // Of -pie and -no-pie the last wins, so this undoes what rustc passes.
     let arguments = [
+        // Functions that are the same bytes are one.
+        "-Wl,--icf=all",
         "-nostartfiles",
         "-nostdlib",
         "-static",

@@ -83,7 +83,7 @@ fn the_transcript_in_the_readme_is_one() {
 #[test]
 fn the_program_stays_small() {
     let bytes = std::fs::metadata(machine::guest()).unwrap().len();
-    assert!(bytes < 5 << 18, "{bytes} bytes");
+    assert!(bytes < 1 << 20, "{bytes} bytes");
 }
 
 /// Each works under the name of its own channel alone: without what is granted to that name it can nothing.
