@@ -7,12 +7,21 @@ use core::cell::Cell;
 
 /// Values by place, the oldest of them dropped first.
 pub(crate) struct ValueCache {
-    values: BTreeMap<(u32, u32), Rc<[u8]>>,
-    order: VecDeque<(u32, u32)>,
+    values: BTreeMap<Key, Kept>,
+    /// What was kept, the oldest first, each with its number; some of it was dropped since.
+    order: VecDeque<(Key, u64)>,
+    next: u64,
     bytes: usize,
     bytes_max: usize,
     hits: Cell<u64>,
     misses: Cell<u64>,
+}
+
+type Key = (u32, u32);
+
+struct Kept {
+    value: Rc<[u8]>,
+    number: u64,
 }
 
 /// What a value costs beside its bytes.
@@ -21,11 +30,12 @@ const OVERHEAD_BYTES: usize = 64;
 impl ValueCache {
     pub(crate) fn new(bytes_max: usize) -> Self {
         let (hits, misses) = (Cell::new(0), Cell::new(0));
-        Self { values: BTreeMap::new(), order: VecDeque::new(), bytes: 0, bytes_max, hits, misses }
+        let (values, order) = (BTreeMap::new(), VecDeque::new());
+        Self { values, order, next: 0, bytes: 0, bytes_max, hits, misses }
     }
 
     pub(crate) fn get(&self, place: Place) -> Option<Rc<[u8]>> {
-        let value = self.values.get(&(place.segment.0, place.offset)).cloned();
+        let value = self.values.get(&key(place)).map(|kept| kept.value.clone());
         let count = if value.is_some() { &self.hits } else { &self.misses };
         count.set(count.get() + 1);
         value
@@ -38,28 +48,55 @@ impl ValueCache {
 
     /// Keeps `value`; large ones are not worth pushing others out for.
     pub(crate) fn insert(&mut self, place: Place, value: Rc<[u8]>) {
+        // A place may be written again after its segment was freed: what lay there is not the value any more.
+        self.forget(key(place));
         let cost = value.len() + OVERHEAD_BYTES;
         if cost > self.bytes_max / 8 {
             return;
         }
-        let key = (place.segment.0, place.offset);
-        match self.values.insert(key, value) {
-            // A place may be written again after its segment was freed.
-            Some(old) => self.bytes = self.bytes + cost - (old.len() + OVERHEAD_BYTES),
-            None => {
-                self.bytes += cost;
-                self.order.push_back(key);
-            }
-        }
+        let (key, number) = (key(place), self.next);
+        self.next += 1;
+        self.bytes += cost;
+        self.values.insert(key, Kept { value, number });
+        self.order.push_back((key, number));
         while self.bytes > self.bytes_max {
             let Some(oldest) = self.order.pop_front() else {
                 return;
             };
-            if let Some(value) = self.values.remove(&oldest) {
-                self.bytes -= value.len() + OVERHEAD_BYTES;
+            if self.is_kept(&oldest) {
+                self.forget(oldest.0);
             }
         }
+        if self.order.len() > 2 * self.values.len() + 16 {
+            let mut order = core::mem::take(&mut self.order);
+            order.retain(|one| self.is_kept(one));
+            self.order = order;
+        }
     }
+
+    /// Keeps a value that was moved, if it was kept where it lay.
+    pub(crate) fn moved(&mut self, from: Place, to: Place, value: Rc<[u8]>) {
+        if self.values.contains_key(&key(from)) {
+            self.forget(key(from));
+            self.insert(to, value);
+        } else {
+            self.forget(key(to));
+        }
+    }
+
+    fn forget(&mut self, key: Key) {
+        if let Some(old) = self.values.remove(&key) {
+            self.bytes -= old.value.len() + OVERHEAD_BYTES;
+        }
+    }
+
+    fn is_kept(&self, (key, number): &(Key, u64)) -> bool {
+        self.values.get(key).is_some_and(|kept| kept.number == *number)
+    }
+}
+
+fn key(place: Place) -> Key {
+    (place.segment.0, place.offset)
 }
 
 #[cfg(test)]
@@ -74,10 +111,34 @@ mod tests {
         for n in 0..1000 {
             cache.insert(place(n % 300 * 8), vec![1; 500].into());
             assert!(cache.bytes <= 10_000);
-            assert_eq!(cache.order.len(), cache.values.len());
+            assert!(cache.order.len() <= 2 * cache.values.len() + 16);
         }
         cache.insert(place(1), vec![1; 5000].into());
         assert!(cache.get(place(1)).is_none());
         assert!(cache.get(place(999 % 300 * 8)).is_some());
+    }
+
+    #[test]
+    fn a_value_too_large_for_it_is_not_what_lay_there_before() {
+        let mut cache = ValueCache::new(10_000);
+        let place = Place { segment: SegmentIndex(0), offset: 0 };
+        for _ in 0..3 {
+            cache.insert(place, vec![1; 500].into());
+            cache.insert(place, vec![2; 5000].into());
+            assert!(cache.get(place).is_none());
+            assert_eq!(cache.bytes, 0);
+        }
+    }
+
+    #[test]
+    fn a_move_keeps_what_was_kept_and_nothing_else() {
+        let mut cache = ValueCache::new(10_000);
+        let place = |offset| Place { segment: SegmentIndex(0), offset };
+        cache.insert(place(0), vec![1; 500].into());
+        cache.insert(place(8), vec![2; 500].into());
+        cache.moved(place(0), place(16), vec![1; 500].into());
+        cache.moved(place(24), place(8), vec![3; 500].into());
+        assert!(cache.get(place(16)).is_some());
+        assert!(cache.get(place(8)).is_none());
     }
 }

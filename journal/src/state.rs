@@ -400,7 +400,7 @@ impl State {
         if let Some(entry) = current {
             self.give(&moved.key, Some(Entry { place, ..entry }));
             if !moved.manifest && !is_internal(&moved.key) {
-                self.cache.insert(place, moved.value);
+                self.cache.moved(entry.place, place, moved.value);
             }
         }
     }
