@@ -6,12 +6,13 @@
 
 use crate::checkpoint::{Items, segments_needed};
 use crate::clean::SLICE_BYTES;
-use crate::geometry::VolumeGeometry;
+use crate::geometry::{KEY_BYTES_MAX, VolumeGeometry};
 use crate::index::{Entry, Index};
-use crate::large::is_internal;
+use crate::large::{LARGE_BYTES_MAX, is_internal};
 use crate::layout::superblock::USES_MAX;
-use crate::layout::{checkpoint_large, group};
+use crate::layout::{checkpoint_large, chunk_key, group, manifest};
 use crate::maintain::{CLEANING_SEGMENTS, USES_KEPT};
+use crate::record::record_bytes;
 use crate::superblock::Superblock;
 use crate::types::SegmentIndex;
 use alloc::collections::BTreeSet;
@@ -26,6 +27,7 @@ const CLASS_BYTES: usize = 64;
 const CHECKPOINT_SEGMENTS_MAX: usize = USES_MAX - USES_KEPT - 16;
 
 /// Live bytes by segment, and what is on its way.
+#[derive(Default)]
 pub(crate) struct Room {
     live: Vec<u64>,
     live_total: u64,
@@ -68,17 +70,8 @@ impl Demand {
 impl Room {
     /// Counts what `index` holds.
     pub(crate) fn of(index: &Index, geometry: &VolumeGeometry) -> Self {
-        let mut room = Self {
-            live: vec![0; geometry.segment_count() as usize],
-            live_total: 0,
-            unsettled: 0,
-            unsettled_items: 0,
-            keys: 0,
-            key_bytes: 0,
-            chunks: 0,
-            larges: 0,
-            lengths: Vec::new(),
-        };
+        let live = vec![0; geometry.segment_count() as usize];
+        let mut room = Self { live, ..Self::default() };
         for (key, entry) in index.iter_from(&[]) {
             room.add(key, entry);
         }
@@ -233,6 +226,32 @@ impl Room {
         let bytes = u64::from(segments) * self.usable(geometry, demand.longest);
         bytes - bytes / SLACK_DIVISOR
     }
+}
+
+/// Yields the bytes of the longest value in chunks that a volume takes which holds nothing else.
+pub(crate) fn large_bytes_max(geometry: &VolumeGeometry) -> u64 {
+    let chunk = record_bytes(chunk_key::BYTES, geometry.chunk_bytes());
+    let of_chunks = |count: u64| {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let mut demand = Demand::default();
+        demand.add(record_bytes(KEY_BYTES_MAX, manifest::BYTES), Some(KEY_BYTES_MAX));
+        demand.bytes = demand.bytes.saturating_add(chunk.saturating_mul(count));
+        demand.longest = demand.longest.max(chunk);
+        let items = checkpoint_large::BYTES + chunk_key::BYTES;
+        demand.items = demand.items.saturating_add(items.saturating_mul(count));
+        demand
+    };
+    let chunk_bytes = geometry.chunk_bytes() as u64;
+    let (mut least, mut most) = (0, LARGE_BYTES_MAX.div_ceil(chunk_bytes));
+    while least < most {
+        let count = least + (most - least).div_ceil(2);
+        if Room::default().admits(geometry, 0, &of_chunks(count), false) {
+            least = count;
+        } else {
+            most = count - 1;
+        }
+    }
+    (least * chunk_bytes).min(LARGE_BYTES_MAX)
 }
 
 /// Yields the uses that values may lie in before the segment with the most of them is cleaned.

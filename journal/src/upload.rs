@@ -10,7 +10,7 @@ use crate::large::{LARGE_BYTES_MAX, Manifest, UploadId, chunk_key, chunk_of, dro
 use crate::layout::{chunk_key as key_at, manifest};
 use crate::plant::Plant;
 use crate::record::record_bytes;
-use crate::room::Demand;
+use crate::room::{Demand, large_bytes_max};
 use crate::state::{Admitted, Asked, Change, QUEUE_BYTES_MAX, Queued, State};
 use crate::ticket::Ticket;
 use crate::types::Mode;
@@ -53,6 +53,11 @@ impl NewChunk {
 }
 
 impl Journal {
+    /// Yields the bytes of the longest value that an [`Upload`] makes of an empty volume, [`LARGE_BYTES_MAX`] at most.
+    pub fn large_bytes_max(&self) -> u64 {
+        large_bytes_max(&self.0.verifier.geometry)
+    }
+
     /// Begins a value of any length up to [`LARGE_BYTES_MAX`]. It costs nothing until something is appended.
     pub fn upload(&self, origin: Origin) -> Upload {
         Upload {

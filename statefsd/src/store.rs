@@ -368,11 +368,7 @@ impl Store {
 
     /// Yields the longest value that the volume could take in chunks if it held nothing else.
     pub(crate) fn large_bytes_max(&self) -> u64 {
-        let geometry = self.journal().map(|journal| journal.stats().geometry);
-        let zone = geometry.map_or(u64::MAX, |geometry| {
-            geometry.segment_bytes() as u64 * u64::from(geometry.segment_count())
-        });
-        zone.min(journal::LARGE_BYTES_MAX)
+        self.journal().map_or(journal::LARGE_BYTES_MAX, |journal| journal.large_bytes_max())
     }
 
     /// Yields the most bytes of keys and values that the volume takes in one batch.

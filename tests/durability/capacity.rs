@@ -1,5 +1,7 @@
 //! How much of a zone live records fill before a put is refused, and that garbage refuses none.
 
+use journal::CommitError;
+
 use crate::volume::{MIB, Volume};
 
 /// Bytes of records in one commit: several groups' worth wait together, as under load.
@@ -68,5 +70,19 @@ fn a_full_volume_deletes_and_is_writable_again_by_itself() {
         }
         churn(&mut volume, 2);
         assert!(fill(&mut volume) >= least, "less fits after {zone_mib} MiB were full once");
+    }
+}
+
+/// An empty volume takes the longest value that it tells, and none that is two chunks longer.
+#[test]
+fn the_longest_value_fits_and_no_longer_one() {
+    for zone_kib in [256, 512, 1 << 10, 2 << 10, 16 << 10] {
+        let most = Volume::new(zone_kib << 10, 1).journal.large_bytes_max();
+        println!("{zone_kib} KiB: {most}");
+        assert!(most > zone_kib * 1024 / 10, "{zone_kib} KiB take {most}");
+        let mut volume = Volume::new(zone_kib << 10, 1);
+        volume.upload(most).expect("it is told");
+        let mut volume = Volume::new(zone_kib << 10, 1);
+        assert_eq!(volume.upload(most + (128 << 10)), Err(CommitError::NoSpace));
     }
 }

@@ -69,6 +69,19 @@ impl Volume {
         drive(&self.disk, &mut self.device, Some(&mut self.run), commit).map(drop)
     }
 
+    /// Writes one large value.
+    pub fn upload(&mut self, bytes: u64) -> Result<(), CommitError> {
+        let mut upload = self.journal.upload(Origin(1));
+        let value = vec![7; usize::try_from(bytes).unwrap()];
+        let task: Task<_> = Box::pin(async move {
+            for part in value.chunks(50_000) {
+                upload.append(part).await?;
+            }
+            upload.commit(Self::key(0), Precondition::Any, Durability::Durable).await
+        });
+        drive(&self.disk, &mut self.device, Some(&mut self.run), task).map(drop)
+    }
+
     /// Puts new keys, `count` to a commit, until one more is refused; yields the share of a zone that live records take.
     pub fn fill(&mut self, mut count: u64) -> f64 {
         loop {
