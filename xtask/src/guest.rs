@@ -1,7 +1,8 @@
 //! Builds and boots the bare machine.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs};
 
 use crate::{Failure, debian, run};
 
@@ -36,6 +37,18 @@ pub(crate) fn run(root: &Path, options: &[&str]) -> Result<(), Failure> {
 /// Makes the call that builds the machine.
 pub(crate) fn build(root: &Path) -> Command {
     run::cargo(root, &[&["build"], &PACKAGE[..]].concat())
+}
+
+/// Builds the machine that can be told to write lines before their facts, which the suite must notice, and puts it beside the
+/// place of the machine itself.
+///
+/// # Errors
+/// It does not build, or cannot be put there.
+pub(crate) fn build_planted(root: &Path) -> Result<(), Failure> {
+    run::to_its_end(build(root).args(["--features", "plants"]))?;
+    let folder = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let (from, to) = (folder.join("guest/guest"), folder.join("guest/guest-planted"));
+    fs::copy(&from, &to).map(drop).map_err(|error| Failure::Io { what: format!("{to:?}"), error })
 }
 
 /// Sees that QEMU is there, and installs it where that takes no question.

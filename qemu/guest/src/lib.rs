@@ -15,6 +15,7 @@ pub mod bench;
 mod entropy;
 mod features;
 mod link;
+pub mod mark;
 mod node;
 mod ports;
 mod program;

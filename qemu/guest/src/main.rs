@@ -15,6 +15,7 @@ use core::fmt;
 
 use blockdev::BlockDevice as _;
 use blockdev::virtio::{TIMEOUT_MS, VirtioDevice};
+use guest::mark::{early, plant};
 use guest::{Entropy, Link, Node, Ports, Program, SEED_BYTES, bench, forget, selftest};
 use machine::{Boot, Exit, Memory};
 use policy::Policy;
@@ -54,6 +55,7 @@ struct Machine {
     links: Vec<Option<Link>>,
     restarts: u32,
     task: Task,
+    hold: Hold,
 }
 
 /// What the machine is started for, as its command line says.
@@ -65,6 +67,16 @@ enum Task {
     Test,
     /// To be measured, with the word `bench`.
     Bench,
+}
+
+/// Whether a test waits between its two servers, until `r` is typed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    No,
+    /// With the word `hold`.
+    Wanted,
+    /// It waits, and has said so.
+    Told,
 }
 
 /// Why a server came to its end.
@@ -86,6 +98,7 @@ impl Machine {
             Some(error) => refuse(format_args!("policy: {error}")),
             None => refuse("policy"),
         })?;
+        plant(boot.command_line);
         let (mut disk, mut console, mut source) = (None, None, None);
         for device in machine::devices(boot.command_line) {
             match device.device_type() {
@@ -96,6 +109,7 @@ impl Machine {
             }
         }
         let disk = disk.ok_or_else(|| refuse("there is no virtio block device"))?;
+        early("up", machine::print, format_args!("blk: virtio-blk up (ss=0 nsec=0)"));
         let disk = Disk::new(disk).map_err(|error| refuse(format_args!("blk: {error}")))?;
         tell_disk(&disk);
         let console = console.ok_or_else(|| refuse("there is no virtio console"))?;
@@ -103,11 +117,12 @@ impl Machine {
             Console::new(console).map_err(|error| refuse(format_args!("ports: {error}")))?;
         let source = source.map(Source::new).transpose();
         let source = source.map_err(|error| refuse(format_args!("entropy: {error}")))?;
-        let mut task = Task::Serve;
+        let (mut task, mut hold) = (Task::Serve, Hold::No);
         for word in boot.command_line.split_ascii_whitespace() {
             match word {
                 "selftest" => task = Task::Test,
                 "bench" => task = Task::Bench,
+                "hold" => hold = Hold::Wanted,
                 _ => {}
             }
         }
@@ -118,7 +133,7 @@ impl Machine {
         };
         let limits = limits(boot.heap_bytes, console.count() + programs.len());
         let (links, restarts) = (Vec::new(), 0);
-        Ok(Self { disk, console, source, policy, limits, programs, links, restarts, task })
+        Ok(Self { disk, console, source, policy, limits, programs, links, restarts, task, hold })
     }
 
     fn run(&mut self) -> Exit {
@@ -153,6 +168,7 @@ impl Machine {
                 return Err(refuse("there are more programs than connections"));
             }
         }
+        early("ready", machine::print, format_args!("statefsd: ready"));
         let (mut asked, mut ready) = (None, false);
         loop {
             let now = machine::now_ms();
@@ -203,9 +219,16 @@ impl Machine {
     }
 
     /// Yields how a test or a measurement goes on, once its part is done.
-    fn judge(&self, node: &Node) -> Option<End> {
+    fn judge(&mut self, node: &Node) -> Option<End> {
         match node.programs_end() {
             None => None,
+            Some(Ok(())) if self.restarts == 0 && self.hold != Hold::No => {
+                if self.hold == Hold::Wanted {
+                    machine::print(format_args!("SELFTEST: held"));
+                    self.hold = Hold::Told;
+                }
+                None
+            }
             Some(Ok(())) if self.restarts + 1 < selftest::STARTS => Some(End::Restart),
             Some(Ok(())) => {
                 machine::print(format_args!("SELFTEST: ok"));
@@ -248,11 +271,12 @@ impl Machine {
 
     /// Reads the boot control as a boot loader does: without a server, from the device alone.
     fn load(&mut self) -> Result<(), Refusal> {
+        early("loader", machine::print, format_args!("{LOADER}"));
         let until = machine::now_ms() + LOAD_MS_MAX;
         let control = updated::boot::read(&mut self.disk, || machine::now_ms() < until);
         match control.map(|control| control.map(|control| control.choose(0))) {
             Ok(Some(Slot::B)) => {
-                machine::print(format_args!("SELFTEST: boot loader chooses slot B ok"));
+                machine::print(format_args!("{LOADER}"));
                 Ok(())
             }
             Ok(_) => Err(refuse("the boot loader does not choose what was staged")),
@@ -296,6 +320,8 @@ fn tell_disk(disk: &Disk) {
 fn tell(event: &Event) -> Result<(), Refusal> {
     match event {
         Event::Opened { report, health } => {
+            let early_denial = format_args!("statefsd: access denied (path=/state sender=nobody)");
+            early("denied", machine::print, early_denial);
             machine::print(format_args!(
                 "statefsd: volume {} mount {} groups {} torn {} repaired {} lost {}",
                 report.volume,
@@ -347,6 +373,9 @@ fn limits(heap_bytes: usize, connections: usize) -> Limits {
     limits.journal.flush_bytes_max = limits.journal.flush_bytes_max.min(heap_bytes / 16);
     limits
 }
+
+/// The boot loader's reader, without a server, chooses what was staged.
+const LOADER: &str = "SELFTEST: boot loader chooses slot B ok";
 
 /// Longest sleep. Nothing depends on it where lines wake the program; on q35, whose lines are not routed, it is the
 /// longest that a request waits to be noticed.

@@ -8,6 +8,7 @@ use core::cell::RefCell;
 
 use statefs_client::Rights;
 
+use crate::mark::Mark;
 use crate::program::{Program, Start};
 use crate::services;
 
@@ -16,6 +17,12 @@ pub const CHANNEL: &str = "selftest";
 
 /// How often the server starts in a test: once to write, once to find.
 pub const STARTS: u32 = 2;
+
+/// What was put was acknowledged, and is read back.
+pub const PUT: Mark = Mark { name: "put", line: "SELFTEST: statefs put ok" };
+
+/// Another server found what the first had acknowledged.
+pub const PERSIST: Mark = Mark { name: "persist", line: "SELFTEST: statefs persist ok" };
 
 /// Where the test may write, and where it may not; the policy says both.
 const GRANTED: &str = "/state/selftest";
@@ -41,7 +48,7 @@ fn program() -> Program {
                     written.replace(Some(start.seed));
                     Ok(())
                 }
-                Some(value) => find(&start, &value).await,
+                Some(value) => PERSIST.after(find(&start, &value), start.print).await,
             }
         })
     };
@@ -49,6 +56,15 @@ fn program() -> Program {
 }
 
 async fn write(start: &Start) -> Result<(), String> {
+    PUT.after(put(start), start.print).await?;
+    let denied = start.store.directory(DENIED, Rights::GET).get("value").await;
+    match denied {
+        Err(error) if error.code() == "ACCESS_DENIED" => Ok(()),
+        _ => Err("what nothing grants was not denied".into()),
+    }
+}
+
+async fn put(start: &Start) -> Result<(), String> {
     let directory = start.store.directory(GRANTED, Rights::GET | Rights::PUT);
     let failed = |error| format!("a put failed: {error}");
     let version = directory.put("value", &start.seed).await.map_err(failed)?;
@@ -56,12 +72,7 @@ async fn write(start: &Start) -> Result<(), String> {
     if read.is_none_or(|read| read.data != start.seed || read.version != version) {
         return Err("what was put is not what is there".into());
     }
-    (start.print)(format_args!("SELFTEST: statefs put ok"));
-    let denied = start.store.directory(DENIED, Rights::GET).get("value").await;
-    match denied {
-        Err(error) if error.code() == "ACCESS_DENIED" => Ok(()),
-        _ => Err("what nothing grants was not denied".into()),
-    }
+    Ok(())
 }
 
 async fn find(start: &Start, value: &[u8]) -> Result<(), String> {
@@ -70,6 +81,5 @@ async fn find(start: &Start, value: &[u8]) -> Result<(), String> {
     if read.is_none_or(|read| read.data != value) {
         return Err("what was acknowledged is not there after a restart".into());
     }
-    (start.print)(format_args!("SELFTEST: statefs persist ok"));
     Ok(())
 }

@@ -13,6 +13,7 @@ use keystored::{Ensured, Entropy};
 use statefs_client::StateFs;
 use updated::{Control, Slot};
 
+use crate::mark::Mark;
 use crate::program::{Program, Start};
 
 /// Yields the keeper of the device key. At the first start it sees that there is a key, at the next one that it is the same
@@ -23,24 +24,33 @@ pub fn keystored() -> Program {
     let run = move |start: Start| -> crate::Task {
         let made = made.clone();
         Box::pin(async move {
-            let failed = |error| format!("the device key: {error}");
-            let entropy = Entropy::new(start.seed).map_err(failed)?;
-            let keystore = ::keystored::open(&start.store);
-            let (key, ensured) = ::keystored::ensure(&keystore, &entropy).await.map_err(failed)?;
-            if !::keystored::verify(&key.public(), MESSAGE, &key.sign(MESSAGE)) {
-                return Err("a signature of the device key does not verify".into());
-            }
-            match made.replace(Some(key.public())) {
-                None => Ok(()),
-                Some(before) if before == key.public() && matches!(ensured, Ensured::Found) => {
-                    (start.print)(format_args!("SELFTEST: device key persist ok"));
-                    Ok(())
-                }
-                Some(_) => Err("the device key is another after a restart".into()),
-            }
+            let before = made.get();
+            let work = device_key(&start, before);
+            let key = match before {
+                None => work.await?,
+                Some(_) => KEY.after(work, start.print).await?,
+            };
+            made.set(Some(key));
+            Ok(())
         })
     };
     Program { channel: "keystored", run: Box::new(run) }
+}
+
+/// Yields the public half of the device key, which is to be the one that was there `before`.
+async fn device_key(start: &Start, before: Option<[u8; 32]>) -> Result<[u8; 32], String> {
+    let failed = |error| format!("the device key: {error}");
+    let entropy = Entropy::new(start.seed).map_err(failed)?;
+    let keystore = ::keystored::open(&start.store);
+    let (key, ensured) = ::keystored::ensure(&keystore, &entropy).await.map_err(failed)?;
+    if !::keystored::verify(&key.public(), MESSAGE, &key.sign(MESSAGE)) {
+        return Err("a signature of the device key does not verify".into());
+    }
+    let same = matches!(ensured, Ensured::Found) && before == Some(key.public());
+    if before.is_some() && !same {
+        return Err("the device key is another after a restart".into());
+    }
+    Ok(key.public())
 }
 
 /// Yields the keeper of the boot control. At the first start it stages a system in slot B, at the next one it sees that this is
@@ -53,16 +63,10 @@ pub fn updated() -> Program {
         Box::pin(async move {
             let control = match staged.get() {
                 None => stage(&start.store).await?,
-                Some(_) => find(&start.store).await?.ok_or("the boot control is gone")?,
+                Some(before) => CONTROL.after(same(&start.store, before), start.print).await?,
             };
-            match staged.replace(Some(control)) {
-                None => Ok(()),
-                Some(before) if before == control => {
-                    (start.print)(format_args!("SELFTEST: bootctl persist ok"));
-                    Ok(())
-                }
-                Some(_) => Err("the boot control is another after a restart".into()),
-            }
+            staged.set(Some(control));
+            Ok(())
         })
     };
     Program { channel: "updated", run: Box::new(run) }
@@ -71,6 +75,15 @@ pub fn updated() -> Program {
 async fn find(store: &StateFs) -> Result<Option<Control>, String> {
     let boot = ::updated::open(store);
     ::updated::find(&boot).await.map_err(|error| format!("the boot control: {error}"))
+}
+
+/// Yields the control, which is to be the one that was there `before`.
+async fn same(store: &StateFs, before: Control) -> Result<Control, String> {
+    match find(store).await? {
+        None => Err("the boot control is gone".into()),
+        Some(control) if control == before => Ok(control),
+        Some(_) => Err("the boot control is another after a restart".into()),
+    }
 }
 
 /// Stages a system in slot B, unless an earlier test of this machine did.
@@ -98,14 +111,18 @@ pub fn crashd() -> Program {
                 kept.replace(Some(ids));
                 return Ok(());
             };
-            if find_dumps(&start.store).await? != before {
-                return Err("the crash dumps are others after a restart".into());
-            }
-            (start.print)(format_args!("SELFTEST: crash dumps persist ok"));
-            Ok(())
+            DUMPS_FOUND.after(same_dumps(&start.store, &before), start.print).await
         })
     };
     Program { channel: "crashd", run: Box::new(run) }
+}
+
+/// Sees that the dumps are those that were there `before`, and no other.
+async fn same_dumps(store: &StateFs, before: &[Id]) -> Result<(), String> {
+    match find_dumps(store).await? == before {
+        true => Ok(()),
+        false => Err("the crash dumps are others after a restart".into()),
+    }
 }
 
 /// Streams the dumps in, and yields the names of those that stay.
@@ -188,6 +205,15 @@ impl Dump {
         self.word.to_le_bytes()[7]
     }
 }
+
+/// The device key is the one that was made.
+pub const KEY: Mark = Mark { name: "key", line: "SELFTEST: device key persist ok" };
+
+/// The boot control is the one that was staged.
+pub const CONTROL: Mark = Mark { name: "control", line: "SELFTEST: bootctl persist ok" };
+
+/// The newest crash dumps are there, whole.
+pub const DUMPS_FOUND: Mark = Mark { name: "dumps", line: "SELFTEST: crash dumps persist ok" };
 
 /// What the key signs in the test.
 const MESSAGE: &[u8] = b"StateFS self-test";

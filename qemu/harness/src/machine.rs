@@ -1,7 +1,7 @@
 //! One QEMU with the guest in it.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs, io::Write as _, os::unix::net::UnixStream, thread};
 
@@ -41,7 +41,9 @@ pub struct Setup {
     pub policy: String,
     /// The names of its ports.
     pub ports: Vec<String>,
-    /// Words for the guest.
+    /// The program that is booted.
+    pub guest: PathBuf,
+    /// Words for it.
     pub words: String,
     /// Whether it has an entropy device.
     pub entropy: bool,
@@ -61,6 +63,7 @@ impl Setup {
             disk: file(path),
             policy: policy.into(),
             ports: ports.iter().map(|name| (*name).into()).collect(),
+            guest: guest(),
             words: String::new(),
             entropy: true,
             resets: false,
@@ -93,13 +96,13 @@ impl Machine {
     /// QEMU or the guest is not there.
     pub fn start(setup: &Setup) -> Result<Self, Failure> {
         let folder = Folder::new()?;
-        let guest = guest();
+        let guest = &setup.guest;
         if !guest.exists() {
-            return Err(Failure::NoGuest { path: guest });
+            return Err(Failure::NoGuest { path: guest.clone() });
         }
         let policy = folder.join("policy.toml");
         fs::write(&policy, &setup.policy).map_err(Failure::io("the policy"))?;
-        let mut command = command(setup, &folder, &guest, &policy);
+        let mut command = command(setup, &folder, guest, &policy);
         let complaints = fs::File::create(folder.join("qemu.log"));
         command.stderr(complaints.map_err(Failure::io("QEMU's complaints"))?);
         let started = Instant::now();
@@ -213,14 +216,26 @@ impl Machine {
     /// # Errors
     /// It ends in another way, or not.
     pub fn end(mut self, code: i32) -> Result<String, Failure> {
+        match self.status()?.code() {
+            Some(found) if found == code => Ok(self.serial()),
+            code => Err(Failure::Exit { code, serial: self.last_words() }),
+        }
+    }
+
+    /// Waits for the machine's end, whichever it is, and yields its serial line.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub fn end_somehow(mut self) -> Result<String, Failure> {
+        self.status().map(|_| self.serial())
+    }
+
+    fn status(&mut self) -> Result<ExitStatus, Failure> {
         let deadline = Instant::now() + self.limit;
         loop {
             let status = self.qemu.try_wait().map_err(|error| Failure::Qemu { error })?;
             if let Some(status) = status {
-                if status.code() == Some(code) {
-                    return Ok(self.serial());
-                }
-                return Err(Failure::Exit { code: status.code(), serial: self.last_words() });
+                return Ok(status);
             }
             if Instant::now() > deadline {
                 return Err(Failure::Late { what: "end".into(), serial: self.serial() });
@@ -295,6 +310,12 @@ pub fn guest() -> PathBuf {
     let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     target.unwrap_or_else(|| root.join("target")).join("guest/guest")
+}
+
+/// Where the guest with plants is, which `cargo xtask test guest` builds beside it.
+#[must_use]
+pub fn planted() -> PathBuf {
+    guest().with_file_name("guest-planted")
 }
 
 fn command(setup: &Setup, folder: &Folder, guest: &Path, policy: &Path) -> Command {

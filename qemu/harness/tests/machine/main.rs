@@ -8,6 +8,7 @@
 mod channels;
 mod disks;
 mod faults;
+mod marks;
 mod power;
 mod restarts;
 mod selftest;

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::{POLICY, Volume};
 
 /// A volume with room for the crash dumps of the test.
-const IMAGE_BYTES: usize = 64 << 20;
+pub(crate) const IMAGE_BYTES: usize = 64 << 20;
 
 fn setup(volume: &Volume) -> Setup {
     Setup { words: "selftest".into(), ..volume.setup() }
