@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod accelerator;
 mod failure;
 mod folder;
 pub mod image;
@@ -12,6 +13,7 @@ mod qmp;
 mod relay;
 pub mod writes;
 
+pub use accelerator::Accelerator;
 pub use failure::Failure;
 pub use folder::Folder;
 pub use machine::{Kind, Machine, Setup};

@@ -8,13 +8,19 @@ use std::{env, fs, io::Write as _, os::unix::net::UnixStream, thread};
 use serde_json::{Value, json};
 use statefs_client::Client;
 
-use crate::{Failure, Folder, Qmp, Relay};
+use crate::{Accelerator, Failure, Folder, Qmp, Relay};
+
+/// The program.
+pub(crate) const QEMU: &str = "qemu-system-x86_64";
+
+/// By which the guest ends the machine with a code.
+pub(crate) const EXIT_DEVICE: &str = "isa-debug-exit,iobase=0xf4,iosize=4";
 
 /// How to get QEMU.
 pub(crate) const ADVICE: &str = "Debian and Ubuntu: `apt-get install qemu-system-x86`";
 
 /// How to get the guest.
-pub(crate) const BUILD: &str = "`cargo build -p guest --features bare --profile guest`";
+pub(crate) const BUILD: &str = "`cargo xtask test guest`";
 
 /// How often a file of the machine is looked at.
 const LOOK: Duration = Duration::from_millis(2);
@@ -33,13 +39,17 @@ pub enum Kind {
 pub struct Setup {
     /// Which machine.
     pub kind: Kind,
+    /// What runs it.
+    pub accelerator: Accelerator,
+    /// Another processor than QEMU's usual one.
+    pub processor: Option<&'static str>,
     /// Its memory, in MiB.
     pub memory_mib: u32,
     /// Its disk, as a block node of QEMU; the node is called `disk`.
     pub disk: Value,
     /// The policy, as TOML.
     pub policy: String,
-    /// The names of its ports.
+    /// The names of its ports; an empty one stands for none.
     pub ports: Vec<String>,
     /// The program that is booted.
     pub guest: PathBuf,
@@ -59,6 +69,8 @@ impl Setup {
     pub fn new(path: &Path, policy: &str, ports: &[&str]) -> Self {
         Self {
             kind: Kind::Microvm,
+            accelerator: Accelerator::here(),
+            processor: None,
             memory_mib: 16,
             disk: file(path),
             policy: policy.into(),
@@ -319,21 +331,23 @@ pub fn planted() -> PathBuf {
 }
 
 fn command(setup: &Setup, folder: &Folder, guest: &Path, policy: &Path) -> Command {
-    let mut command = Command::new("qemu-system-x86_64");
+    let mut command = Command::new(QEMU);
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let (machine, bus) = match setup.kind {
         Kind::Microvm => ("microvm,acpi=off", "device"),
         Kind::Q35 => ("q35", "pci"),
     };
-    // TCG is everywhere; KVM is for machines whose owner says so.
-    let accelerator = env::var("STATEFS_ACCEL").unwrap_or_else(|_| "tcg".into());
     let at = |name: &str| folder.join(name).display().to_string();
-    command.args(["-M", machine, "-accel", &accelerator, "-m", &setup.memory_mib.to_string()]);
+    command.args(["-M", machine, "-accel", setup.accelerator.name()]);
+    command.args(["-m", &setup.memory_mib.to_string()]);
+    if let Some(processor) = setup.processor {
+        command.args(["-cpu", processor]);
+    }
     command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
     if !setup.resets {
         command.arg("-no-reboot");
     }
-    command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
+    command.args(["-device", EXIT_DEVICE]);
     if setup.kind == Kind::Microvm {
         command.args(["-global", "virtio-mmio.force-legacy=false"]);
     }
@@ -356,7 +370,8 @@ fn command(setup: &Setup, folder: &Folder, guest: &Path, policy: &Path) -> Comma
         let path = at(&format!("{name}.port"));
         let socket = format!("socket,id=port{number},path={path},server=on,wait=off");
         command.args(["-chardev", &socket]);
-        command.args(["-device", &format!("virtserialport,chardev=port{number},name={name}")]);
+        let name = if name.is_empty() { String::new() } else { format!(",name={name}") };
+        command.args(["-device", &format!("virtserialport,chardev=port{number}{name}")]);
     }
     command
 }

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 use std::{fs, thread};
 
-use harness::{Machine, Setup, image, machine};
+use harness::{Accelerator, Machine, Setup, image, machine};
 use statefs_client::{Client, Error};
 
 use crate::{POLICY, Volume, all, start};
@@ -73,12 +73,27 @@ fn a_disk_without_its_whole_volume_is_refused_and_left_alone() {
 #[test]
 fn a_machine_that_lacks_something_refuses_to_serve() {
     let volume = Volume::new();
-    let serial = refused(&Setup { entropy: false, ..volume.setup() });
+    // TCG's usual processor has no randomness of its own.
+    let accelerator = Accelerator::Tcg;
+    let serial = refused(&Setup { entropy: false, accelerator, ..volume.setup() });
     assert!(serial.contains("refused: there is no source of randomness"), "{serial}");
     let serial = refused(&Setup { policy: "version = 2".into(), ..volume.setup() });
     assert!(serial.contains("refused: policy: "), "{serial}");
     let serial = refused(&Setup { policy: "# ".repeat(40_000), ..volume.setup() });
     assert!(serial.contains("refused: the policy is too long"), "{serial}");
+}
+
+#[test]
+fn the_randomness_of_a_processor_serves_where_no_device_has_any() {
+    let volume = Volume::new();
+    let setup = Setup {
+        entropy: false,
+        accelerator: Accelerator::Tcg,
+        processor: Some("max"),
+        ..volume.setup()
+    };
+    let machine = start(&setup);
+    all(&machine.client("one").unwrap()).put("key", b"value").unwrap();
 }
 
 /// Boots a machine that ends with a refusal; yields its serial line.
