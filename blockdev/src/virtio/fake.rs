@@ -330,6 +330,7 @@ impl Queue {
 
     fn push(&mut self, id: u32, length: u32) {
         // What was given back is the driver's again, and may be gone.
+        self.take();
         self.held.retain(|head| u32::from(*head) != id & 0xFFFF);
         let place = self.device + 4 + u64::from(self.used % self.size) * 8;
         store(place, id);

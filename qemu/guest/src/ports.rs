@@ -13,6 +13,9 @@ use virtio_drivers::{Hal, Result};
 use crate::features::Features;
 use crate::queue::{Incoming, Outgoing};
 
+#[cfg(test)]
+mod tests;
+
 /// Ports that are served; a device may have more, which then stay closed.
 pub const PORTS_MAX: u32 = 16;
 

@@ -1,12 +1,14 @@
 //! Who is at a port, and what is left there of who was before.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use guest::wire;
+use harness::Setup;
 use statefs_client::{Error, Rights};
 
-use crate::{Volume, all};
+use crate::{Volume, all, start};
 
 #[test]
 fn each_port_is_its_own_service() {
@@ -102,4 +104,95 @@ fn bytes_of_no_message_end_one_connection_and_no_more() {
     assert_eq!(two.hello().unwrap().service.as_deref(), Some("two"));
     let one = machine.client("one").unwrap();
     all(&one).put("key", b"value").unwrap();
+}
+
+/// Clients that come and go faster than anybody answers, at the port itself and behind the relay.
+#[test]
+fn a_storm_of_clients_at_one_port_harms_nobody() {
+    let volume = Volume::new();
+    let machine = volume.boot();
+    let two = machine.client("two").unwrap();
+    let own = two.directory("/state/two", Rights::GET | Rights::PUT);
+    let port = machine.socket("one").with_extension("port");
+    for round in 0..300_u32 {
+        // QEMU takes one client at a time, so some are never heard.
+        let mut stream = UnixStream::connect(&port).unwrap();
+        let mut hello = Vec::new();
+        wire::begin(format!("{round:016x}").as_bytes().first_chunk().unwrap(), &mut hello);
+        let cut = hello.len() - round as usize % 7;
+        // Whoever was before may be there still.
+        let _ = stream.write_all(&hello[..cut]);
+        if round % 10 == 0 {
+            drop(UnixStream::connect(machine.socket("one")).unwrap());
+            own.put("key", &round.to_le_bytes()).unwrap();
+        }
+    }
+    assert_eq!(own.get("key").unwrap().unwrap().data, 290_u32.to_le_bytes());
+    let one = machine.client("one").unwrap();
+    all(&one).put("key", b"value").unwrap();
+}
+
+/// Somebody sends without end and reads nothing: messages, beginnings, ends and halves of them.
+#[test]
+fn a_flood_at_one_port_takes_no_room_from_the_others() {
+    let volume = Volume::new();
+    let machine = volume.boot();
+    let two = machine.client("two").unwrap();
+    let own = two.directory("/state/two", Rights::GET | Rights::PUT);
+    let port = machine.socket("one").with_extension("port");
+    let mut begin = Vec::new();
+    wire::begin(b"fedcba9876543210", &mut begin);
+    let calls = [&begin[..], &[0, 0, 0, 0, 0xFF, 0xFF, 0, 0], &[7; 4000]].concat();
+    let halves = [wire::ESCAPE, 1, b'f', wire::ESCAPE, wire::ESCAPE, 2].repeat(1000);
+    let beginnings: Vec<u8> = (0..500_u32)
+        .flat_map(|n| {
+            let mut mark = Vec::new();
+            wire::begin(format!("{n:016x}").as_bytes().first_chunk().unwrap(), &mut mark);
+            mark
+        })
+        .collect();
+    for flood in [calls, halves, beginnings, vec![wire::ESCAPE; 5000], vec![0; 5000]] {
+        let mut stream = UnixStream::connect(&port).unwrap();
+        // The machine takes no more once its answers are not read.
+        stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+        for n in 0..400_u32 {
+            if stream.write_all(&flood).is_err() {
+                break;
+            }
+            if n % 50 == 0 {
+                own.put("key", &n.to_le_bytes()).unwrap();
+            }
+        }
+        own.put("key", b"still served").unwrap();
+        assert_eq!(own.get("key").unwrap().unwrap().data, b"still served");
+    }
+    let one = machine.client("one").unwrap();
+    all(&one).put("key", b"value").unwrap();
+}
+
+/// A port without a name, or with one that is too long, is nobody's and silent; one that the policy does not know may greet.
+#[test]
+fn ports_with_odd_names_are_nobodys() {
+    let volume = Volume::new();
+    let long = "n".repeat(65);
+    let ports = ["", &long, "\u{fc}ml\u{e4}ut", "one"].map(String::from).to_vec();
+    let machine = start(&Setup { ports, ..volume.setup() });
+    for name in ["", &long] {
+        let port = machine.socket(name).with_extension("port");
+        let port = if name.is_empty() { machine.socket("").with_file_name(".port") } else { port };
+        let mut stream = UnixStream::connect(port).unwrap();
+        let mut hello = Vec::new();
+        wire::begin(b"0123456789abcdef", &mut hello);
+        stream.write_all(&hello).unwrap();
+        // Its bytes are in the machine before those of the others, and nobody answers them.
+        let one = machine.client("one").unwrap();
+        all(&one).put("key", b"value").unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let answer = stream.read(&mut [0; 64]).unwrap_err();
+        assert_eq!(answer.kind(), ErrorKind::WouldBlock);
+    }
+    let odd = machine.client("\u{fc}ml\u{e4}ut").unwrap();
+    assert_eq!(odd.hello().unwrap().service, None);
+    let refused = odd.directory("/state", Rights::GET).get("key").unwrap_err();
+    assert_eq!(refused.code(), "ACCESS_DENIED");
 }
