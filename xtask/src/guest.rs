@@ -11,8 +11,16 @@ pub(crate) const BUILDS: bool = cfg!(all(target_os = "linux", target_arch = "x86
 
 /// How the machine is built. Alone: with other packages beside it, cargo would unify their features with its own, and
 /// their std would come in.
-pub(crate) const PACKAGE: [&str; 6] =
-    ["--package", "guest", "--features", "bare", "--profile", "guest"];
+pub(crate) const PACKAGE: [&str; 8] = [
+    "--package",
+    "guest",
+    "--features",
+    "bare",
+    "--profile",
+    "guest",
+    "--config",
+    "qemu/guest/image.toml",
+];
 
 /// Boots the machine for people, or, with `--selftest`, once, to exit by its verdict.
 ///
@@ -39,16 +47,22 @@ pub(crate) fn build(root: &Path) -> Command {
     run::cargo(root, &[&["build"], &PACKAGE[..]].concat())
 }
 
-/// Builds the machine that can be told to write lines before their facts, which the suite must notice, and puts it beside the
-/// place of the machine itself.
+/// Makes the call that builds the machine that can be told to write lines before their facts, which the suite must notice.
+pub(crate) fn build_planted(root: &Path) -> Command {
+    let mut build = build(root);
+    build.args(["--features", "plants"]);
+    build
+}
+
+/// Puts what [`build_planted`] made beside the place of the machine itself.
 ///
 /// # Errors
-/// It does not build, or cannot be put there.
-pub(crate) fn build_planted(root: &Path) -> Result<(), Failure> {
-    run::to_its_end(build(root).args(["--features", "plants"]))?;
-    let folder = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    let (from, to) = (folder.join("guest/guest"), folder.join("guest/guest-planted"));
-    fs::copy(&from, &to).map(drop).map_err(|error| Failure::Io { what: format!("{to:?}"), error })
+/// The file cannot be read or written.
+pub(crate) fn put_planted_aside(root: &Path) -> Result<(), Failure> {
+    let target = env::var_os("CARGO_TARGET_DIR");
+    let folder = target.map_or_else(|| root.join("target"), PathBuf::from).join("guest");
+    let copied = fs::copy(folder.join("guest"), folder.join("guest-planted"));
+    copied.map(drop).map_err(|error| Failure::Io { what: "guest-planted".into(), error })
 }
 
 /// Sees that QEMU is there, and installs it where that takes no question.

@@ -14,9 +14,6 @@ const SIM_FIRST_SEED: &str = "1000000";
 /// The same for the whole server, of which a crash takes twenty times as long.
 const SERVED_CRASHES: &str = "20000";
 
-/// What builds the machine that writes lines too early.
-const PLANTED: &str = "cargo build --package guest --features bare,plants --profile guest";
-
 /// Runs every step, stops at the first that fails, and ends with the line `N passed, M failed`:
 /// the tests of all runners; a step that fails without a failed test counts as one.
 ///
@@ -105,8 +102,10 @@ impl Suite<'_> {
         }
         let lints = [&["clippy"], &guest::PACKAGE[..], &["--", "-D", "warnings"]].concat();
         self.command("lints of the machine", &lints)?;
-        self.step("machine with plants", PLANTED.into(), |suite, _| {
-            guest::build_planted(suite.root)
+        let mut planted = guest::build_planted(self.root);
+        self.step("machine with plants", run::shown(&planted), |suite, _| {
+            run::to_its_end(&mut planted)?;
+            guest::put_planted_aside(suite.root)
         })?;
         let mut build = guest::build(self.root);
         self.step("link of the machine", run::shown(&build), |_, _| run::to_its_end(&mut build))?;

@@ -67,8 +67,8 @@ fn refused(setup: &Setup, why: &str) -> String {
 }
 
 fn disk_that_takes_no_writes(setup: &Setup, path: &Path) -> String {
-    let mut disk = machine::file(path);
-    disk["read-only"] = json!(true);
+    let file = json!({"driver": "file", "filename": path});
+    let disk = json!({"driver": "raw", "node-name": "disk", "read-only": true, "file": file});
     refused(&Setup { disk, ..setup.clone() }, "blk: the device takes no writes")
 }
 
