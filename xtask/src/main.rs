@@ -29,6 +29,8 @@ Usage: cargo xtask VERB
   test guest        the part of it that boots the bare machine in QEMU
   guest             build and boot the bare machine, and serve until Enter is pressed
   guest --selftest  boot it once, show its serial line, exit by its verdict
+  guest --measure   figures of it: boot to ready, idle, memory, image, and durable puts beside those
+                    of the host and the floors of both; wants a host with nothing else to do
   sim [OPTIONS]     crash the journal: [--crashes N] [--threads N] [--first-seed N] [--seed N] [--plant NAME];
                     with --served the whole server and its clients
   bench [ENGINE]... figures of speed, each beside the floor of the same device in the same run, and

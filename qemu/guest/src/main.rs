@@ -169,7 +169,7 @@ impl Machine {
             }
         }
         early("ready", machine::print, format_args!("statefsd: ready"));
-        let (mut asked, mut ready) = (None, false);
+        let (mut asked, mut ready, mut acknowledged) = (None, false, false);
         loop {
             let now = machine::now_ms();
             self.disk.tick(now);
@@ -183,7 +183,8 @@ impl Machine {
             if let Some(digest) = node.digested() {
                 machine::print(format_args!("statefsd: digest {digest}"));
             }
-            match machine::typed() {
+            let typed = machine::typed();
+            match typed {
                 Some(b'r') if asked.is_none() => asked = Some(End::Restart),
                 Some(b'q') if asked.is_none() => {
                     node.shut_down();
@@ -212,8 +213,17 @@ impl Machine {
                     node.shut_down();
                 }
             }
-            if !turn.busy && asked.is_none() {
-                self.sleep(now, turn.deadline);
+            if turn.busy || typed.is_some() || asked.is_some() {
+                acknowledged = false;
+            } else if !acknowledged {
+                // And looked at again: a line calls at its edge, and until it was acknowledged a device raises no new one.
+                self.disk.ack_interrupt();
+                self.console.ack_interrupt();
+                acknowledged = true;
+            } else {
+                let wait = turn.deadline.map(|deadline| deadline.saturating_sub(now));
+                machine::idle(wait.unwrap_or(u64::MAX));
+                acknowledged = false;
             }
         }
     }
@@ -239,16 +249,6 @@ impl Machine {
                 Some(End::Exit(Exit::Failed))
             }
         }
-    }
-
-    /// Sleeps until there may be something to do.
-    fn sleep(&mut self, now: u64, deadline: Option<u64>) {
-        // Acknowledged first, looked at again, then asleep: a line calls at its edge, and a device that was not
-        // acknowledged raises no new one.
-        self.disk.ack_interrupt();
-        self.console.ack_interrupt();
-        let wait = deadline.map_or(IDLE_MS_MAX, |deadline| deadline.saturating_sub(now));
-        machine::idle(wait.min(IDLE_MS_MAX));
     }
 
     /// Waits for what an earlier server left in flight: its requests are not those of the next.
@@ -376,10 +376,6 @@ fn limits(heap_bytes: usize, connections: usize) -> Limits {
 
 /// The boot loader's reader, without a server, chooses what was staged.
 const LOADER: &str = "SELFTEST: boot loader chooses slot B ok";
-
-/// Longest sleep. Nothing depends on it where lines wake the program; on q35, whose lines are not routed, it is the
-/// longest that a request waits to be noticed.
-const IDLE_MS_MAX: u64 = 10;
 
 /// Milliseconds that a boot loader waits for its disk.
 const LOAD_MS_MAX: u64 = TIMEOUT_MS;

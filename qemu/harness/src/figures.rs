@@ -1,4 +1,6 @@
-//! Figures of the machine, each beside the same of the host: time to ready, load while idle, durable puts.
+//! Figures of the machine, each beside its floor or the same of the host: time to ready, load while idle, durable puts.
+//!
+//! A host with other things to do makes each of them worse, so its load is told, and of rates the best of several runs counts.
 
 use std::fs;
 use std::path::Path;
@@ -14,10 +16,13 @@ use statefs_client::{Rights, StateFs};
 use statefsd::{Limits, Server};
 use vat::Vat;
 
-use harness::{Failure, Folder, Machine, Setup, image};
+use harness::{Failure, Folder, Machine, Setup, image, machine};
 
 /// Boots that are measured; the median counts.
 const BOOTS: usize = 21;
+
+/// Runs of each rate; the best counts.
+const RUNS: usize = 3;
 
 /// How long an idle machine is watched.
 const IDLE: Duration = Duration::from_secs(5);
@@ -32,25 +37,23 @@ pub(crate) fn run(policy: &str) -> Result<(), Failure> {
     let folder = Folder::new()?;
     let path = folder.join("state.img");
     image::make(&path, IMAGE_BYTES)?;
-    let setup = Setup { memory_mib: 16, ..Setup::new(&path, policy, &["app"]) };
-    let mut boots = Vec::new();
-    for _ in 0..BOOTS {
-        let mut machine = Machine::start(&setup)?;
-        boots.push(machine.ready()?);
-        machine.kill()?;
-    }
-    boots.sort_unstable();
-    println!(
-        "image                  {:9} bytes",
-        fs::metadata(harness::machine::guest()).map_or(0, |metadata| metadata.len())
-    );
-    for (name, at) in [("least", 0), ("median", BOOTS / 2), ("most", BOOTS - 1)] {
-        let time = boots.get(at).copied().unwrap_or_default();
-        println!("boot to ready, {name:7} {:9.1} ms", time.as_secs_f64() * 1e3);
-    }
+    let setup = Setup::new(&path, policy, &["app"]);
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    println!("load of the host       {:>9}", load.split(' ').next().unwrap_or_default());
+    println!("accelerator            {:>9}", setup.accelerator.name());
+    println!("memory                 {:9} MiB", setup.memory_mib);
+    let bytes = fs::metadata(&setup.guest).map_or(0, |metadata| metadata.len());
+    println!("image                  {bytes:9} bytes");
+    times("boot to ready", || Machine::start(&setup)?.ready())?;
+    // What the same machine takes to start and to say that it has no policy: QEMU's own part.
+    let bare = Setup { policy: String::new(), ..setup.clone() };
+    times("start to refusal", || {
+        let start = Instant::now();
+        Machine::start(&bare)?.end(machine::REFUSED).map(|_| start.elapsed())
+    })?;
     println!("idle                   {:9.2} % of a processor", idle(&setup)?);
-    let (guest_puts, guest_disk) = guest(&setup)?;
-    let (host_puts, host_disk) = host(&path, policy)?;
+    let (guest_puts, guest_disk) = best(|| guest(&setup))?;
+    let (host_puts, host_disk) = best(|| host(&path, policy))?;
     println!(
         "puts of 100 bytes      {guest_puts:9.0} /s in the machine, {host_puts:.0} /s on the host"
     );
@@ -64,6 +67,25 @@ pub(crate) fn run(policy: &str) -> Result<(), Failure> {
         host_puts / host_disk
     );
     Ok(())
+}
+
+/// Measures a time often, and prints the least, the median and the most.
+fn times(what: &str, mut once: impl FnMut() -> Result<Duration, Failure>) -> Result<(), Failure> {
+    let mut times = (0..BOOTS).map(|_| once()).collect::<Result<Vec<_>, _>>()?;
+    times.sort_unstable();
+    for (name, at) in [("least", 0), ("median", BOOTS / 2), ("most", BOOTS - 1)] {
+        let time = times.get(at).copied().unwrap_or_default().as_secs_f64() * 1e3;
+        println!("{:22} {time:9.1} ms", format!("{what}, {name}"));
+    }
+    Ok(())
+}
+
+/// Yields the best of each rate over several runs.
+fn best(mut once: impl FnMut() -> Result<(f64, f64), Failure>) -> Result<(f64, f64), Failure> {
+    (0..RUNS).try_fold((0.0_f64, 0.0_f64), |best, _| {
+        let found = once()?;
+        Ok((best.0.max(found.0), best.1.max(found.1)))
+    })
 }
 
 fn idle(setup: &Setup) -> Result<f64, Failure> {
@@ -92,7 +114,7 @@ fn guest(setup: &Setup) -> Result<(f64, f64), Failure> {
         Ok(per_second(end.saturating_sub(begin)))
     };
     let rates = (rate("puts")?, rate("disk")?);
-    machine.end(harness::machine::DONE)?;
+    machine.end(machine::DONE)?;
     Ok(rates)
 }
 

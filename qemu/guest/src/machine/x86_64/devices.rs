@@ -45,6 +45,7 @@ impl Listed {
 /// Lists bus 0, whose devices the firmware has given their addresses. Their lines are not routed: the program
 /// looks after them by the timer.
 fn on_bus() -> Vec<SomeTransport<'static>> {
+    interrupts::poll();
     let mut root = PciRoot::new(Configuration);
     let found: Vec<_> = root.enumerate_bus(0).collect();
     let mut devices = Vec::new();

@@ -2,6 +2,7 @@
 //! device is acknowledged before the program sleeps.
 
 use core::arch::asm;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::super::Exit;
 use super::boot::WAKE_VECTOR;
@@ -9,7 +10,8 @@ use super::ports;
 
 /// Sleeps until an interrupt, at most so many milliseconds; not at all if one waits already.
 pub(crate) fn idle(most_ms: u64) {
-    let most = most_ms.saturating_mul(TIMER_TICKS_PER_MS).min(u32::MAX.into());
+    let longest = if POLLED.load(Ordering::Relaxed) { POLL_MS } else { SLEEP_MS_MAX };
+    let most = most_ms.min(longest).saturating_mul(TIMER_TICKS_PER_MS).min(u32::MAX.into());
     write(LOCAL_APIC, TIMER_COUNT, u32::try_from(most).unwrap_or(u32::MAX).max(1));
     // SAFETY: in ring 3 this is a call of the handler in `boot`, which sleeps and returns.
     unsafe { asm!("hlt") }
@@ -24,6 +26,11 @@ pub(super) fn begin() {
     // Divided by one.
     write(LOCAL_APIC, TIMER_DIVISOR, 0b1011);
     write(LOCAL_APIC, TIMER_VECTOR, u32::from(WAKE_VECTOR));
+}
+
+/// Notes that there are devices whose lines wake nobody.
+pub(super) fn poll() {
+    POLLED.store(true, Ordering::Relaxed);
 }
 
 /// Lets a line wake the program: fixed, at its edge, this processor.
@@ -54,6 +61,14 @@ fn write(base: usize, register: usize, value: u32) {
     // SAFETY: the register is one of an APIC, which is mapped and no memory of the program.
     unsafe { ((base + register) as *mut u32).write_volatile(value) }
 }
+
+static POLLED: AtomicBool = AtomicBool::new(false);
+
+/// The longest that a request waits to be noticed where no line tells of it.
+const POLL_MS: u64 = 10;
+
+/// Longest sleep where lines wake the program: nothing depends on it but how late a silent disk is noticed.
+const SLEEP_MS_MAX: u64 = 1000;
 
 const LOCAL_APIC: usize = 0xfee0_0000;
 const SPURIOUS: usize = 0xf0;
