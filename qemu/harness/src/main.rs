@@ -39,8 +39,9 @@ fn main() -> ExitCode {
         Some("selftest") => selftest(),
         Some("serve") => serve(),
         Some("figures") => figures::run(POLICY),
-        // For the tests: the daemon of Linux, in a process of its own.
+        // For the tests: the daemon of Linux and the program for people, each in a process of its own.
         Some("daemon") => return statefsd::linux::main(env::args_os().skip(1)),
+        Some("statefs") => return statefs_cli::main(env::args_os().skip(1)),
         _ => {
             eprint!("{HELP}");
             return ExitCode::from(2);

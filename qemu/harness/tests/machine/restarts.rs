@@ -1,6 +1,7 @@
 //! Everything that was acknowledged is there after every kind of end.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use harness::{Machine, Setup, image};
 use serde_json::json;
@@ -68,6 +69,10 @@ fn the_digest_is_that_of_the_image_on_the_host() {
     }
     let digest = machine.digest().unwrap();
     machine.shut_down().unwrap();
+    let mut dump = Command::new(env!("CARGO_BIN_EXE_harness"));
+    let dumped = dump.args(["statefs", "image", "dump"]).arg(&volume.path).output().unwrap();
+    let dumped = String::from_utf8(dumped.stdout).unwrap();
+    assert!(dumped.contains(&digest), "{digest}: {dumped}");
     let state = image::read(&volume.path).unwrap();
     assert_eq!(state.digest, digest);
     assert_eq!(state.values.len(), 19);
