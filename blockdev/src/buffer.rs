@@ -25,19 +25,45 @@ impl Buffer {
         if bytes == 0 {
             return Self::default();
         }
-        // The vector is never resized, so what is aligned now stays aligned.
-        let memory = vec![0; bytes + ALIGNMENT_BYTES];
-        let start = memory.as_ptr().align_offset(ALIGNMENT_BYTES);
-        assert!(start < ALIGNMENT_BYTES);
+        if bytes >= LARGE_BYTES {
+            // The system has zeros at hand.
+            let memory = vec![0; bytes + ALIGNMENT_BYTES];
+            let start = aligned(&memory);
+            return Self { memory, start, bytes };
+        }
+        let (mut memory, start) = room(bytes);
+        memory.resize(start + bytes, 0);
         Self { memory, start, bytes }
     }
 
     /// Yields a buffer that holds a copy of `content`.
     pub fn copy_of(content: &[u8]) -> Self {
-        let mut buffer = Self::zeroed(content.len());
-        buffer.copy_from_slice(content);
-        buffer
+        if content.is_empty() {
+            return Self::default();
+        }
+        let (mut memory, start) = room(content.len());
+        memory.resize(start, 0);
+        memory.extend_from_slice(content);
+        Self { memory, start, bytes: content.len() }
     }
+}
+
+/// Bytes from which on an allocator asks the system.
+const LARGE_BYTES: usize = 64 << 10;
+
+/// Yields memory for `bytes` bytes, and where in it they are aligned. Not a byte more is written than has to be: of a
+/// small buffer most is there for its alignment alone.
+fn room(bytes: usize) -> (Vec<u8>, usize) {
+    // The vector never outgrows this, so what is aligned now stays aligned.
+    let memory = Vec::with_capacity(bytes + ALIGNMENT_BYTES);
+    let start = aligned(&memory);
+    (memory, start)
+}
+
+fn aligned(memory: &Vec<u8>) -> usize {
+    let start = memory.as_ptr().align_offset(ALIGNMENT_BYTES);
+    assert!(start < ALIGNMENT_BYTES);
+    start
 }
 
 impl Deref for Buffer {

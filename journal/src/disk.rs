@@ -3,7 +3,7 @@
 //! A driver moves requests from [`Disk::next_request`] to a device and completions back through
 //! [`Disk::complete`]. Nothing here blocks, and a future that is dropped leaves its request running.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use blockdev::{Buffer, Completion, DeviceError, Geometry, Operation, Request, RequestId};
 use core::cell::RefCell;
@@ -22,7 +22,8 @@ pub struct Disk {
 struct Queue {
     next_id: u64,
     outgoing: VecDeque<Request>,
-    waiting: BTreeMap<RequestId, Slot>,
+    /// By rising number, which is the order in which they were made.
+    waiting: VecDeque<(RequestId, Slot)>,
 }
 
 enum Slot {
@@ -61,7 +62,7 @@ impl Disk {
     pub fn complete(&self, completion: Completion) {
         let mut queue = self.queue.borrow_mut();
         // Nobody waits any more when the future was dropped; the buffer is then dropped too.
-        if let Some(slot) = queue.waiting.get_mut(&completion.id) {
+        if let Some(slot) = queue.slot(completion.id) {
             let ended = core::mem::replace(slot, Slot::Ended(completion));
             drop(queue);
             if let Slot::Running(Some(waker)) = ended {
@@ -89,9 +90,25 @@ impl Disk {
         let mut queue = self.queue.borrow_mut();
         let id = RequestId(queue.next_id);
         queue.next_id += 1;
-        queue.waiting.insert(id, Slot::Running(None));
+        queue.waiting.push_back((id, Slot::Running(None)));
         queue.outgoing.push_back(Request { id, operation, buffer });
         Transfer { disk: self.clone(), id }
+    }
+}
+
+impl Queue {
+    fn at(&self, id: RequestId) -> Option<usize> {
+        self.waiting.binary_search_by_key(&id, |(id, _)| *id).ok()
+    }
+
+    fn slot(&mut self, id: RequestId) -> Option<&mut Slot> {
+        let at = self.at(id)?;
+        self.waiting.get_mut(at).map(|(_, slot)| slot)
+    }
+
+    fn remove(&mut self, id: RequestId) -> Option<Slot> {
+        let at = self.at(id)?;
+        self.waiting.remove(at).map(|(_, slot)| slot)
     }
 }
 
@@ -100,14 +117,14 @@ impl Future for Transfer {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut queue = self.disk.queue.borrow_mut();
-        match queue.waiting.get_mut(&self.id) {
+        match queue.slot(self.id) {
             Some(Slot::Running(waker)) => {
                 if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
                     *waker = Some(context.waker().clone());
                 }
                 Poll::Pending
             }
-            Some(Slot::Ended(_)) => match queue.waiting.remove(&self.id) {
+            Some(Slot::Ended(_)) => match queue.remove(self.id) {
                 Some(Slot::Ended(Completion { buffer, result, .. })) => {
                     Poll::Ready(result.map(|()| buffer))
                 }
@@ -120,7 +137,7 @@ impl Future for Transfer {
 
 impl Drop for Transfer {
     fn drop(&mut self) {
-        self.disk.queue.borrow_mut().waiting.remove(&self.id);
+        self.disk.queue.borrow_mut().remove(self.id);
     }
 }
 

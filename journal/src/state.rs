@@ -295,7 +295,7 @@ impl State {
                 *judged_by = Some(pending.ticket.clone());
             }
             let current = self.current(&operation.key);
-            let version = match current {
+            let version = || match current {
                 Current::Present(birth) => Some(verifier.keys.version(birth)),
                 Current::Absent | Current::Doubt => None,
             };
@@ -303,10 +303,10 @@ impl State {
                 (Precondition::Any, _) | (Precondition::Absent, Current::Absent) => true,
                 (_, Current::Doubt) => return Some(Outcome::DataLoss { at }),
                 (Precondition::Absent, Current::Present(_)) => false,
-                (Precondition::Version(wanted), _) => version == Some(wanted),
+                (Precondition::Version(wanted), _) => version() == Some(wanted),
             };
             if !holds {
-                return Some(Outcome::Conflict { at, current: version });
+                return Some(Outcome::Conflict { at, current: version() });
             }
         }
         None

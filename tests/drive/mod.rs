@@ -16,14 +16,17 @@ pub fn poll<T>(task: &mut Task<T>) -> Poll<T> {
     task.as_mut().poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Lets all requests out and takes at most one completion back.
-pub fn turn(disk: &Disk, device: &mut impl BlockDevice) {
+/// Lets all requests out and takes at most one completion back; tells whether there was one.
+pub fn turn(disk: &Disk, device: &mut impl BlockDevice) -> bool {
     while let Some(request) = disk.next_request() {
         device.submit(request);
     }
-    if let Some(completion) = device.completion() {
+    let completion = device.completion();
+    let any = completion.is_some();
+    if let Some(completion) = completion {
         disk.complete(completion);
     }
+    any
 }
 
 /// Drives `task` to its end, and `beside` with it as far as it goes.

@@ -64,9 +64,11 @@ impl Model {
         self.values[at] = Some(Written { key, bytes, version: None });
         let mut value = vec![0; NUMBER_BYTES + usize::from(bytes)];
         value[..NUMBER_BYTES].copy_from_slice(&id.to_le_bytes());
-        for (word, at) in value[NUMBER_BYTES..].chunks_mut(WORD_BYTES).zip(0..) {
-            word.copy_from_slice(&filler(id, at)[..word.len()]);
+        let (words, rest) = value[NUMBER_BYTES..].as_chunks_mut();
+        for (word, at) in words.iter_mut().zip(0..) {
+            *word = filler(id, at);
         }
+        rest.copy_from_slice(&filler(id, words.len() as u32)[..rest.len()]);
         value.into()
     }
 
@@ -80,12 +82,7 @@ impl Model {
             number.map_or((ABSENT, value), |(id, rest)| (u32::from_le_bytes(*id), rest));
         let written = self.values.get(id as usize).copied().flatten();
         let same = written.is_some_and(|written| {
-            written.key == key
-                && usize::from(written.bytes) == rest.len()
-                && rest
-                    .chunks(WORD_BYTES)
-                    .zip(0..)
-                    .all(|(word, at)| filler(id, at).starts_with(word))
+            written.key == key && usize::from(written.bytes) == rest.len() && is_filled(id, rest)
         });
         if same {
             Ok(id)
@@ -260,6 +257,13 @@ const WORD_BYTES: usize = 8;
 /// Yields a word of a value: no two words of a history are alike, so that none can stand in another's place.
 fn filler(id: ValueId, at: u32) -> [u8; WORD_BYTES] {
     (u64::from(id) << 32 | u64::from(at)).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()
+}
+
+/// Tells whether `bytes` are those of a value behind its number.
+fn is_filled(id: ValueId, bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks();
+    words.iter().zip(0..).all(|(word, at)| *word == filler(id, at))
+        && filler(id, words.len() as u32).starts_with(rest)
 }
 
 fn difference(all: &[ValueId], state: &[ValueId]) -> String {

@@ -217,12 +217,19 @@ impl Player {
 
     fn turns(&mut self, open: &mut Open, turns: u16) -> Result<(), String> {
         self.answers(open)?;
+        // Where nothing ended, nothing goes on.
+        let mut goes_on = true;
         for _ in 0..turns {
             if open.stopped {
                 break;
             }
-            let _ = poll(&mut open.run);
-            turn(&open.disk, &mut self.device);
+            if goes_on {
+                let _ = poll(&mut open.run);
+            }
+            goes_on = turn(&open.disk, &mut self.device);
+            if !goes_on {
+                continue;
+            }
             let _ = poll(&mut open.run);
             self.answers(open)?;
             if matches!(open.journal.mode(), Mode::ReadOnly(_)) {
@@ -364,11 +371,13 @@ impl Player {
 
     /// Drives `task` to its end, or until `turns` turns are over.
     fn drive<T>(&mut self, disk: &Disk, mut task: Task<T>, turns: u32) -> Option<T> {
+        // A task goes on when a request has ended, and never else.
+        let mut goes_on = true;
         for _ in 0..turns {
-            if let Poll::Ready(value) = poll(&mut task) {
+            if goes_on && let Poll::Ready(value) = poll(&mut task) {
                 return Some(value);
             }
-            turn(disk, &mut self.device);
+            goes_on = turn(disk, &mut self.device);
             self.turns += 1;
         }
         None
