@@ -60,7 +60,7 @@ fn room(bytes: usize) -> (Vec<u8>, usize) {
     (memory, start)
 }
 
-fn aligned(memory: &Vec<u8>) -> usize {
+fn aligned(memory: &[u8]) -> usize {
     let start = memory.as_ptr().align_offset(ALIGNMENT_BYTES);
     assert!(start < ALIGNMENT_BYTES);
     start

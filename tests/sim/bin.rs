@@ -11,7 +11,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tests::served::{Planted, ServedCounts};
 use tests::sim::counts::Counts;
 use tests::sim::plan::Plan;
-use tests::sim::play::{Broken, play};
+use tests::sim::play::{Broken, JUDGED_EVERY, play_judging};
 use tests::sim::shrink::{as_test, keep, keep_word, shrink};
 use tests::sim::{Failure, Setup, over_seeds, run};
 
@@ -24,6 +24,7 @@ Usage: sim [OPTIONS]
   --seed N        play this history alone, and shrink it if it fails
   --keep STEPS    of it only these steps, as a failure names them
   --chance N      with these chances of the device, as a failure names them
+  --judge N       judge one image in N a second time, by the model's table (default 16); 0 for none
   --served        the whole server with its clients, instead of the journal alone
   --plant NAME    switch a rule of the engine off; the run must fail. This simulator finds
                   ack-before-flush, late-writes, later-proves, superblock-order, and with --served
@@ -41,6 +42,7 @@ struct Arguments {
     keep: Option<String>,
     chance: Option<u64>,
     plant: Option<(&'static str, Planted)>,
+    judged_every: u64,
     served: bool,
 }
 
@@ -69,7 +71,8 @@ fn main() -> ExitCode {
 
 impl Arguments {
     fn setup(&self, seed: u64) -> Setup {
-        self.journal_plant().map_or_else(|| Setup::of_seed(seed), Setup::planted)
+        let setup = self.journal_plant().map_or_else(|| Setup::of_seed(seed), Setup::planted);
+        Setup { judged_every: self.judged_every, ..setup }
     }
 
     fn plants(&self) -> Plants {
@@ -146,7 +149,7 @@ fn again(arguments: &Arguments, seed: u64) -> Result<bool, String> {
     };
     plan.seed = arguments.chance.unwrap_or(plan.seed);
     let start = Instant::now();
-    match play(&plan, arguments.plants()) {
+    match play_judging(&plan, arguments.plants(), arguments.judged_every) {
         Ok(counts) => {
             show(&counts, start, 1);
             Ok(false)
@@ -178,7 +181,9 @@ fn show_rate(all: u64, start: Instant, threads: usize) {
 
 /// Shrinks `plan`, which fails, and tells how to repeat what is left of `whole`.
 fn tell_shrunk(arguments: &Arguments, whole: &Plan, plan: &Plan) {
-    let Some((least, broken)) = shrink(plan, arguments.plants()) else { return };
+    let Some((least, broken)) = shrink(plan, arguments.plants(), arguments.judged_every > 0) else {
+        return;
+    };
     let Broken { what, .. } = &broken;
     println!("\nshrunk from {} steps to {}: {what}", plan.steps.len(), least.steps.len());
     for step in &least.steps {
@@ -199,8 +204,13 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
     let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let first_seed = clock.map_or(0, |now| now.as_secs() << 20);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut arguments =
-        Arguments { crashes: 1_000_000, threads, first_seed, ..Arguments::default() };
+    let mut arguments = Arguments {
+        crashes: 1_000_000,
+        threads,
+        first_seed,
+        judged_every: JUDGED_EVERY,
+        ..Arguments::default()
+    };
     while let Some(word) = words.next() {
         if word == "--served" {
             arguments.served = true;
@@ -213,6 +223,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
             "--threads" => arguments.threads = usize::try_from(number()?).unwrap_or(1).max(1),
             "--first-seed" => arguments.first_seed = number()?,
             "--seed" => arguments.seed = Some(number()?),
+            "--judge" => arguments.judged_every = number()?,
             "--chance" => arguments.chance = Some(number()?),
             "--keep" => arguments.keep = Some(value),
             "--plant" => {

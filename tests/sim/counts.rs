@@ -65,6 +65,18 @@ tally! {
     copies_repaired,
     /// Copies that a check wrote again.
     copies_scrubbed,
+    /// Images of recoveries that were judged a second time, by the table of the model, to the same end.
+    images_judged,
+    /// Of these, images in which whole groups then went bad.
+    images_harmed,
+    /// Losses that mounts of those told.
+    losses_told,
+    /// Of these, losses of what had never been acknowledged.
+    torn_called_damaged,
+    /// Acknowledged groups that went without a word, although something intact vouched for them.
+    damaged_called_torn,
+    /// The same where nothing did: the window that watermarks and `strict` close.
+    torn_in_the_window,
     /// Stores that stopped writing after a write or flush had failed.
     stores_stopped,
     /// Commits taken.

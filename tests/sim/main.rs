@@ -6,14 +6,16 @@ mod cuts;
 mod found;
 mod shrunk;
 
-use tests::sim::{Setup, run};
+use journal::Plant;
+use tests::sim::{Setup, run, run_history};
 
 /// Crashes of the fixed set of seeds.
 const CRASHES: u64 = 10_000;
 
 #[test]
 fn nothing_acknowledged_is_lost_over_the_fixed_seeds() {
-    let counts = run(0, CRASHES, 1, Setup::of_seed, |_| ());
+    let setup = |seed| Setup { judged_every: 1, ..Setup::of_seed(seed) };
+    let counts = run(0, CRASHES, 1, setup, |_| ());
     let counts = counts.unwrap_or_else(|failure| panic!("{failure}"));
     println!("{counts}");
     assert!(counts.cuts_in_recovery > 1000 && counts.deaths_in_recovery > 500);
@@ -22,6 +24,9 @@ fn nothing_acknowledged_is_lost_over_the_fixed_seeds() {
     assert!(counts.copies_repaired > 500 && counts.stores_stopped > 200);
     assert!(counts.recoveries > 5000 && counts.recoveries_failed > 100);
     assert!(counts.recoveries_from_checkpoint > 500 && counts.recoveries_with_torn_tail > 300);
+    assert!(counts.images_judged > 10_000 && counts.images_harmed > 5000);
+    assert!(counts.losses_told > 1000 && counts.torn_in_the_window > 100);
+    assert_eq!((counts.torn_called_damaged, counts.damaged_called_torn), (0, 0));
     assert!(
         counts.checkpoints > 500 && counts.segments_cleaned > 500 && counts.values_moved > 1000
     );
@@ -30,4 +35,19 @@ fn nothing_acknowledged_is_lost_over_the_fixed_seeds() {
             && counts.crashes_of_full_volumes > 500
             && counts.commits_acknowledged > 10_000
     );
+}
+
+#[test]
+fn the_models_table_notices_an_engine_that_decides_otherwise() {
+    let weakened =
+        [Plant::LaterProves, Plant::EvidenceIgnored, Plant::NextUnseen, Plant::ReuseLsnAfterLoss];
+    for plant in weakened {
+        let setup = Setup { judged_every: 1, ..Setup::planted(plant) };
+        let notices = |seed| {
+            let failure = run_history(seed, setup).err()?;
+            failure.broken.what.starts_with("the engine finds").then_some(failure)
+        };
+        let noticed = (0..100).find_map(notices);
+        println!("{plant:?}: {}", noticed.unwrap_or_else(|| panic!("{plant:?} goes unnoticed")));
+    }
 }

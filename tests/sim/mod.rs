@@ -3,8 +3,13 @@
 //! One seed decides everything: the shape of the volume, what clients do, when the power goes, what
 //! the device keeps, which block goes bad. A history is data ([`plan`]), so one that fails is shrunk
 //! to the few steps that make it fail ([`shrink`]); the line that is printed repeats those.
+//!
+//! Beside the model of what clients were told, [`judge`] looks at images: what a mount finds in one must be what the table
+//! of the recovery model says of its bytes, also where both copies of a group are gone, and then torn must never be called
+//! damaged, nor damaged torn where anything intact vouches for it.
 
 pub mod counts;
+pub mod judge;
 pub mod model;
 pub mod plan;
 pub mod play;
@@ -13,7 +18,7 @@ pub mod shrink;
 use counts::Counts;
 use journal::{Plant, Plants};
 use plan::Plan;
-use play::{Broken, play};
+use play::{Broken, JUDGED_EVERY, play_judging};
 use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +32,8 @@ pub struct Setup {
     pub damage: bool,
     /// Let writes and flushes fail.
     pub failures: bool,
+    /// Judge one image in so many a second time.
+    pub judged_every: u64,
     /// Many keys and large values: the volume is full, and cleaning has work.
     pub heavy: bool,
 }
@@ -39,13 +46,15 @@ impl Setup {
             plants: Plants::default(),
             damage: seed % 3 == 1,
             failures: seed % 3 == 2,
+            judged_every: JUDGED_EVERY,
             heavy: seed % 4 == 3,
         }
     }
 
     /// Yields a run with one planted fault and nothing else wrong.
     pub fn planted(plant: Plant) -> Self {
-        Self { plants: Plants::one(plant), damage: false, failures: false, heavy: false }
+        let plants = Plants::one(plant);
+        Self { plants, damage: false, failures: false, judged_every: 0, heavy: false }
     }
 }
 
@@ -70,7 +79,8 @@ impl fmt::Display for Failure {
 /// # Errors
 /// [`Failure`] when the journal breaks a promise.
 pub fn run_history(seed: u64, setup: Setup) -> Result<Counts, Failure> {
-    play(&Plan::of_seed(seed, setup), setup.plants).map_err(|broken| Failure { seed, broken })
+    let plan = Plan::of_seed(seed, setup);
+    play_judging(&plan, setup.plants, setup.judged_every).map_err(|broken| Failure { seed, broken })
 }
 
 /// Plays histories from `first_seed` on until `crashes` crashes have been survived, in `threads` threads;

@@ -1,6 +1,7 @@
 //! Plays a plan: the journal on a device that crashes, each answer and each recovery held against the model.
 
 mod clients;
+mod judging;
 
 use super::counts::Counts;
 use super::model::{ABSENT, Model, ValueId};
@@ -21,6 +22,8 @@ const TURNS_MAX: u32 = 200_000;
 const WAITING_MAX: (usize, usize, usize) = (12, 2, 4);
 /// Most large values that are on their way.
 const UPLOADS_MAX: usize = 2;
+/// One image in so many is judged a second time where nothing else is asked for.
+pub const JUDGED_EVERY: u64 = 16;
 /// Bytes of a block of every volume here.
 const BLOCK_BYTES: u64 = 512;
 
@@ -33,12 +36,21 @@ pub struct Broken {
     pub what: String,
 }
 
-/// Plays `plan` with `plants` planted.
+/// Plays `plan` with `plants` planted; few of its images are judged a second time.
 ///
 /// # Errors
 /// [`Broken`] when the journal breaks a promise.
 pub fn play(plan: &Plan, plants: Plants) -> Result<Counts, Broken> {
+    play_judging(plan, plants, JUDGED_EVERY)
+}
+
+/// Plays `plan` with `plants` planted, and judges one in `every` of its images a second time; none if that is 0.
+///
+/// # Errors
+/// [`Broken`] when the journal breaks a promise.
+pub fn play_judging(plan: &Plan, plants: Plants, every: u64) -> Result<Counts, Broken> {
     let mut player = Player::new(plan, plants);
+    player.judged_every = every;
     let mut at = 0;
     let mut played = player.format();
     for step in &plan.steps {
@@ -70,6 +82,12 @@ struct Player {
     turns: u64,
     /// A block went bad and no check has run since.
     harmed: bool,
+    /// Some block could not be read.
+    unreadable: bool,
+    /// Images that recoveries found, and probes.
+    images: u64,
+    /// One in so many of them is judged a second time.
+    judged_every: u64,
     /// A fault is armed, so requests may fail.
     armed: bool,
     /// The device's cache may show what is lost until the power is cut.
@@ -141,6 +159,9 @@ impl Player {
             mounts: 0,
             turns: 0,
             harmed: false,
+            unreadable: false,
+            images: 0,
+            judged_every: 0,
             armed: false,
             cache_lies: false,
             full: false,
@@ -282,6 +303,7 @@ impl Player {
         if self.open.is_some() {
             return Ok(());
         }
+        let judged = self.judged();
         let (disk, task) = self.opening();
         let before = self.turns;
         let opened = self.drive(&disk, task, TURNS_MAX).ok_or("opening hangs")?;
@@ -293,7 +315,10 @@ impl Player {
                 self.opened()
             }
             Err(error) => Err(format!("the volume does not open: {error}")),
-            Ok(journal) => self.recovered(disk, journal),
+            Ok(journal) => {
+                Self::agreed(judged.as_ref(), journal.report())?;
+                self.recovered(disk, journal)
+            }
         }
     }
 
@@ -388,17 +413,23 @@ impl Player {
 impl Player {
     fn crash(&mut self, how: How, recovery: u16, harm: Option<Harm>) -> Result<(), String> {
         if self.open.is_none() {
+            let judged = self.judged();
             let (disk, task) = self.opening();
             match self.drive(&disk, task, recovery.into()) {
-                Some(Ok(journal)) => self.recovered(disk, journal)?,
+                Some(Ok(journal)) => {
+                    Self::agreed(judged.as_ref(), journal.report())?;
+                    self.recovered(disk, journal)?;
+                }
                 Some(Err(_)) if self.armed => self.counts.recoveries_failed += 1,
                 Some(Err(error)) => return Err(format!("the volume does not open: {error}")),
                 None => {}
             }
         }
         let at_work = self.open.is_some();
+        let mut acknowledged = None;
         if let Some(open) = self.open.take() {
             let stats = open.journal.stats();
+            acknowledged = Some(stats.durable);
             self.counts.checkpoints += stats.checkpoints;
             self.counts.segments_cleaned += stats.cleaned;
             self.counts.values_moved += stats.moves;
@@ -416,7 +447,7 @@ impl Player {
         if let Some(harm) = harm.filter(|_| !self.harmed) {
             self.harm(harm);
         }
-        Ok(())
+        acknowledged.map_or(Ok(()), |acknowledged| self.probe(acknowledged))
     }
 
     /// Ends the process, with the power or without; tells whether the device kept its cache.
@@ -445,6 +476,7 @@ impl Player {
             HarmKind::CopyOf(from) => Damage::CopyFrom { offset: place(from) },
             HarmKind::Unreadable => {
                 self.counts.blocks_unreadable += 1;
+                self.unreadable = true;
                 self.device.make_unreadable(offset, bytes, Cure::Write);
                 return;
             }

@@ -2,7 +2,7 @@
 
 use super::Failure;
 use super::plan::{Action, CHANGES_MAX, Plan, Step};
-use super::play::{Broken, play};
+use super::play::{Broken, play_judging};
 use journal::Plants;
 use std::fmt::Write as _;
 
@@ -12,13 +12,14 @@ const STEPS_TRIED: usize = 2000;
 /// Most tries of one plan.
 const TRIES_MAX: usize = 200;
 
-/// Yields the shortest plan that is found to fail, and how it fails.
+/// Yields the shortest plan that is found to fail, and how it fails; every image is judged a second time, or none.
 ///
 /// Delta debugging: pieces of the plan are taken away as long as what is left fails, first large ones, then
 /// single steps; then changes of batches, turns and bad blocks. What fails may be another promise than at first.
-pub fn shrink(plan: &Plan, plants: Plants) -> Option<(Plan, Broken)> {
-    let broken = play(plan, plants).err()?;
-    let mut shrinking = Shrinking { best: plan.clone(), broken, plants };
+pub fn shrink(plan: &Plan, plants: Plants, judges: bool) -> Option<(Plan, Broken)> {
+    let judged_every = judges.into();
+    let broken = play_judging(plan, plants, judged_every).err()?;
+    let mut shrinking = Shrinking { best: plan.clone(), broken, plants, judged_every };
     // Nothing behind the step that failed is needed.
     let behind = shrinking.best.steps.iter().position(|step| step.id == shrinking.broken.step);
     shrinking.keep(|steps| steps.truncate(behind.map_or(usize::MAX, |at| at + 1)));
@@ -51,6 +52,7 @@ struct Shrinking {
     best: Plan,
     broken: Broken,
     plants: Plants,
+    judged_every: u64,
 }
 
 impl Shrinking {
@@ -64,7 +66,7 @@ impl Shrinking {
         let tries = (STEPS_TRIED / plan.steps.len().max(1)).clamp(4, TRIES_MAX);
         for salt in 0..tries as u64 {
             plan.seed = self.best.seed.wrapping_add(salt);
-            if let Err(broken) = play(&plan, self.plants) {
+            if let Err(broken) = play_judging(&plan, self.plants, self.judged_every) {
                 (self.best, self.broken) = (plan, broken);
                 return true;
             }

@@ -15,7 +15,8 @@ fn must_be_found(plant: Plant, first_seed: u64, steps_max: usize) {
     let found = run(first_seed, PLANT_CRASHES, 1, |_| Setup::planted(plant), |_| ());
     let failure = found.expect_err("the simulator does not notice the planted fault");
     let whole = Plan::of_seed(failure.seed, Setup::planted(plant));
-    let (least, broken) = shrink(&whole, Plants::one(plant)).expect("the history fails again");
+    let (least, broken) =
+        shrink(&whole, Plants::one(plant), false).expect("the history fails again");
     let word = keep_word(&whole, &least);
     println!("{failure}\nshrunk to {word}: {}", broken.what);
     assert!(least.steps.len() <= steps_max, "{} steps are left", least.steps.len());

@@ -69,7 +69,7 @@ impl Suite<'_> {
         let mut doc = run::cargo(self.root, &["doc", "--workspace", "--no-deps", "--lib"]);
         doc.env("RUSTDOCFLAGS", "-D warnings");
         self.step("documentation", run::shown(&doc), |_, _| run::to_its_end(&mut doc))?;
-        let options = ["--crashes", SIM_CRASHES, "--first-seed", SIM_FIRST_SEED];
+        let options = ["--crashes", SIM_CRASHES, "--first-seed", SIM_FIRST_SEED, "--judge", "1"];
         let mut crashes = sim::command(self.root, "sim", &options);
         self.step("simulator", run::shown(&crashes), |_, _| run::to_its_end(&mut crashes))?;
         let options = ["--served", "--crashes", SERVED_CRASHES, "--first-seed", SIM_FIRST_SEED];
