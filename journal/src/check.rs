@@ -7,6 +7,7 @@ use crate::checkpoint::group_at;
 use crate::group::Header;
 use crate::index::Entry;
 use crate::journal::Inner;
+use crate::plant::Plant;
 use crate::scan;
 use crate::state::State;
 use crate::ticket::{Settled, Ticket};
@@ -151,7 +152,9 @@ impl Inner {
         for sighting in sightings {
             // Behind the cut of a use lies a torn tail, whose LSNs were given out again.
             let cut = listed.iter().find(|use_| use_.epoch == sighting.header.epoch);
-            let cut = cut.and_then(|use_| use_.end).unwrap_or(durable).min(durable);
+            let cut = cut.and_then(|use_| use_.end);
+            let cut = cut.filter(|_| !self.options.plants.has(Plant::CheckTouchesTail));
+            let cut = cut.unwrap_or(durable).min(durable);
             let settled = sighting.header.checkpoint || sighting.header.last <= cut;
             if !(sighting.whole_a || sighting.whole_b) {
                 // What its records were is counted with the values, if they live.

@@ -85,6 +85,14 @@ plants! {
     SameMount = "same-mount",
     /// Let a client's group pass the bound on replay, and write no checkpoint for it.
     ReplayUnbounded = "replay-unbounded",
+    /// Move a value in doubt like any other.
+    MoveForgetsDoubt = "move-forgets-doubt",
+    /// Let a header vouch for what is still being written.
+    VouchEarly = "vouch-early",
+    /// Answer a strict commit once it is durable.
+    StrictUnwitnessed = "strict-unwitnessed",
+    /// Let a check take a torn tail for settled.
+    CheckTouchesTail = "check-touches-tail",
     /// Keep the chunks of uploads that a crash ended.
     OrphansKept = "orphans-kept",
     /// Keep the chunks of large values that were written over, while running.

@@ -10,6 +10,7 @@ use crate::group::{Header, Verifier};
 use crate::index::{Entry, Index};
 use crate::large::{UploadId, chunk_of, is_internal, replace};
 use crate::overlay::{Overlay, Pending};
+use crate::plant::Plant;
 use crate::replay::Doubt;
 use crate::room::{Demand, Room};
 use crate::tag::Tag;
@@ -201,7 +202,8 @@ impl State {
             self.queue_chunk(chunk);
         }
         let (mut queued, applied) = self.enqueue(verifier, operations, origin, visible);
-        queued.strict = durability == Durability::Strict;
+        queued.strict =
+            durability == Durability::Strict && !verifier.keys.plants.has(Plant::StrictUnwitnessed);
         queued.demand = own;
         let ticket = queued.ticket.clone();
         self.queue_bytes += queued.demand.bytes;

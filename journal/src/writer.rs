@@ -194,14 +194,15 @@ fn next_group(inner: &Inner, written: &mut Vec<Written>) -> Option<usize> {
             birth: moved.birth,
             key: &moved.key,
             value: &moved.value,
-            in_doubt: moved.suspect,
+            in_doubt: moved.suspect && !inner.options.plants.has(Plant::MoveForgetsDoubt),
             manifest: moved.manifest,
         });
         (moved, place)
     });
     let moves = moves.collect();
     let batches = append(&mut builder, batches);
-    let durable = inner.state.borrow().durable.lsn;
+    let early = inner.options.plants.has(Plant::VouchEarly);
+    let durable = if early { first.before() } else { inner.state.borrow().durable.lsn };
     let (header, buffer) = builder.finish(&inner.verifier, volume.tail.tag, durable);
     let group_bytes = buffer.len();
     let transfers = send(inner, &mut volume, &header, blocks, buffer);

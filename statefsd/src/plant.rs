@@ -31,6 +31,8 @@ plants! {
     SyncSkipped = "sync-skipped",
     /// End a shutdown before what was acknowledged is durable.
     ShutdownUnsynced = "shutdown-unsynced",
+    /// Charge no write to its quotas.
+    QuotaUncharged = "quota-uncharged",
     /// Read past the caller's own writes that are on their way.
     OwnWritesUnseen = "own-writes-unseen",
 }

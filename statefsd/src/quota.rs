@@ -15,12 +15,16 @@ use core::future::Future;
 use journal::{Batch, CommitError, Durability, Journal, Operation, Outcome, Precondition, Upload};
 use policy::{Policy, Prefix, Quota};
 
+use crate::plant::{Plant, Plants};
+
 /// The quotas in force, each with what is charged to it.
 #[derive(Default)]
 pub(crate) struct Ledger {
     accounts: BTreeMap<String, Account>,
     /// The journal's count of accepted changes that came to nothing, when it was last looked at.
     drops: u64,
+    /// What [`crate::plant::Plant::QuotaUncharged`] asks.
+    uncharged: bool,
 }
 
 /// A key, and how many bytes its value shall have; `None` if it shall have none.
@@ -68,6 +72,11 @@ pub(crate) enum Exceeded {
 }
 
 impl Ledger {
+    /// Makes one without quotas.
+    pub(crate) fn new(plants: Plants) -> Self {
+        Self { uncharged: plants.has(Plant::QuotaUncharged), ..Self::default() }
+    }
+
     /// Puts the quotas of a policy in force, and counts what is charged to them if there is a
     /// volume.
     ///
@@ -164,6 +173,9 @@ impl Ledger {
         }
         let commit = commit();
         // What was refused has changed nothing, and is charged as that.
+        if self.uncharged {
+            before.clear();
+        }
         for (old, key) in before {
             self.charge(&key, old, journal.accepted_bytes(&key));
         }

@@ -95,7 +95,7 @@ impl Server {
             let tokens = Tokens::load(&journal, limits.plants).await;
             Ok((journal, tokens))
         };
-        let store = Store::new();
+        let store = Store::new(limits.plants);
         store.load_quotas(&policy);
         let shared = Shared {
             limits,

@@ -16,6 +16,7 @@ use policy::{Key, Policy, Prefix};
 
 use crate::error::Error;
 use crate::limits::{DAMAGED_KEYS_MAX, Limits};
+use crate::plant::Plants;
 use crate::quota::{Ledger, Usage};
 use crate::request::Change;
 use crate::stream;
@@ -116,11 +117,11 @@ enum State {
 }
 
 impl Store {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(plants: Plants) -> Self {
         Self {
             state: RefCell::new(State::Opening),
             damaged: RefCell::default(),
-            ledger: RefCell::default(),
+            ledger: RefCell::new(Ledger::new(plants)),
             stale: Cell::new(false),
             tokens: RefCell::default(),
         }

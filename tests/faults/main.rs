@@ -6,7 +6,7 @@ use journal::{Plant, Plants};
 use tests::faults::histories::{Bounds, histories};
 use tests::faults::plants::{Check, caught_by};
 use tests::faults::rich::{Age, rich};
-use tests::faults::{cuts, device, large, ordering, pairs, singles, traces};
+use tests::faults::{cuts, device, large, ordering, pairs, rules, singles, traces};
 
 #[test]
 fn the_volumes_have_everything_in_them() {
@@ -108,7 +108,7 @@ checks! {
     t4_what_was_shown_survives_a_fault: traces::t4, &[Plant::SkipRepair];
     t5_repairs_are_durable_before_the_superblock: traces::t5, &[Plant::RepairUnflushed];
     t6_the_walk_goes_on_in_the_next_use: traces::t6, &[Plant::NextUnseen];
-    t7_a_later_group_proves_nothing: traces::t7, &[Plant::LaterProves];
+    t7_a_later_group_proves_nothing: traces::t7, &[Plant::LaterProves, Plant::VouchEarly];
     t8_a_loss_is_reported_at_every_mount: traces::t8, &[Plant::ReuseLsnAfterLoss];
     t9_a_header_is_evidence_without_its_payload: traces::t9, &[Plant::OneTag];
     t10_a_copy_on_its_mirror_destroys_nothing: traces::t10, &[];
@@ -125,6 +125,9 @@ checks! {
     t20_to_t24_a_mount_writes_nothing_but_repairs: traces::t20, &[];
     t25_checkpoints_carry_losses_on: traces::t25, &[Plant::ForgetLosses];
     a_superblock_vouches_for_nothing_that_is_not_durable: ordering::superblock_first, &[];
+    a_move_keeps_doubt: rules::a_move_keeps_doubt, &[Plant::MoveForgetsDoubt];
+    a_strict_commit_is_vouched_for: rules::strict_is_vouched_for, &[Plant::StrictUnwitnessed];
+    a_check_repairs_no_torn_tail: rules::a_check_leaves_a_torn_tail, &[Plant::CheckTouchesTail];
     a_gap_is_reported: traces::a_gap_is_reported,
         &[Plant::EvidenceIgnored, Plant::DoubtForgotten];
     a_value_that_goes_bad_is_never_absent: traces::a_value_goes_bad,

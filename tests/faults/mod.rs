@@ -11,5 +11,6 @@ pub mod ordering;
 pub mod pairs;
 pub mod plants;
 pub mod rich;
+pub mod rules;
 pub mod singles;
 pub mod traces;

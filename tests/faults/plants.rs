@@ -2,7 +2,7 @@
 
 use super::rich::{self, Age};
 use super::traces::{self, Ended};
-use super::{large, ordering, singles};
+use super::{large, ordering, rules, singles};
 use journal::{Plant, Plants};
 
 /// A check of the engine under some plants.
@@ -54,6 +54,9 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("bad block", traces::a_bad_block_stops_nothing),
     ("versions", traces::versions_do_not_repeat),
     ("replay", traces::replay_is_bounded),
+    ("moves", rules::a_move_keeps_doubt),
+    ("strict", rules::strict_is_vouched_for),
+    ("check", rules::a_check_leaves_a_torn_tail),
     ("large", large::whole_or_not_at_all),
     ("large room", large::room_comes_back),
     ("large readers", large::readers_never_mix),
@@ -64,7 +67,7 @@ pub const CHECKS: &[(&str, Check)] = &[
 pub fn caught_by(plant: Plant) -> Check {
     match plant {
         Plant::AckBeforeFlush | Plant::LateWrites => traces::t17,
-        Plant::LaterProves => traces::t7,
+        Plant::LaterProves | Plant::VouchEarly => traces::t7,
         Plant::SuperblockOrder => traces::t1,
         Plant::SuperblockQuorum => traces::t2,
         Plant::NoCut | Plant::AnyEpoch => traces::t3,
@@ -89,6 +92,9 @@ pub fn caught_by(plant: Plant) -> Check {
         Plant::CheckpointOneCopy => blocks,
         Plant::SameMount => traces::versions_do_not_repeat,
         Plant::ReplayUnbounded => traces::replay_is_bounded,
+        Plant::MoveForgetsDoubt => rules::a_move_keeps_doubt,
+        Plant::StrictUnwitnessed => rules::strict_is_vouched_for,
+        Plant::CheckTouchesTail => rules::a_check_leaves_a_torn_tail,
         Plant::AdoptBeforeFlush => ordering::t15,
         Plant::MoveReplaysAsPut => ordering::t16,
         Plant::ManifestFirst => large::whole_or_not_at_all,

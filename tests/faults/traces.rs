@@ -9,9 +9,9 @@ use journal::{Applied, Durability, Mode, OpenError, Outcome, Plants};
 /// What a trace ends with: nothing, or the broken promise.
 pub type Ended = Result<(), String>;
 
-const A: &[u8] = b"/a";
-const B: &[u8] = b"/b";
-const C: &[u8] = b"/c";
+pub(super) const A: &[u8] = b"/a";
+pub(super) const B: &[u8] = b"/b";
+pub(super) const C: &[u8] = b"/c";
 /// A value whose group takes two blocks.
 const LONG: &[u8] = &[7; 600];
 
@@ -30,13 +30,13 @@ fn superblock_alone(risk: Risk) -> Fate {
     if in_frame(risk.offset) { New } else { Old }
 }
 
-fn damage(bench: &mut Bench, places: &[u64]) {
+pub(super) fn damage(bench: &mut Bench, places: &[u64]) {
     for place in places {
         bench.device.corrupt(*place, 512, Damage::Random);
     }
 }
 
-fn expect_lost(bench: &mut Bench, store: &mut Store, keys: &[&[u8]]) -> Ended {
+pub(super) fn expect_lost(bench: &mut Bench, store: &mut Store, keys: &[&[u8]]) -> Ended {
     for key in keys {
         let got = bench.get(store, key)?;
         if got != Answer::Lost {
@@ -49,7 +49,7 @@ fn expect_lost(bench: &mut Bench, store: &mut Store, keys: &[&[u8]]) -> Ended {
     Ok(())
 }
 
-fn expect_report(store: &Store) -> Ended {
+pub(super) fn expect_report(store: &Store) -> Ended {
     if store.journal.report().lost.is_empty() {
         return Err("the loss is not reported".into());
     }

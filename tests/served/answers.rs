@@ -4,7 +4,7 @@ use super::client::{KEYS, Known};
 use crate::sim::model::{ABSENT, ValueId};
 use crate::sim::plan::CHANGES_MAX;
 use statefs_client::{
-    Call, Durability, Error, ErrorCode, Held, Metadata, Page, Reader, Value, Version,
+    Call, Durability, Error, ErrorCode, Held, Metadata, Page, Reader, Usage, Value, Version,
 };
 use std::future::Future;
 use std::pin::Pin;
@@ -49,6 +49,8 @@ pub(super) enum Awaited {
         reader: Reader,
         bytes: Vec<u8>,
     },
+    /// What the server counts of the client's keys, while nobody writes them.
+    Usage(Call<Usage>),
     DeniedPut(Call<Version>),
     DeniedDelete(Call<bool>),
     DeniedGet(Call<Option<Value>>),
@@ -79,6 +81,8 @@ pub(super) enum Went {
     Compared(u8, ValueId),
     /// A key has a value that is read in parts.
     Large(u8),
+    /// So many keys are counted.
+    Counted(u64),
 }
 
 impl Awaited {
@@ -133,6 +137,7 @@ impl Awaited {
                 let value = known.models[number].read(*key, bytes);
                 Poll::Ready(value.map(|value| Went::Compared(*key, value)))
             }
+            Self::Usage(call) => poll(call).map(counted),
             Self::DeniedPut(call) => poll(call).map(|answer| denied(answer.err(), known)),
             Self::DeniedDelete(call) => poll(call).map(|answer| denied(answer.err(), known)),
             Self::DeniedGet(call) => poll(call).map(|answer| denied(answer.err(), known)),
@@ -386,6 +391,18 @@ fn listed(
         shown(number, key, held.as_ref(), Some(least), known)?;
     }
     Ok(Went::On)
+}
+
+/// Compares what the ledger has charged with a count of the keys.
+fn counted(usage: Result<Usage, Error>) -> Result<Went, String> {
+    let usage = usage.map_err(|error| format!("usage is not told: {error}"))?;
+    let [quota] = &usage.quotas[..] else {
+        return Err("the one quota over the keys is not told".into());
+    };
+    if (quota.bytes_used, quota.keys_used) != (usage.bytes, usage.keys) {
+        return Err(format!("the ledger says {quota:?}, the keys {} bytes", usage.bytes));
+    }
+    Ok(Went::Counted(usage.keys))
 }
 
 fn denied(error: Option<Error>, known: &mut Known<'_>) -> Result<Went, String> {

@@ -72,6 +72,8 @@ pub(super) struct Link {
     awaited: Vec<Awaited>,
     /// What the client's keys have, as far as they were compared.
     found: Vec<ValueId>,
+    /// How many keys the server counts for the client.
+    counted: u64,
     stage: Stage,
 }
 
@@ -96,7 +98,7 @@ impl Link {
         let all = store.directory("/state", Rights::ALL);
         let awaited = vec![Awaited::Barrier(own.put("barrier", b""))];
         let (outbox, found, stage) = (Vec::new(), vec![ABSENT; KEYS.into()], Stage::Waiting);
-        Self { id, vat, outbox, stalled: 0, number, own, all, awaited, found, stage }
+        Self { id, vat, outbox, stalled: 0, number, own, all, awaited, found, counted: 0, stage }
     }
 
     /// Whether everything was compared, or cannot be.
@@ -275,6 +277,7 @@ impl Link {
                 Went::Uploaded => {}
                 Went::Barrier => self.compare(),
                 Went::Compared(key, value) => self.found[usize::from(key)] = value,
+                Went::Counted(keys) => self.counted = keys,
                 Went::Large(key) => {
                     let reader = self.own.reader(&key.to_string());
                     let (call, bytes) = (reader.read(0, 0), Vec::new());
@@ -291,6 +294,7 @@ impl Link {
     /// Reads every key of the client, now that nothing of an earlier connection is on its way any more.
     fn compare(&mut self) {
         self.stage = Stage::Comparing;
+        self.awaited.push(Awaited::Usage(self.own.usage("")));
         for key in 0..KEYS {
             let call = self.own.get(&key.to_string());
             self.awaited.push(Awaited::Get { call, of: self.number, key, least: 0, epoch: 0 });
@@ -301,6 +305,11 @@ impl Link {
     fn settle(&mut self, known: &mut Known<'_>) -> Result<(), String> {
         let model = &mut known.models[self.number];
         model.settle(&self.found)?;
+        // The first write of a connection left a key of its own.
+        let keys = 1 + self.found.iter().filter(|value| **value != ABSENT).count() as u64;
+        if self.counted != keys {
+            return Err(format!("{} keys are counted, {keys} are there", self.counted));
+        }
         known.epochs[self.number] += 1;
         known.acknowledged[self.number] = 0;
         known.counts.compared += 1;

@@ -49,6 +49,7 @@ finds! {
     syncs_answered_without_a_flush: Planted::Server(statefsd::Plant::SyncSkipped);
     shutdowns_without_a_flush: Planted::Server(statefsd::Plant::ShutdownUnsynced);
     reads_past_the_callers_own_writes: Planted::Server(statefsd::Plant::OwnWritesUnseen);
+    quotas_that_are_not_charged: Planted::Server(statefsd::Plant::QuotaUncharged);
     acknowledgements_before_the_flush: Planted::Journal(journal::Plant::AckBeforeFlush);
     flushes_that_cover_later_writes: Planted::Journal(journal::Plant::LateWrites);
     gaps_filled_by_what_comes_later: Planted::Journal(journal::Plant::LaterProves);

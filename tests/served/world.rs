@@ -382,6 +382,10 @@ fn policy() -> String {
             text += &format!(
                 "[[grant]]\nto = \"c{client}\"\nprefix = \"/state/c{of}\"\nrights = [{rights}]\n"
             );
+            if client == of {
+                // More than a client ever has: what is counted is compared, not refused.
+                text += "quota = { bytes = 1000000, keys = 1000 }\n";
+            }
         }
     }
     text

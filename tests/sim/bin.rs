@@ -29,8 +29,8 @@ Usage: sim [OPTIONS]
   --plant NAME    switch a rule of the engine off; the run must fail. This simulator finds
                   ack-before-flush, late-writes, later-proves, superblock-order, and with --served
                   the server's: answer-early, look-first, tokens-forgotten, tokens-of-connection,
-                  sync-skipped, shutdown-unsynced, own-writes-unseen; others are for the suite of
-                  faults
+                  sync-skipped, shutdown-unsynced, quota-uncharged, own-writes-unseen; others are for
+                  the suite of faults
 ";
 
 #[derive(Default)]
