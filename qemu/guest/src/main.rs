@@ -215,15 +215,9 @@ impl Machine {
             }
             if turn.busy || typed.is_some() || asked.is_some() {
                 acknowledged = false;
-            } else if !acknowledged {
-                // And looked at again: a line calls at its edge, and until it was acknowledged a device raises no new one.
-                self.disk.ack_interrupt();
-                self.console.ack_interrupt();
-                acknowledged = true;
             } else {
-                let wait = turn.deadline.map(|deadline| deadline.saturating_sub(now));
-                machine::idle(wait.unwrap_or(u64::MAX));
-                acknowledged = false;
+                acknowledged =
+                    self.rest(acknowledged, turn.deadline.map(|at| at.saturating_sub(now)));
             }
         }
     }
@@ -249,6 +243,18 @@ impl Machine {
                 Some(End::Exit(Exit::Failed))
             }
         }
+    }
+
+    /// Acknowledges interrupts or, where that was done and all was looked at once more, sleeps until there may be something to do.
+    /// In this order: a line calls at its edge, and until it was acknowledged a device raises no new one.
+    fn rest(&mut self, acknowledged: bool, wait: Option<u64>) -> bool {
+        if acknowledged {
+            machine::idle(wait.unwrap_or(u64::MAX));
+        } else {
+            self.disk.ack_interrupt();
+            self.console.ack_interrupt();
+        }
+        !acknowledged
     }
 
     /// Waits for what an earlier server left in flight: its requests are not those of the next.

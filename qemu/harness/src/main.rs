@@ -97,8 +97,8 @@ fn say(socket: &Path) {
     let socket = socket.display();
     println!();
     println!("    export STATEFS_SOCKET={socket}");
-    println!("    cargo run -q --bin statefs -- put net/hostname thermostat-7");
-    println!("    cargo run -q --bin statefs -- get net/hostname");
+    println!("    cargo run -q --bin statefs -- put /state/net/hostname thermostat-7");
+    println!("    cargo run -q --bin statefs -- get /state/net/hostname");
     println!();
     println!("Press Enter to shut the machine down.");
 }

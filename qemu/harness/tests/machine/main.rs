@@ -12,6 +12,7 @@ mod marks;
 mod power;
 mod restarts;
 mod selftest;
+mod serve;
 mod suite;
 
 use std::path::PathBuf;
