@@ -122,12 +122,16 @@ impl Inner {
         if state.room.live_in(segment) == 0 {
             return 0;
         }
-        let lost = |(_, entry): &(&[u8], &Entry)| {
+        let lost = |entry: Entry| {
             // What is newer was written while the segment was read.
             let known = entry.birth < whole.before && entry.place.segment == segment;
             known && !whole.blocks.iter().any(|blocks| blocks.contains(&entry.place.offset))
         };
-        state.index.iter_from(b"").filter(lost).count() as u64
+        let (mut cursor, mut count) = (state.index.cursor(&[]), 0);
+        while let Some((_, entry)) = cursor.step() {
+            count += u64::from(lost(entry));
+        }
+        count
     }
 
     /// Repairs the copies of a segment's groups that do not verify; durable when this returns.

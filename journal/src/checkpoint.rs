@@ -311,7 +311,8 @@ impl<'a> Cutter<'a> {
     fn entries(&mut self, out: &mut Vec<u8>, room: usize) {
         // Keys are cut against the key before them in the same group, so that a group stands alone.
         let mut before: Vec<u8> = Vec::new();
-        for (key, entry) in self.snapshot.index.iter_from(&self.key) {
+        let mut cursor = self.snapshot.index.cursor(&self.key);
+        while let Some((key, entry)) = cursor.step() {
             let shared = key.iter().zip(&before).take_while(|(a, b)| a == b).count();
             let suffix = key.get(shared..).unwrap_or_default();
             let at = out.len();

@@ -224,14 +224,15 @@ impl Inner {
     fn rest_in(&self, victim: SegmentIndex, next: &mut Vec<u8>) -> (Vec<Found>, bool) {
         let state = self.state.borrow();
         let (mut found, mut bytes) = (Vec::new(), 0);
-        for (key, entry) in state.index.iter_from(next) {
+        let mut cursor = state.index.cursor(next);
+        while let Some((key, entry)) = cursor.step() {
             if bytes >= SLICE_BYTES / 2 {
                 *next = key.to_vec();
                 return (found, false);
             }
             if entry.place.segment == victim {
                 bytes += entry.record_bytes(key);
-                found.push((Rc::from(key), *entry));
+                found.push((Rc::from(key), entry));
             }
         }
         (found, true)

@@ -1,20 +1,23 @@
 //! The index: an ordered map from keys to places, with views that stay frozen.
 //!
-//! A B+tree whose nodes are shared by reference count and copied only where a view still holds
-//! them, so that [`Index::clone`] costs one count and a change costs one path.
+//! A B+tree whose leaves are runs of coded entries. Nodes are shared by reference count and copied only where a view
+//! still holds them, so that [`Index::clone`] costs one count and a change costs one path.
 
 use crate::large::UploadId;
 use crate::layout::manifest;
 use crate::record::record_bytes;
+use crate::run::{RUN_BYTES_MAX, Reader, Run, shared_bytes};
 use crate::types::{Birth, Place};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::mem;
 
-/// Most entries of a node.
-const NODE_ENTRIES_MAX: usize = 32;
-/// A node with fewer entries is merged with a neighbour where both fit into one.
-const NODE_ENTRIES_LOW: usize = NODE_ENTRIES_MAX / 4;
+/// Most children of a node.
+const CHILDREN_MAX: usize = 64;
+/// A node with fewer children is joined with a neighbour where both fit into one.
+const CHILDREN_LOW: usize = CHILDREN_MAX / 4;
+/// A leaf with fewer bytes is joined with a neighbour where both fit into half of one.
+const LEAF_BYTES_LOW: usize = RUN_BYTES_MAX / 4;
 
 /// Where a key's value lies, and which write made it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,36 +47,54 @@ impl Entry {
 }
 
 /// An ordered map; clones are frozen views.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Index {
-    root: Rc<Node>,
+    root: Node,
+    /// Keys.
     count: usize,
+    /// Of them, those of large values.
+    larges: usize,
+    /// Where runs are put together.
+    scratch: Vec<u8>,
 }
 
 #[derive(Clone)]
 enum Node {
-    Leaf(Vec<(Rc<[u8]>, Entry)>),
-    /// Each child with a key at or below all of its keys and above all keys of the child before it.
-    Inner(Vec<(Rc<[u8]>, Rc<Node>)>),
+    Leaf(Run),
+    Inner(Rc<Inner>),
 }
 
-impl Default for Index {
+/// Children, and between each two a key above all keys of the one and not above any of the other.
+#[derive(Clone, Default)]
+struct Inner {
+    children: Vec<Node>,
+    separators: Vec<Rc<[u8]>>,
+    /// Bytes that all separators begin with alike.
+    shared: usize,
+    /// Of each separator the eight bytes behind those, as a number: most searches end with these.
+    heads: Vec<u64>,
+}
+
+/// The second half of a node that was cut, and the key between the halves.
+type Cut = Option<(Rc<[u8]>, Node)>;
+
+impl Default for Node {
     fn default() -> Self {
-        Self { root: Rc::new(Node::Leaf(Vec::new())), count: 0 }
+        Self::Leaf(Run::default())
     }
 }
 
 impl Index {
     /// Gives `key` an entry and yields the one that it had.
     pub(crate) fn insert(&mut self, key: &[u8], entry: Entry) -> Option<Entry> {
-        let root = Rc::make_mut(&mut self.root);
-        let (old, split) = root.insert(key, entry);
-        if let Some(right) = split {
-            let left = mem::replace(root, Node::Inner(Vec::new()));
-            let children = [left, right].map(|node| (node.least(), Rc::new(node)));
-            *root = Node::Inner(children.into());
+        let (old, cut) = self.root.insert(key, &entry, &mut self.scratch);
+        if let Some((separator, right)) = cut {
+            let children = [mem::take(&mut self.root), right].into();
+            self.root = Node::inner(children, [separator].into());
         }
         self.count += usize::from(old.is_none());
+        self.larges += usize::from(entry.upload.is_some());
+        self.larges -= old.map_or(0, |old| usize::from(old.upload.is_some()));
         old
     }
 
@@ -81,37 +102,30 @@ impl Index {
     pub(crate) fn remove(&mut self, key: &[u8]) -> Option<Entry> {
         // Looked up first: a miss must not copy a path that a view shares.
         self.get(key)?;
-        let root = Rc::make_mut(&mut self.root);
-        let old = root.remove(key);
-        if let Node::Inner(children) = root {
-            match children.as_mut_slice() {
-                [] => *root = Node::Leaf(Vec::new()),
-                [(_, only)] => {
-                    let only = only.clone();
-                    self.root = only;
-                }
-                _ => {}
-            }
+        let old = self.root.remove(key, &mut self.scratch)?;
+        while let Node::Inner(inner) = &mut self.root
+            && inner.children.len() == 1
+        {
+            let only = Rc::make_mut(inner).children.pop();
+            self.root = only.unwrap_or_default();
         }
-        self.count -= usize::from(old.is_some());
-        old
+        self.count -= 1;
+        self.larges -= usize::from(old.upload.is_some());
+        Some(old)
     }
 
     /// Marks every entry as one whose later record may be lost.
     pub(crate) fn suspect_all(&mut self) {
-        Rc::make_mut(&mut self.root).suspect_all();
+        self.root.suspect_all();
     }
 
     /// Yields the entry of `key`.
     pub(crate) fn get(&self, key: &[u8]) -> Option<Entry> {
-        let mut node = &*self.root;
+        let mut node = &self.root;
         loop {
             match node {
-                Node::Leaf(entries) => {
-                    let at = entries.binary_search_by(|(k, _)| (**k).cmp(key)).ok()?;
-                    return entries.get(at).map(|(_, entry)| *entry);
-                }
-                Node::Inner(children) => node = &children.get(child_of(children, key))?.1,
+                Node::Leaf(run) => return run.get(key),
+                Node::Inner(inner) => node = inner.children.get(inner.child_of(key))?,
             }
         }
     }
@@ -122,158 +136,236 @@ impl Index {
         self.count
     }
 
-    /// Yields the keys at or after `from` with their entries, in bytewise order.
-    pub(crate) fn iter_from<'a>(&'a self, from: &[u8]) -> Iter<'a> {
-        let mut iter = Iter { path: Vec::new() };
-        let mut node = &*self.root;
-        loop {
+    /// Tells whether a key has a large value.
+    pub(crate) fn has_larges(&self) -> bool {
+        self.larges > 0
+    }
+
+    /// Begins at the first key at or after `from`.
+    pub(crate) fn cursor(&self, from: &[u8]) -> Cursor<'_> {
+        let mut path = Vec::new();
+        let mut node = &self.root;
+        let run = loop {
             match node {
-                Node::Leaf(entries) => {
-                    let at = entries.partition_point(|(k, _)| **k < *from);
-                    iter.path.push((node, at));
-                    return iter;
-                }
-                Node::Inner(children) => {
-                    let at = child_of(children, from);
-                    iter.path.push((node, at + 1));
-                    match children.get(at) {
-                        Some((_, child)) => node = child,
-                        None => return iter,
-                    }
+                Node::Leaf(run) => break run,
+                Node::Inner(inner) => {
+                    let at = inner.child_of(from);
+                    path.push((&**inner, at + 1));
+                    node = inner.children.get(at).expect("a key belongs to some child");
                 }
             }
+        };
+        let mut cursor = Cursor { path, leaf: run.reader(), ahead: None };
+        while cursor.peek().is_some_and(|(key, _)| key < from) {
+            cursor.ahead = None;
         }
+        cursor
+    }
+
+    /// Yields the keys at or after `from` with their entries, in bytewise order. Cost: an allocation for each.
+    pub(crate) fn iter_from(&self, from: &[u8]) -> impl Iterator<Item = (Rc<[u8]>, Entry)> {
+        let mut cursor = self.cursor(from);
+        core::iter::from_fn(move || cursor.step().map(|(key, entry)| (key.into(), entry)))
     }
 }
 
-/// Keys and entries in order.
-pub(crate) struct Iter<'a> {
-    /// The way to the next entry: each node with the position to visit next.
-    path: Vec<(&'a Node, usize)>,
+/// A place in the order of keys.
+pub(crate) struct Cursor<'a> {
+    /// The way to the leaf: each node with the child to visit next.
+    path: Vec<(&'a Inner, usize)>,
+    leaf: Reader<'a>,
+    /// The entry of the key that the reader of the leaf holds, as long as nobody has stepped over it.
+    ahead: Option<Entry>,
 }
 
-impl<'a> Iterator for Iter<'a> {
-    type Item = (&'a [u8], &'a Entry);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        while let Some((node, at)) = self.path.last_mut() {
-            let here = *at;
-            *at += 1;
-            match node {
-                Node::Leaf(entries) => match entries.get(here) {
-                    Some((key, entry)) => return Some((key, entry)),
-                    None => drop(self.path.pop()),
-                },
-                Node::Inner(children) => match children.get(here) {
-                    Some((_, child)) => self.path.push((child, 0)),
-                    None => drop(self.path.pop()),
-                },
+impl Cursor<'_> {
+    /// Yields the next key and its entry, and stays before it.
+    pub(crate) fn peek(&mut self) -> Option<(&[u8], Entry)> {
+        while self.ahead.is_none() {
+            self.ahead = self.leaf.step();
+            if self.ahead.is_none() {
+                self.next_leaf()?;
             }
         }
-        None
+        self.ahead.map(|entry| (&*self.leaf.key, entry))
+    }
+
+    /// Yields the next key and its entry, and steps over it.
+    pub(crate) fn step(&mut self) -> Option<(&[u8], Entry)> {
+        self.peek()?;
+        self.ahead.take().map(|entry| (&*self.leaf.key, entry))
+    }
+
+    fn next_leaf(&mut self) -> Option<()> {
+        loop {
+            let (inner, at) = self.path.last_mut()?;
+            let child = inner.children.get(*at);
+            *at += 1;
+            match child {
+                None => drop(self.path.pop()),
+                Some(Node::Leaf(run)) => {
+                    self.leaf = run.reader();
+                    return Some(());
+                }
+                Some(Node::Inner(inner)) => self.path.push((inner, 0)),
+            }
+        }
     }
 }
 
 impl Node {
-    /// The first key below this node, which is never an empty one when this is asked.
-    fn least(&self) -> Rc<[u8]> {
-        let first = match self {
-            Self::Leaf(entries) => entries.first().map(|(key, _)| key.clone()),
-            Self::Inner(children) => children.first().map(|(key, _)| key.clone()),
-        };
-        first.expect("a node that was split or kept holds something")
+    fn inner(children: Vec<Self>, separators: Vec<Rc<[u8]>>) -> Self {
+        let mut inner = Inner { children, separators, ..Inner::default() };
+        inner.measure();
+        Self::Inner(Rc::new(inner))
     }
 
-    fn len(&self) -> usize {
+    /// Inserts below this node; a node that grew too large gives a part of it away.
+    fn insert(&mut self, key: &[u8], entry: &Entry, scratch: &mut Vec<u8>) -> (Option<Entry>, Cut) {
         match self {
-            Self::Leaf(entries) => entries.len(),
-            Self::Inner(children) => children.len(),
-        }
-    }
-
-    /// Inserts below this node; a node that grew too large gives its upper half away.
-    fn insert(&mut self, key: &[u8], entry: Entry) -> (Option<Entry>, Option<Node>) {
-        match self {
-            Self::Leaf(entries) => match entries.binary_search_by(|(k, _)| (**k).cmp(key)) {
-                Ok(at) => {
-                    let old = entries.get_mut(at).map(|(_, old)| mem::replace(old, entry));
-                    (old, None)
-                }
-                Err(at) => {
-                    entries.insert(at, (key.into(), entry));
-                    (None, split(entries).map(Node::Leaf))
-                }
-            },
-            Self::Inner(children) => {
-                let at = child_of(children, key);
-                let (least, child) = children.get_mut(at).expect("an inner node has children");
-                if key < &**least {
-                    *least = key.into();
-                }
-                let (old, grown) = Rc::make_mut(child).insert(key, entry);
-                if let Some(right) = grown {
-                    children.insert(at + 1, (right.least(), Rc::new(right)));
-                }
-                (old, split(children).map(Node::Inner))
+            Self::Leaf(run) => {
+                let old = run.insert(key, entry, scratch);
+                let cut = (run.bytes().len() > RUN_BYTES_MAX).then(|| run.split());
+                (old, cut.map(|(separator, right)| (separator, Self::Leaf(right))))
+            }
+            Self::Inner(inner) => {
+                let inner = Rc::make_mut(inner);
+                let at = inner.child_of(key);
+                let child = inner.children.get_mut(at).expect("a key belongs to some child");
+                let (old, cut) = child.insert(key, entry, scratch);
+                let cut = cut.and_then(|(separator, right)| {
+                    inner.children.insert(at + 1, right);
+                    inner.separators.insert(at, separator);
+                    let cut = inner.split();
+                    inner.measure();
+                    cut
+                });
+                (old, cut)
             }
         }
     }
 
-    fn remove(&mut self, key: &[u8]) -> Option<Entry> {
+    fn remove(&mut self, key: &[u8], scratch: &mut Vec<u8>) -> Option<Entry> {
         match self {
-            Self::Leaf(entries) => {
-                let at = entries.binary_search_by(|(k, _)| (**k).cmp(key)).ok()?;
-                Some(entries.remove(at).1)
-            }
-            Self::Inner(children) => {
-                let at = child_of(children, key);
-                let child = Rc::make_mut(&mut children.get_mut(at)?.1);
-                let old = child.remove(key);
-                let left = child.len();
-                if left == 0 {
-                    children.remove(at);
-                } else if left < NODE_ENTRIES_LOW {
-                    merge(children, at.saturating_sub(1));
+            Self::Leaf(run) => run.remove(key, scratch),
+            Self::Inner(inner) => {
+                let inner = Rc::make_mut(inner);
+                let at = inner.child_of(key);
+                let child = inner.children.get_mut(at)?;
+                let old = child.remove(key, scratch)?;
+                if child.is_low() {
+                    inner.shrink(at);
+                    inner.measure();
                 }
-                old
+                Some(old)
             }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Leaf(run) => run.is_empty(),
+            Self::Inner(inner) => inner.children.is_empty(),
+        }
+    }
+
+    fn is_low(&self) -> bool {
+        match self {
+            Self::Leaf(run) => run.bytes().len() < LEAF_BYTES_LOW,
+            Self::Inner(inner) => inner.children.len() < CHILDREN_LOW,
         }
     }
 
     fn suspect_all(&mut self) {
         match self {
-            Self::Leaf(entries) => entries.iter_mut().for_each(|(_, entry)| entry.suspect = true),
-            Self::Inner(children) => {
-                children.iter_mut().for_each(|(_, child)| Rc::make_mut(child).suspect_all());
+            Self::Leaf(run) => run.suspect_all(),
+            Self::Inner(inner) => {
+                Rc::make_mut(inner).children.iter_mut().for_each(Self::suspect_all);
             }
+        }
+    }
+
+    /// Yields both nodes, between which `separator` stands, as one, if that is not too large.
+    fn joined(&self, separator: &Rc<[u8]>, right: &Self) -> Option<Self> {
+        match (self, right) {
+            (Self::Leaf(left), Self::Leaf(right)) => left.joined(right).map(Self::Leaf),
+            (Self::Inner(left), Self::Inner(right)) => {
+                let fits = left.children.len() + right.children.len() <= CHILDREN_MAX;
+                fits.then(|| {
+                    let children = [&*left.children, &right.children].concat();
+                    let between = core::slice::from_ref(separator);
+                    Self::inner(children, [&left.separators, between, &right.separators].concat())
+                })
+            }
+            _ => unreachable!("all leaves have the same depth"),
         }
     }
 }
 
-/// The child whose range holds `key`: the last whose least key is not above it, else the first.
-fn child_of(children: &[(Rc<[u8]>, Rc<Node>)], key: &[u8]) -> usize {
-    children.partition_point(|(least, _)| **least <= *key).saturating_sub(1)
+impl Inner {
+    /// The child whose range holds `key`: behind every separator that is not above it.
+    fn child_of(&self, key: &[u8]) -> usize {
+        let Some(prefix) = self.separators.first().and_then(|first| first.get(..self.shared))
+        else {
+            return 0;
+        };
+        match key.get(..self.shared.min(key.len())).unwrap_or_default().cmp(prefix) {
+            core::cmp::Ordering::Less => return 0,
+            core::cmp::Ordering::Greater => return self.separators.len(),
+            core::cmp::Ordering::Equal => {}
+        }
+        let head = head(key.get(self.shared..).unwrap_or_default());
+        let low = self.heads.partition_point(|other| *other < head);
+        // Those that the heads do not tell apart; mostly there is none, or one.
+        let alike = self.heads.iter().skip(low).take_while(|other| **other == head).count();
+        let alike = self.separators.get(low..low + alike).unwrap_or_default();
+        low + alike.partition_point(|separator| **separator <= *key)
+    }
+
+    /// Takes measure of the separators after they changed.
+    fn measure(&mut self) {
+        let (first, last) = (self.separators.first(), self.separators.last());
+        self.shared = first.zip(last).map_or(0, |(first, last)| shared_bytes(first, last));
+        self.heads.clear();
+        let tails = self.separators.iter().map(|one| one.get(self.shared..).unwrap_or_default());
+        self.heads.extend(tails.map(head));
+    }
+
+    /// Gives the upper half away where there are too many children.
+    fn split(&mut self) -> Cut {
+        if self.children.len() <= CHILDREN_MAX {
+            return None;
+        }
+        let children = self.children.split_off(CHILDREN_MAX / 2);
+        let separators = self.separators.split_off(CHILDREN_MAX / 2);
+        let between = self.separators.pop()?;
+        Some((between, Node::inner(children, separators)))
+    }
+
+    /// Takes the child at `at` away where it is empty, or joins it with a neighbour where that goes.
+    fn shrink(&mut self, at: usize) {
+        let left = at.saturating_sub(1);
+        if self.children.len() > 1 && self.children.get(at).is_some_and(Node::is_empty) {
+            self.children.remove(at);
+            self.separators.remove(left);
+            return;
+        }
+        let Some([one, two]) = self.children.get(left..left + 2) else { return };
+        let separator = self.separators.get(left).expect("one stands between each two children");
+        if let Some(joined) = one.joined(separator, two) {
+            self.children.splice(left..left + 2, [joined]);
+            self.separators.remove(left);
+        }
+    }
 }
 
-fn split<T>(entries: &mut Vec<T>) -> Option<Vec<T>> {
-    (entries.len() > NODE_ENTRIES_MAX).then(|| entries.split_off(NODE_ENTRIES_MAX / 2))
-}
-
-/// Joins the children at `at` and behind it where both fit into one node.
-fn merge(children: &mut Vec<(Rc<[u8]>, Rc<Node>)>, at: usize) {
-    let sizes = children.get(at..at + 2).unwrap_or_default().iter().map(|(_, node)| node.len());
-    if children.len() < at + 2 || sizes.sum::<usize>() > NODE_ENTRIES_MAX {
-        return;
+/// Yields the first eight bytes as a number; keys in order have numbers in order.
+fn head(bytes: &[u8]) -> u64 {
+    let mut head = [0; 8];
+    for (into, byte) in head.iter_mut().zip(bytes) {
+        *into = *byte;
     }
-    let (_, right) = children.remove(at + 1);
-    let Some((_, left)) = children.get_mut(at) else {
-        return;
-    };
-    match (Rc::make_mut(left), &*right) {
-        (Node::Leaf(left), Node::Leaf(right)) => left.extend_from_slice(right),
-        (Node::Inner(left), Node::Inner(right)) => left.extend_from_slice(right),
-        _ => unreachable!("all leaves have the same depth"),
-    }
+    u64::from_be_bytes(head)
 }
 
 #[cfg(test)]

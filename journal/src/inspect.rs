@@ -323,9 +323,9 @@ fn nothing_seen(superblock: &Superblock) -> Seen {
 
 impl VolumeFacts {
     /// Yields the keys at or after `from` in bytewise order.
-    pub fn keys_from<'a>(&'a self, from: &[u8]) -> impl Iterator<Item = (&'a [u8], KeyFact)> {
+    pub fn keys_from(&self, from: &[u8]) -> impl Iterator<Item = (Rc<[u8]>, KeyFact)> {
         self.index.iter_from(callers_from(from)).map(|(key, entry)| {
-            (key, KeyFact { entry: *entry, version: self.verifier.keys.version(entry.birth) })
+            (key, KeyFact { entry, version: self.verifier.keys.version(entry.birth) })
         })
     }
 

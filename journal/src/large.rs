@@ -146,7 +146,7 @@ pub(crate) fn drop_chunks(
     let from = chunk_key(upload, 0);
     let chunks = index.iter_from(&from).map(|(key, _)| key);
     let chunks = chunks.take_while(|key| chunk_of(key).is_some_and(|(of, _)| of == upload));
-    let chunks: Vec<Rc<[u8]>> = chunks.map(Rc::from).collect();
+    let chunks: Vec<Rc<[u8]>> = chunks.collect();
     for key in chunks {
         if let Some(old) = index.remove(&key) {
             gone(&key, &old);
@@ -156,8 +156,17 @@ pub(crate) fn drop_chunks(
 
 /// Yields the key of each large value by its upload.
 pub(crate) fn owners(index: &Index) -> BTreeMap<UploadId, Rc<[u8]>> {
-    let callers = index.iter_from(CALLERS_FIRST);
-    callers.filter_map(|(key, entry)| Some((entry.upload?, Rc::from(key)))).collect()
+    let mut owners = BTreeMap::new();
+    if !index.has_larges() {
+        return owners;
+    }
+    let mut callers = index.cursor(CALLERS_FIRST);
+    while let Some((key, entry)) = callers.step() {
+        if let Some(upload) = entry.upload {
+            owners.insert(upload, Rc::from(key));
+        }
+    }
+    owners
 }
 
 /// Ends every upload that was under way when the log ended, and marks the values of which a chunk is missing.
@@ -169,10 +178,10 @@ pub(crate) fn collect(index: &mut Index, keep: bool) {
     let mut bytes: BTreeMap<UploadId, u64> = BTreeMap::new();
     let mut orphans: Vec<Rc<[u8]>> = Vec::new();
     for (key, entry) in index.iter_from(&[]).take_while(|(key, _)| is_internal(key)) {
-        match chunk_of(key).filter(|(upload, _)| owners.contains_key(upload)) {
+        match chunk_of(&key).filter(|(upload, _)| owners.contains_key(upload)) {
             Some((upload, _)) => *bytes.entry(upload).or_default() += u64::from(entry.value_bytes),
             None if keep => {}
-            None => orphans.push(key.into()),
+            None => orphans.push(key),
         }
     }
     for key in orphans {
@@ -240,7 +249,7 @@ mod tests {
         index.insert(b"/b", entry(400, Some(upload(2))));
         collect(&mut index, false);
         // Upload 3 had no manifest; of /b a chunk is missing.
-        let left: Vec<_> = index.iter_from(&[]).filter_map(|(key, _)| chunk_of(key)).collect();
+        let left: Vec<_> = index.iter_from(&[]).filter_map(|(key, _)| chunk_of(&key)).collect();
         assert_eq!(left.len(), 5);
         assert!(left.iter().all(|(of, _)| *of != upload(3)));
         assert!(!index.get(b"/a").unwrap().suspect && index.get(b"/b").unwrap().suspect);

@@ -34,6 +34,7 @@ mod reader;
 mod record;
 mod replay;
 mod room;
+mod run;
 mod scan;
 mod state;
 mod superblock;

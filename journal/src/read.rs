@@ -1,7 +1,7 @@
 //! Reading: what everybody sees of a key, and its value from the device, verified.
 
 use crate::batch::{Content, Origin};
-use crate::index::{Entry, Iter};
+use crate::index::{Cursor, Entry};
 use crate::journal::{Inner, Journal};
 use crate::large::{Manifest, callers_from, is_internal};
 use crate::overlay::Pending;
@@ -133,13 +133,9 @@ impl Journal {
     pub fn scan(&self, from: &[u8], mut visit: impl FnMut(&[u8], Seen) -> bool) {
         let state = self.0.state.borrow();
         let from = callers_from(from);
-        let mut durable = state.index.iter_from(from).peekable();
+        let mut durable = state.index.cursor(from);
         let mut pending = state.overlay.visible_from(from).peekable();
-        while let Some((key, seen)) = self.0.next_seen(&mut durable, &mut pending) {
-            if seen.is_some_and(|seen| !visit(key, seen)) {
-                return;
-            }
-        }
+        while self.0.visit_next(&mut durable, &mut pending, &mut visit) {}
     }
 
     /// Yields the bytes of the value that `key` will have once all that was accepted is durable.
@@ -157,10 +153,8 @@ impl Journal {
     /// Cost: a pass over the index from `start` on; no value is read.
     pub fn each_accepted(&self, start: &[u8], mut visit: impl FnMut(&[u8], u64)) {
         let state = self.0.state.borrow();
-        for (key, entry) in state.index.iter_from(callers_from(start)) {
-            if !key.starts_with(start) {
-                break;
-            }
+        let mut durable = state.index.cursor(callers_from(start));
+        while let Some((key, entry)) = durable.step().filter(|(key, _)| key.starts_with(start)) {
             if state.overlay.newest(key).is_none() {
                 visit(key, entry.value_bytes.into());
             }
@@ -285,24 +279,23 @@ impl Inner {
         }
     }
 
-    /// Merges the next key of both sources; a visible change hides what is durable.
-    fn next_seen<'a>(
+    /// Shows the next key of both sources, a visible change hiding what is durable; tells whether to go on.
+    fn visit_next<'a>(
         &self,
-        durable: &mut Peekable<Iter<'a>>,
+        durable: &mut Cursor<'_>,
         pending: &mut Peekable<impl Iterator<Item = (&'a [u8], &'a Pending)>>,
-    ) -> Option<(&'a [u8], Option<Seen>)> {
-        let from_durable = match (durable.peek(), pending.peek()) {
-            (None, None) => return None,
-            (Some(_), None) => true,
-            (None, Some(_)) => false,
-            (Some((left, _)), Some((right, _))) => left < right,
+        visit: &mut impl FnMut(&[u8], Seen) -> bool,
+    ) -> bool {
+        let next = durable.peek().map(|(key, _)| key);
+        let before = |(key, _): &(&[u8], &Pending)| next.is_none_or(|next| *key <= next);
+        let Some((key, change)) = pending.next_if(before) else {
+            let next = durable.step();
+            return next.is_some_and(|(key, entry)| visit(key, self.seen_entry(entry)));
         };
-        if from_durable {
-            return durable.next().map(|(key, entry)| (key, Some(self.seen_entry(*entry))));
+        if next == Some(key) {
+            durable.step();
         }
-        let (key, change) = pending.next()?;
-        durable.next_if(|(left, _)| *left == key);
-        Some((key, self.seen_pending(change)))
+        self.seen_pending(change).is_none_or(|seen| visit(key, seen))
     }
 
     /// Reads the value of a record, or its manifest, from the device: copy A, else copy B.

@@ -72,8 +72,9 @@ impl Room {
     pub(crate) fn of(index: &Index, geometry: &VolumeGeometry) -> Self {
         let live = vec![0; geometry.segment_count() as usize];
         let mut room = Self { live, ..Self::default() };
-        for (key, entry) in index.iter_from(&[]) {
-            room.add(key, entry);
+        let mut cursor = index.cursor(&[]);
+        while let Some((key, entry)) = cursor.step() {
+            room.add(key, &entry);
         }
         room
     }

@@ -211,7 +211,8 @@ pub(super) async fn groups(disk: &Disk, facts: &mut VolumeFacts, groups: &Groups
         }
     }
     let geometry = facts.verifier.geometry;
-    for (key, entry) in facts.index.iter_from(b"") {
+    let mut cursor = facts.index.cursor(&[]);
+    while let Some((key, entry)) = cursor.step() {
         let (segment, block) = (entry.place.segment, geometry.block_of(entry.place));
         let before = found.range_mut((segment, BlockIndex(0))..=(segment, block)).next_back();
         if let Some(((_, first), fault)) = before
@@ -274,7 +275,7 @@ pub(super) fn doubt(facts: &mut VolumeFacts) {
     let mut fault = Fault::of(FaultKind::InDoubt);
     for (key, fact) in facts.keys_from(b"") {
         if fact.in_doubt() {
-            fault.name(key);
+            fault.name(&key);
         }
     }
     if fault.keys_count > 0 {

@@ -18,7 +18,8 @@ const WINDOW_BYTES: usize = 256 << 10;
 /// Counts the live values of each group and segment.
 pub(super) fn live(facts: &mut VolumeFacts, groups: &mut Groups) {
     let geometry = facts.verifier.geometry;
-    for (key, entry) in facts.index.iter_from(b"") {
+    let mut cursor = facts.index.cursor(&[]);
+    while let Some((key, entry)) = cursor.step() {
         let bytes = entry.record_bytes(key) as u64;
         let (segment, block) = (entry.place.segment, geometry.block_of(entry.place));
         if let Some(fact) = facts.segments.get_mut(segment.0 as usize) {
@@ -48,8 +49,7 @@ pub(super) async fn check(
     progress: &mut impl FnMut(u64, u64),
 ) {
     let named = facts.index.iter_from(b"").filter(|(key, _)| facts.named(key).is_some());
-    let mut entries: Vec<(Rc<[u8]>, Entry)> =
-        named.map(|(key, entry)| (key.into(), *entry)).collect();
+    let mut entries: Vec<(Rc<[u8]>, Entry)> = named.collect();
     entries.sort_by_key(|(_, entry)| entry.place);
     let copies = usize::from(facts.verifier.geometry.copies());
     let count = u64::from(facts.verifier.geometry.segment_count());

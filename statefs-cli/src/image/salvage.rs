@@ -105,6 +105,7 @@ fn save(
 ) -> Result<(), Failure> {
     let disk = image.disk.clone();
     for (key, fact) in volume.keys_from(b"") {
+        let key = &*key;
         let birth = volume.birth(key).unwrap_or_default();
         let [first, second] = image.run(volume.value(&disk, key, &fact));
         let found = if fact.is_large() { Found::Large } else { Found::Value };

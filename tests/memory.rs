@@ -1,0 +1,82 @@
+//! Bytes of memory for each key of the index, which an allocator counts. A binary of its own: nothing else may allocate.
+
+#![forbid(unsafe_code)]
+
+use blockdev::{BlockDevice, MemoryDevice};
+use journal::{
+    Batch, Clock, Disk, Durability, FormatOptions, Journal, Operation, Options, Origin,
+    Precondition, Random, format,
+};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use std::alloc::System;
+use std::rc::Rc;
+use tests::drive::{Task, drive};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const KEYS: usize = 30_000;
+
+fn open(disk: &Disk, device: &mut MemoryDevice) -> Journal {
+    let options = Options { cache_bytes: 0, replay_bytes: Some(1 << 30), ..Options::default() };
+    let opened = Journal::open(disk.clone(), Random::from_seed([2; 32]), Clock::default(), options);
+    let opened: Task<_> = Box::pin(opened);
+    drive(disk, device, None, opened).expect("the volume opens")
+}
+
+/// Writes a value of 100 bytes for each key, in this order, and yields what opening the volume costs in memory, by key:
+/// from its log, and from a checkpoint.
+fn bytes_per_key(keys: &[String]) -> [f64; 2] {
+    let mut device = MemoryDevice::new(64 << 20);
+    let disk = Disk::new(device.geometry());
+    let of = disk.clone();
+    let formatted: Task<_> = Box::pin(async move {
+        format(&of, &mut Random::from_seed([1; 32]), FormatOptions::default()).await.map(drop)
+    });
+    drive(&disk, &mut device, None, formatted).expect("a blank device takes a volume");
+    let journal = open(&disk, &mut device);
+    let mut run: Task<()> = Box::pin(journal.run());
+    let value: Rc<[u8]> = [7; 100].into();
+    for keys in keys.chunks(200) {
+        let operation = |key: &String| Operation {
+            key: key.as_bytes().into(),
+            value: Some(value.clone()),
+            precondition: Precondition::Any,
+        };
+        let operations = keys.iter().map(operation).collect();
+        let (durability, origin) = (Durability::Durable, Origin(1));
+        let commit = journal.commit(Batch { operations, durability, origin });
+        let commit: Task<_> = Box::pin(commit);
+        drive(&disk, &mut device, Some(&mut run), commit).expect("there is room");
+    }
+    drop((run, journal));
+    let mut opened = || {
+        let region = Region::new(ALLOCATOR);
+        let journal = open(&disk, &mut device);
+        let change = region.change();
+        assert_eq!(journal.stats().keys, KEYS);
+        // What a reallocation adds or takes is in both of these.
+        let bytes = change.bytes_allocated as f64 - change.bytes_deallocated as f64;
+        let mut run: Task<()> = Box::pin(journal.run());
+        let checkpoint: Task<_> = Box::pin(async move { journal.checkpoint().await });
+        drive(&disk, &mut device, Some(&mut run), checkpoint).expect("there is room");
+        bytes / KEYS as f64
+    };
+    [opened(), opened()]
+}
+
+#[test]
+fn a_key_of_41_bytes_takes_at_most_48() {
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut dense: Vec<_> = (0..KEYS).map(|n| format!("/state/bench/keys/{n:023}")).collect();
+    rng.shuffle(&mut dense);
+    let scattered: Vec<_> = (0..KEYS)
+        .map(|_| format!("/state/objects/0123456789/{:015x}", rng.u64(..1 << 60)))
+        .collect();
+    for (name, keys, most) in [("dense", dense, 24.0), ("scattered", scattered, 40.0)] {
+        assert!(keys.iter().all(|key| key.len() == 41));
+        let [log, checkpoint] = bytes_per_key(&keys);
+        println!("{name}: {log:.1} bytes from the log, {checkpoint:.1} from a checkpoint");
+        assert!(log <= most && checkpoint <= most, "{name}: {log:.1}, {checkpoint:.1} > {most}");
+    }
+}
