@@ -1,31 +1,32 @@
 //! Checkpoints: the index as of one LSN, in mirrored groups of their own (FORMAT.md section 8).
 
 use crate::disk::Disk;
-use crate::field::{put, u8_at, u32_at, u64_at};
+use crate::field::{put, u16_at, u32_at};
 use crate::geometry::VolumeGeometry;
 use crate::group::{Builder, Header, Verifier};
-use crate::index::{Entry, Index};
-use crate::large::UploadId;
-use crate::layout::{
-    checkpoint_entry as entry_at, checkpoint_large as large_at, checkpoint_use as use_at, group,
-};
+use crate::index::{self, Index};
+use crate::layout::{checkpoint_run as run_at, checkpoint_use as use_at, group};
 use crate::plant::Plant;
 use crate::replay::Doubt;
+use crate::run::Run;
 use crate::scan::blocks;
 use crate::tag::{Random, Tag};
-use crate::types::{Birth, BlockIndex, Epoch, Lsn, Place, SegmentIndex, Use, Zone};
+use crate::types::{BlockIndex, Epoch, Lsn, SegmentIndex, Use, Zone};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use blockdev::{Buffer, DeviceError};
+use core::iter::Peekable;
 
 /// Most bytes of one group: a bound on memory, and on what one commit waits for.
 const GROUP_BYTES_MAX: usize = 64 << 10;
 
-const ENTRY: u8 = 1;
+const RUN: u8 = 1;
 const USE: u8 = 2;
 const DOUBT: u8 = 3;
 const DELETED: u8 = 4;
-const LARGE: u8 = 5;
+
+/// Bytes of the item of that kind.
+const DOUBT_BYTES: usize = 2;
 
 /// Everything that a checkpoint holds, frozen.
 pub(crate) struct Snapshot {
@@ -78,28 +79,16 @@ pub(crate) struct Written {
     headers: Vec<Header>,
 }
 
-/// What a checkpoint's size depends on.
-#[derive(Clone, Copy)]
-pub(crate) struct Items {
-    /// Keys, those of chunks too.
-    pub(crate) keys: usize,
-    /// Bytes of the keys.
-    pub(crate) key_bytes: usize,
-    /// Of the keys, those of large values.
-    pub(crate) larges: usize,
-}
-
-/// Yields an upper bound of the segments that a checkpoint takes.
-pub(crate) fn segments_needed(geometry: &VolumeGeometry, items: Items, uses: usize) -> u32 {
-    let Items { keys, key_bytes, larges } = items;
-    let more = larges * (large_at::BYTES - entry_at::BYTES);
-    let items = keys * entry_at::BYTES + key_bytes + more + uses * use_at::BYTES + 1;
-    // Groups end where the next item does not fit, and segments where the next group does not.
+/// Yields an upper bound of the segments that a checkpoint takes, whose runs take `run_bytes`.
+pub(crate) fn segments_needed(geometry: &VolumeGeometry, run_bytes: usize, uses: usize) -> u32 {
+    let items = run_bytes + uses * use_at::BYTES + DOUBT_BYTES;
+    // Groups end where the next item does not fit, so each but the last lacks less than the longest, and two that follow
+    // each other hold more than one has room for. Segments end where the next group does not fit.
     let room = group_room(geometry);
-    let longest = large_at::BYTES + crate::geometry::KEY_BYTES_MAX;
-    let groups = items.div_ceil(room.saturating_sub(longest).max(1));
+    let longest = run_at::BYTES + run_at::RUN_BYTES_MAX;
+    let groups = (items / (room - longest + 1) + 1).min(items / (room + 1) * 2 + 1);
     let per_segment = geometry.segment_bytes().div_ceil(GROUP_BYTES_MAX);
-    u32::try_from(groups.div_ceil(per_segment).max(1)).unwrap_or(u32::MAX)
+    u32::try_from(groups.div_ceil(per_segment)).unwrap_or(u32::MAX)
 }
 
 /// Bytes of items in a group, so that the groups of a segment fill it.
@@ -122,7 +111,7 @@ pub(crate) async fn write(
     let mut written = Written { uses: Vec::new(), bytes: 0, headers: Vec::new() };
     let mut end = BlockIndex(0);
     let (mut next, mut tag, mut room) = (snapshot.base.next(), Tag::default(), 0);
-    let mut items = Cutter::new(snapshot);
+    let mut items = Cutter::new(snapshot, snapshot.index.leaves());
     loop {
         let payload = items.next_group(group_room(&geometry));
         if payload.is_empty() {
@@ -199,39 +188,45 @@ pub(crate) async fn load(
     uses: &[Use],
     base: Lsn,
 ) -> Result<Loaded, CheckpointError> {
-    let snapshot =
-        Snapshot { index: Index::default(), doubt: Doubt::default(), uses: Vec::new(), base };
-    let mut loaded = Loaded { snapshot, repairs: Vec::new(), bytes: 0 };
-    let mut next = base.next();
+    let (mut items, mut repairs, mut bytes) = (Items::default(), Vec::new(), 0);
+    let (mut next, mut likely) = (base.next(), 1);
     for use_ in uses {
         let mut block = use_.start;
         while use_.end.is_some_and(|end| next <= end) {
             let damaged = CheckpointError::Damaged { at: next };
+            let fits = |h: &Header| h.epoch == use_.epoch && h.first == next && h.checkpoint;
             let mut good: Option<(Zone, Header, Buffer)> = None;
             let mut bad = None;
             let copies = if verifier.keys.plants.has(Plant::CheckpointOneCopy) { 1 } else { 2 };
             for zone in verifier.geometry.zones().take(copies) {
-                let found = group_at(disk, verifier, zone, use_.segment, block).await;
-                let fits = |h: &Header| h.epoch == use_.epoch && h.first == next && h.checkpoint;
+                let place = (use_.segment, block);
+                if let Some((_, header, bytes)) = &good {
+                    let count = header.blocks(&verifier.geometry);
+                    let other = blocks(disk, verifier, zone, place.0, place.1, count).await;
+                    // Equal bytes need not be hashed again.
+                    let same = bytes.get(..other.len()) == Some(&*other);
+                    bad = (!same).then_some(zone);
+                    continue;
+                }
+                let found = group_within(disk, verifier, zone, place, likely).await;
                 match found.filter(|(header, _)| fits(header)) {
-                    Some((header, bytes)) if good.is_none() => good = Some((zone, header, bytes)),
-                    Some(_) => {}
+                    Some((header, bytes)) => good = Some((zone, header, bytes)),
                     None => bad = Some(zone),
                 }
             }
-            let (zone, header, bytes) = good.ok_or(damaged)?;
+            let (zone, header, group) = good.ok_or(damaged)?;
             if let Some(bad) = bad {
-                loaded.repairs.push((header, zone, bad));
+                repairs.push((header, zone, bad));
             }
-            let items = verifier.records(&header, &bytes).ok_or(damaged)?;
-            read_items(items, &mut loaded.snapshot).ok_or(damaged)?;
+            let payload = header.payload(&group).ok_or(damaged)?;
+            items.read(payload, &verifier.geometry).ok_or(damaged)?;
             let count = header.blocks(&verifier.geometry);
-            loaded.bytes += u64::from(count) * verifier.geometry.block_bytes() as u64;
+            bytes += u64::from(count) * verifier.geometry.block_bytes() as u64;
             block = BlockIndex(block.0 + count);
-            next = header.last.next();
+            (next, likely) = (header.last.next(), count);
         }
     }
-    Ok(loaded)
+    Ok(Loaded { snapshot: items.finish(base), repairs, bytes })
 }
 
 /// Reads the group at a place, if it verifies as a whole.
@@ -242,33 +237,45 @@ pub(crate) async fn group_at(
     segment: SegmentIndex,
     block: BlockIndex,
 ) -> Option<(Header, Buffer)> {
-    if block.0 >= verifier.geometry.segment_blocks() {
-        return None;
-    }
-    let first = blocks(disk, verifier, zone, segment, block, 1).await;
+    group_within(disk, verifier, zone, (segment, block), 1).await
+}
+
+/// As [`group_at`], where the group takes `likely` blocks or fewer with a single read; it may yield more bytes then.
+async fn group_within(
+    disk: &Disk,
+    verifier: &Verifier,
+    zone: Zone,
+    (segment, block): (SegmentIndex, BlockIndex),
+    likely: u32,
+) -> Option<(Header, Buffer)> {
+    let left = verifier.geometry.segment_blocks().checked_sub(block.0).filter(|left| *left > 0)?;
+    let likely = likely.min(left);
+    let first = blocks(disk, verifier, zone, segment, block, likely).await;
     let header = verifier.header(segment, block, &first)?;
     let count = header.blocks(&verifier.geometry);
-    let bytes = match count {
-        1 => first,
-        _ => blocks(disk, verifier, zone, segment, block, count).await,
-    };
+    if count <= likely {
+        verifier.records(&header, &first)?;
+        return Some((header, first));
+    }
+    let bytes = blocks(disk, verifier, zone, segment, block, count).await;
     (verifier.header(segment, block, &bytes) == Some(header)).then_some(())?;
     verifier.records(&header, &bytes)?;
     Some((header, bytes))
 }
 
 /// Cuts a snapshot into groups of items.
-struct Cutter<'a> {
+struct Cutter<'a, L: Iterator<Item = &'a Run>> {
     snapshot: &'a Snapshot,
     uses: usize,
     doubt_done: bool,
     deleted: Option<Rc<[u8]>>,
-    key: Vec<u8>,
+    leaves: Peekable<L>,
 }
 
-impl<'a> Cutter<'a> {
-    fn new(snapshot: &'a Snapshot) -> Self {
-        Self { snapshot, uses: 0, doubt_done: false, deleted: None, key: Vec::new() }
+impl<'a, L: Iterator<Item = &'a Run>> Cutter<'a, L> {
+    fn new(snapshot: &'a Snapshot, leaves: L) -> Self {
+        let leaves = leaves.peekable();
+        Self { snapshot, uses: 0, doubt_done: false, deleted: None, leaves }
     }
 
     /// Yields the items of the next group, at most `room` bytes; nothing when all are out.
@@ -304,44 +311,15 @@ impl<'a> Cutter<'a> {
             out.extend_from_slice(key);
             self.deleted = Some(key.clone());
         }
-        self.entries(&mut out, room);
-        out
-    }
-
-    fn entries(&mut self, out: &mut Vec<u8>, room: usize) {
-        // Keys are cut against the key before them in the same group, so that a group stands alone.
-        let mut before: Vec<u8> = Vec::new();
-        let mut cursor = self.snapshot.index.cursor(&self.key);
-        while let Some((key, entry)) = cursor.step() {
-            let shared = key.iter().zip(&before).take_while(|(a, b)| a == b).count();
-            let suffix = key.get(shared..).unwrap_or_default();
-            let at = out.len();
-            let (kind, fixed) = match entry.upload {
-                Some(_) => (LARGE, large_at::BYTES),
-                None => (ENTRY, entry_at::BYTES),
-            };
-            if at + fixed + suffix.len() > room {
-                self.key = key.to_vec();
-                return;
-            }
-            out.resize(at + fixed, 0);
-            let item = out.get_mut(at..).unwrap_or_default();
-            put(item, entry_at::KIND, &[kind]);
-            put(item, entry_at::FLAGS, &[u8::from(entry.suspect)]);
-            put(item, entry_at::SHARED_BYTES, &[u8::try_from(shared).unwrap_or(u8::MAX)]);
-            put(item, entry_at::SUFFIX_BYTES, &[key_bytes(suffix)]);
-            put(item, entry_at::SEGMENT, &entry.place.segment.0.to_le_bytes());
-            put(item, entry_at::OFFSET, &entry.place.offset.to_le_bytes());
-            put(item, entry_at::VALUE_BYTES, &entry.value_bytes.to_le_bytes());
-            put(item, entry_at::BIRTH, &entry.birth.0.to_le_bytes());
-            if let Some(upload) = entry.upload {
-                put(item, large_at::UPLOAD, &upload.birth().0.to_le_bytes());
-            }
-            out.extend_from_slice(suffix);
-            before = key.to_vec();
+        // Runs go out as the index has them.
+        let fits = |run: &&Run, out: &[u8]| out.len() + run_at::BYTES + run.bytes().len() <= room;
+        while let Some(run) = self.leaves.next_if(|run| fits(run, &out)) {
+            let run_bytes = u16::try_from(run.bytes().len()).expect("no run takes more");
+            out.push(RUN);
+            out.extend_from_slice(&run_bytes.to_le_bytes());
+            out.extend_from_slice(run.bytes());
         }
-        // Behind every key: the longest key, and one byte more.
-        self.key = alloc::vec![u8::MAX; crate::geometry::KEY_BYTES_MAX + 1];
+        out
     }
 }
 
@@ -349,62 +327,109 @@ fn key_bytes(key: &[u8]) -> u8 {
     u8::try_from(key.len()).expect("keys have at most 255 bytes")
 }
 
-/// Reads the items of one group; `None` if they make no sense.
-pub(crate) fn read_items(mut items: &[u8], snapshot: &mut Snapshot) -> Option<()> {
-    let mut before: Vec<u8> = Vec::new();
-    while let Some(kind) = items.first() {
-        let length = match *kind {
-            ENTRY | LARGE => {
-                let large = *kind == LARGE;
-                let fixed = if large { large_at::BYTES } else { entry_at::BYTES };
-                let item = items.get(..fixed)?;
-                let shared = usize::from(u8_at(item, entry_at::SHARED_BYTES));
-                let end = fixed + usize::from(u8_at(item, entry_at::SUFFIX_BYTES));
-                let suffix = items.get(fixed..end)?;
-                let upload = if large {
-                    Some(UploadId::of(Birth(u64_at(item, large_at::UPLOAD)))?)
-                } else {
-                    None
-                };
-                before.truncate(shared);
-                (before.len() == shared).then_some(())?;
-                before.extend_from_slice(suffix);
-                let place = Place {
-                    segment: SegmentIndex(u32_at(item, entry_at::SEGMENT)),
-                    offset: u32_at(item, entry_at::OFFSET),
-                };
-                let entry = Entry {
-                    place,
-                    value_bytes: u32_at(item, entry_at::VALUE_BYTES),
-                    suspect: u8_at(item, entry_at::FLAGS) & 1 != 0,
-                    birth: Birth(u64_at(item, entry_at::BIRTH)),
-                    upload,
-                };
-                snapshot.index.insert(&before, entry);
-                end
-            }
-            USE => {
-                let item = items.get(..use_at::BYTES)?;
-                snapshot.uses.push(Use {
-                    segment: SegmentIndex(u32_at(item, use_at::SEGMENT)),
-                    start: BlockIndex(u32_at(item, use_at::START)),
-                    end: None,
-                    epoch: Epoch(crate::field::array(item, use_at::EPOCH)),
-                });
-                use_at::BYTES
-            }
-            DOUBT => {
-                snapshot.doubt.absent = *items.get(1)? != 0;
-                2
-            }
-            DELETED => {
-                let end = 2 + usize::from(*items.get(1)?);
-                snapshot.doubt.deleted.insert(items.get(2..end)?.into());
-                end
-            }
-            _ => return None,
-        };
-        items = items.get(length..)?;
+/// The items of a checkpoint, as its groups are read.
+#[derive(Default)]
+pub(crate) struct Items {
+    runs: index::Builder,
+    doubt: Doubt,
+    uses: Vec<Use>,
+}
+
+impl Items {
+    /// Reads the items of the next group; `None` if they make no sense.
+    pub(crate) fn read(&mut self, mut items: &[u8], geometry: &VolumeGeometry) -> Option<()> {
+        while let Some(kind) = items.first() {
+            let length = match *kind {
+                RUN => {
+                    let item = items.get(..run_at::BYTES)?;
+                    let end = run_at::BYTES + usize::from(u16_at(item, run_at::RUN_BYTES));
+                    self.runs.parse(items.get(run_at::BYTES..end)?, geometry)?;
+                    end
+                }
+                USE => {
+                    let item = items.get(..use_at::BYTES)?;
+                    self.uses.push(Use {
+                        segment: SegmentIndex(u32_at(item, use_at::SEGMENT)),
+                        start: BlockIndex(u32_at(item, use_at::START)),
+                        end: None,
+                        epoch: Epoch(crate::field::array(item, use_at::EPOCH)),
+                    });
+                    use_at::BYTES
+                }
+                DOUBT => {
+                    self.doubt.absent = *items.get(1)? != 0;
+                    DOUBT_BYTES
+                }
+                DELETED => {
+                    let end = 2 + usize::from(*items.get(1)?);
+                    self.doubt.deleted.insert(items.get(2..end)?.into());
+                    end
+                }
+                _ => return None,
+            };
+            items = items.get(length..)?;
+        }
+        Some(())
     }
-    Some(())
+
+    /// Yields all that was read as the state up to `base`.
+    pub(crate) fn finish(self, base: Lsn) -> Snapshot {
+        let Self { runs, doubt, uses } = self;
+        Snapshot { index: runs.finish(), doubt, uses, base }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::Entry;
+    use crate::types::{Birth, Place};
+    use alloc::string::String;
+
+    /// Yields the segments that the groups of `snapshot` take.
+    fn segments(geometry: &VolumeGeometry, snapshot: &Snapshot) -> u32 {
+        let mut cutter = Cutter::new(snapshot, snapshot.index.leaves());
+        let (mut segments, mut room) = (0, 0);
+        loop {
+            let items = cutter.next_group(group_room(geometry));
+            if items.is_empty() {
+                return segments;
+            }
+            let count = geometry.blocks(group::BYTES + items.len());
+            if count > room {
+                (segments, room) = (segments + 1, geometry.segment_blocks());
+            }
+            room -= count;
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_never_takes_more_than_was_counted() {
+        for (device_bytes, block_bytes) in [(65_536, 512), (1 << 20, 512), (4 << 20, 4096)] {
+            let geometry = VolumeGeometry::choose(device_bytes, 512, block_bytes, 2).unwrap();
+            for (stem, fresh) in [(0, 16), (40, 8), (243, 12), (254, 1), (20, 200)] {
+                let mut snapshot = Items::default().finish(Lsn(9));
+                let mut random = Random::from_seed([7; 32]);
+                for number in 0..400_u32 {
+                    let uses = [(); 3].map(|()| Epoch(random.bytes16()));
+                    snapshot.uses.extend(uses.map(|epoch| {
+                        let (segment, start) = (SegmentIndex(0), BlockIndex(number));
+                        Use { segment, start, end: None, epoch }
+                    }));
+                    let digits: String =
+                        random.bytes32().iter().map(|b| format!("{b:02x}")).collect();
+                    let key = format!("{}{}", "s".repeat(stem), digits.repeat(4).split_at(fresh).0);
+                    let place = Place { segment: SegmentIndex(1), offset: 8 };
+                    let birth = Birth(u64::from(number) << (number % 40));
+                    let entry =
+                        Entry { place, value_bytes: 1, suspect: false, birth, upload: None };
+                    snapshot.index.insert(key.as_bytes(), entry);
+                    let bytes = snapshot.index.coded_bytes();
+                    let bound = segments_needed(&geometry, bytes, snapshot.uses.len());
+                    assert!(segments(&geometry, &snapshot) <= bound, "{geometry:?}, {key}");
+                }
+                assert!(device_bytes > 65_536 || segments(&geometry, &snapshot) > 1);
+            }
+        }
+    }
 }

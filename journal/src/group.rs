@@ -54,6 +54,11 @@ impl Header {
     pub fn blocks(&self, geometry: &VolumeGeometry) -> u32 {
         geometry.blocks(at::BYTES + self.payload_bytes as usize)
     }
+
+    /// Yields what lies behind the header in `bytes`, verified or not.
+    pub(crate) fn payload<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        bytes.get(at::BYTES..at::BYTES + self.payload_bytes as usize)
+    }
 }
 
 impl Verifier {

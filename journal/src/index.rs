@@ -3,8 +3,9 @@
 //! A B+tree whose leaves are runs of coded entries. Nodes are shared by reference count and copied only where a view
 //! still holds them, so that [`Index::clone`] costs one count and a change costs one path.
 
+use crate::geometry::VolumeGeometry;
 use crate::large::UploadId;
-use crate::layout::manifest;
+use crate::layout::{checkpoint_run, manifest};
 use crate::record::record_bytes;
 use crate::run::{RUN_BYTES_MAX, Reader, Run, shared_bytes};
 use crate::types::{Birth, Place};
@@ -16,6 +17,8 @@ use core::mem;
 const CHILDREN_MAX: usize = 64;
 /// A node with fewer children is joined with a neighbour where both fit into one.
 const CHILDREN_LOW: usize = CHILDREN_MAX / 4;
+/// Children of a node that is built of a checkpoint: room is left for some more.
+const CHILDREN_BUILT: usize = CHILDREN_MAX * 3 / 4;
 /// A leaf with fewer bytes is joined with a neighbour where both fit into half of one.
 const LEAF_BYTES_LOW: usize = RUN_BYTES_MAX / 4;
 
@@ -54,6 +57,8 @@ pub(crate) struct Index {
     count: usize,
     /// Of them, those of large values.
     larges: usize,
+    /// Bytes that the leaves take in a checkpoint.
+    coded_bytes: usize,
     /// Where runs are put together.
     scratch: Vec<u8>,
 }
@@ -75,6 +80,12 @@ struct Inner {
     heads: Vec<u64>,
 }
 
+/// What a change works with on its way down.
+struct Work<'a> {
+    coded_bytes: &'a mut usize,
+    scratch: &'a mut Vec<u8>,
+}
+
 /// The second half of a node that was cut, and the key between the halves.
 type Cut = Option<(Rc<[u8]>, Node)>;
 
@@ -87,7 +98,8 @@ impl Default for Node {
 impl Index {
     /// Gives `key` an entry and yields the one that it had.
     pub(crate) fn insert(&mut self, key: &[u8], entry: Entry) -> Option<Entry> {
-        let (old, cut) = self.root.insert(key, &entry, &mut self.scratch);
+        let Self { root, coded_bytes, scratch, .. } = self;
+        let (old, cut) = root.insert(key, &entry, &mut Work { coded_bytes, scratch });
         if let Some((separator, right)) = cut {
             let children = [mem::take(&mut self.root), right].into();
             self.root = Node::inner(children, [separator].into());
@@ -102,7 +114,8 @@ impl Index {
     pub(crate) fn remove(&mut self, key: &[u8]) -> Option<Entry> {
         // Looked up first: a miss must not copy a path that a view shares.
         self.get(key)?;
-        let old = self.root.remove(key, &mut self.scratch)?;
+        let Self { root, coded_bytes, scratch, .. } = self;
+        let old = root.remove(key, &mut Work { coded_bytes, scratch })?;
         while let Node::Inner(inner) = &mut self.root
             && inner.children.len() == 1
         {
@@ -141,6 +154,27 @@ impl Index {
         self.larges > 0
     }
 
+    /// Yields the bytes that the keys take in a checkpoint: those of [`Index::leaves`], each with its item's.
+    ///
+    /// A move changes nothing of it, and no key that goes lets it grow.
+    pub(crate) fn coded_bytes(&self) -> usize {
+        self.coded_bytes
+    }
+
+    /// Yields the runs that hold the keys, in their order.
+    pub(crate) fn leaves(&self) -> impl Iterator<Item = &Run> {
+        let mut nodes = Vec::from([&self.root]);
+        core::iter::from_fn(move || {
+            loop {
+                match nodes.pop()? {
+                    Node::Leaf(run) if run.is_empty() => {}
+                    Node::Leaf(run) => return Some(run),
+                    Node::Inner(inner) => nodes.extend(inner.children.iter().rev()),
+                }
+            }
+        })
+    }
+
     /// Begins at the first key at or after `from`.
     pub(crate) fn cursor(&self, from: &[u8]) -> Cursor<'_> {
         let mut path = Vec::new();
@@ -166,6 +200,56 @@ impl Index {
     pub(crate) fn iter_from(&self, from: &[u8]) -> impl Iterator<Item = (Rc<[u8]>, Entry)> {
         let mut cursor = self.cursor(from);
         core::iter::from_fn(move || cursor.step().map(|(key, entry)| (key.into(), entry)))
+    }
+}
+
+/// Makes an index of runs that come in the order of their keys.
+#[derive(Default)]
+pub(crate) struct Builder {
+    leaves: Vec<Node>,
+    /// Before each run, a key above all keys of the one before and not above any of its own.
+    separators: Vec<Rc<[u8]>>,
+    index: Index,
+    last: Vec<u8>,
+}
+
+impl Builder {
+    /// Takes a run of a checkpoint, whose keys must lie above those of the runs before; `None` if it makes no sense.
+    pub(crate) fn parse(&mut self, bytes: &[u8], geometry: &VolumeGeometry) -> Option<()> {
+        let Self { index, last, .. } = self;
+        let before = last.clone();
+        let (mut separator, mut count, mut larges) = (None, 0, 0);
+        let run = Run::parse(bytes, last, geometry, |key, entry| {
+            count += 1;
+            larges += usize::from(entry.upload.is_some());
+            separator.get_or_insert_with(|| {
+                Rc::from(key.get(..=shared_bytes(&before, key)).unwrap_or_default())
+            });
+        })?;
+        index.count += count;
+        index.larges += larges;
+        index.coded_bytes += coded_bytes(&run);
+        self.separators.extend(separator);
+        self.leaves.push(Node::Leaf(run));
+        Some(())
+    }
+
+    /// Yields the index of all runs that were taken.
+    pub(crate) fn finish(self) -> Index {
+        let Self { leaves: mut nodes, mut separators, mut index, .. } = self;
+        while nodes.len() > 1 {
+            let (mut above, mut between) = (Vec::new(), Vec::new());
+            let (mut below, mut keys) = (nodes.into_iter(), separators.into_iter());
+            while below.len() > 0 {
+                between.extend(keys.next());
+                let children: Vec<_> = below.by_ref().take(CHILDREN_BUILT).collect();
+                let separators = keys.by_ref().take(children.len() - 1).collect();
+                above.push(Node::inner(children, separators));
+            }
+            (nodes, separators) = (above, between);
+        }
+        index.root = nodes.pop().unwrap_or_default();
+        index
     }
 }
 
@@ -221,18 +305,21 @@ impl Node {
     }
 
     /// Inserts below this node; a node that grew too large gives a part of it away.
-    fn insert(&mut self, key: &[u8], entry: &Entry, scratch: &mut Vec<u8>) -> (Option<Entry>, Cut) {
+    fn insert(&mut self, key: &[u8], entry: &Entry, work: &mut Work<'_>) -> (Option<Entry>, Cut) {
         match self {
             Self::Leaf(run) => {
-                let old = run.insert(key, entry, scratch);
+                *work.coded_bytes -= coded_bytes(run);
+                let old = run.insert(key, entry, work.scratch);
                 let cut = (run.bytes().len() > RUN_BYTES_MAX).then(|| run.split());
+                *work.coded_bytes += coded_bytes(run);
+                *work.coded_bytes += cut.as_ref().map_or(0, |(_, right)| coded_bytes(right));
                 (old, cut.map(|(separator, right)| (separator, Self::Leaf(right))))
             }
             Self::Inner(inner) => {
                 let inner = Rc::make_mut(inner);
                 let at = inner.child_of(key);
                 let child = inner.children.get_mut(at).expect("a key belongs to some child");
-                let (old, cut) = child.insert(key, entry, scratch);
+                let (old, cut) = child.insert(key, entry, work);
                 let cut = cut.and_then(|(separator, right)| {
                     inner.children.insert(at + 1, right);
                     inner.separators.insert(at, separator);
@@ -245,16 +332,21 @@ impl Node {
         }
     }
 
-    fn remove(&mut self, key: &[u8], scratch: &mut Vec<u8>) -> Option<Entry> {
+    fn remove(&mut self, key: &[u8], work: &mut Work<'_>) -> Option<Entry> {
         match self {
-            Self::Leaf(run) => run.remove(key, scratch),
+            Self::Leaf(run) => {
+                *work.coded_bytes -= coded_bytes(run);
+                let old = run.remove(key, work.scratch);
+                *work.coded_bytes += coded_bytes(run);
+                old
+            }
             Self::Inner(inner) => {
                 let inner = Rc::make_mut(inner);
                 let at = inner.child_of(key);
                 let child = inner.children.get_mut(at)?;
-                let old = child.remove(key, scratch)?;
+                let old = child.remove(key, work)?;
                 if child.is_low() {
-                    inner.shrink(at);
+                    inner.shrink(at, work);
                     inner.measure();
                 }
                 Some(old)
@@ -343,7 +435,7 @@ impl Inner {
     }
 
     /// Takes the child at `at` away where it is empty, or joins it with a neighbour where that goes.
-    fn shrink(&mut self, at: usize) {
+    fn shrink(&mut self, at: usize, work: &mut Work<'_>) {
         let left = at.saturating_sub(1);
         if self.children.len() > 1 && self.children.get(at).is_some_and(Node::is_empty) {
             self.children.remove(at);
@@ -353,10 +445,19 @@ impl Inner {
         let Some([one, two]) = self.children.get(left..left + 2) else { return };
         let separator = self.separators.get(left).expect("one stands between each two children");
         if let Some(joined) = one.joined(separator, two) {
+            if let (Node::Leaf(one), Node::Leaf(two), Node::Leaf(joined)) = (one, two, &joined) {
+                *work.coded_bytes += coded_bytes(joined);
+                *work.coded_bytes -= coded_bytes(one) + coded_bytes(two);
+            }
             self.children.splice(left..left + 2, [joined]);
             self.separators.remove(left);
         }
     }
+}
+
+/// Yields the bytes that a run takes in a checkpoint.
+fn coded_bytes(run: &Run) -> usize {
+    if run.is_empty() { 0 } else { checkpoint_run::BYTES + run.bytes().len() }
 }
 
 /// Yields the first eight bytes as a number; keys in order have numbers in order.
@@ -371,6 +472,7 @@ fn head(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::{cut_bytes_max, entry_bytes_max};
     use crate::types::SegmentIndex;
     use alloc::collections::BTreeMap;
     use alloc::format;
@@ -382,6 +484,7 @@ mod tests {
 
     fn same(index: &Index, model: &BTreeMap<Vec<u8>, u64>) {
         assert_eq!(index.len(), model.len());
+        assert_eq!(index.coded_bytes(), index.leaves().map(coded_bytes).sum());
         let seen: Vec<_> = index.iter_from(b"").map(|(k, e)| (k.to_vec(), e.birth.0)).collect();
         let expected: Vec<_> = model.iter().map(|(k, v)| (k.clone(), *v)).collect();
         assert_eq!(seen, expected);
@@ -392,18 +495,22 @@ mod tests {
         let (mut index, mut model) = (Index::default(), BTreeMap::new());
         let mut views = Vec::new();
         let mut state = 1_u64;
-        for step in 0..20_000_u64 {
+        for step in 0..120_000_u64 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let key = format!("{:x}", (state >> 33) % 700).into_bytes();
+            let key = format!("{:x}", (state >> 33) % 9000).into_bytes();
+            let before = index.coded_bytes();
             // Phases of growth and of decay, so that nodes split and merge.
-            if (state >> 20) % 10 < if step / 4000 % 2 == 0 { 8 } else { 2 } {
+            if (state >> 20) % 10 < if step / 24_000 % 2 == 0 { 8 } else { 2 } {
                 let old = index.insert(&key, entry(step)).map(|old| old.birth.0);
+                let most = entry_bytes_max(key.len()) + cut_bytes_max(4);
+                assert!(index.coded_bytes() <= before + most);
                 assert_eq!(old, model.insert(key, step));
             } else {
                 let old = index.remove(&key).map(|old| old.birth.0);
+                assert!(index.coded_bytes() <= before);
                 assert_eq!(old, model.remove(&key));
             }
-            if step % 1999 == 0 {
+            if step % 11_999 == 0 {
                 views.push((index.clone(), model.clone()));
             }
         }
@@ -415,6 +522,33 @@ mod tests {
             let first = index.iter_from(from).next().map(|(k, _)| k.to_vec());
             assert_eq!(first, model.range(from.to_vec()..).next().map(|(k, _)| k.clone()));
         }
+    }
+
+    #[test]
+    fn what_is_built_of_runs_is_like_what_they_were() {
+        let (mut index, mut model) = (Index::default(), BTreeMap::new());
+        for step in 0..30_000_u64 {
+            let key = format!("{:x}", step * 7919 % 30_011).into_bytes();
+            index.insert(&key, entry(step));
+            model.insert(key, step);
+        }
+        let mut built = Builder::default();
+        let geometry = VolumeGeometry::choose(1 << 20, 512, 512, 2).unwrap();
+        index.leaves().try_for_each(|run| built.parse(run.bytes(), &geometry)).unwrap();
+        let mut built = built.finish();
+        same(&built, &model);
+        for step in 0..700_u64 {
+            let key = format!("{step:x}").into_bytes();
+            assert_eq!(built.get(&key), index.get(&key));
+            built.insert(&key, entry(step));
+            model.insert(key, step);
+        }
+        same(&built, &model);
+        let read = index.leaves().try_fold(Builder::default(), |mut built, run| {
+            built.parse(run.bytes(), &geometry)?;
+            built.parse(run.bytes(), &geometry).is_none().then_some(built)
+        });
+        assert!(read.is_some(), "a run that comes twice is refused");
     }
 
     #[test]

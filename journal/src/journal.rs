@@ -158,8 +158,18 @@ impl Journal {
         options: Options,
     ) -> Result<Self, OpenError> {
         let mounted = mount(&disk, &mut random, options.plants).await?;
-        let Mounted { mut superblock, ages, verifier, index, doubt, uses, tag, fresh, report } =
-            mounted;
+        let Mounted {
+            mut superblock,
+            ages,
+            verifier,
+            index,
+            doubt,
+            uses,
+            room,
+            tag,
+            fresh,
+            report,
+        } = mounted;
         // The bound binds this mount; the next update of the superblock states it.
         if superblock.replay_bytes == 0 {
             let bytes = report.checkpoint_bytes;
@@ -171,7 +181,7 @@ impl Journal {
         let epoch = use_.map(|use_| use_.epoch);
         let durable = Durable { lsn: report.next.before(), tag, epoch, block };
         let tail = Tail { epoch, block: block.0, tag, next: report.next };
-        let mut state = State::new(&superblock, durable, options, index, doubt, uses);
+        let mut state = State::new(&superblock, durable, options, index, doubt, uses, room);
         state.mode = healthy(&report);
         let checkpoint_bytes = report.checkpoint_bytes;
         let (busy, stuck) = (Vec::new(), Vec::new());
@@ -191,7 +201,8 @@ impl Journal {
         let (epoch, block) = (None, BlockIndex(0));
         let durable = Durable { lsn: report.next.before(), tag, epoch, block };
         let tail = Tail { epoch, block: 0, tag, next: report.next };
-        let mut state = State::new(&superblock, durable, options, index, doubt, uses);
+        let room = Room::of(&index, &superblock.geometry);
+        let mut state = State::new(&superblock, durable, options, index, doubt, uses, room);
         state.mode = Mode::ReadOnly(ReadOnlyReason::Requested);
         let random = Random::from_seed([0; 32]);
         let (ages, busy, stuck) = (copies.ages(), Vec::new(), Vec::new());
@@ -386,7 +397,7 @@ impl Journal {
             volume: self.0.verifier.volume,
             geometry,
             mount: state.mount,
-            keys: state.room.callers_keys(),
+            keys: state.room.callers_keys,
             durable: state.durable.lsn,
             free_bytes: state.room.left(&geometry, state.uses.len()),
             queued_bytes: state.queue_bytes,
@@ -416,8 +427,8 @@ impl State {
         index: Index,
         doubt: Doubt,
         uses: Vec<Use>,
+        room: Room,
     ) -> Self {
-        let room = Room::of(&index, &superblock.geometry);
         let mut state = Self {
             mode: Mode::Healthy,
             index,

@@ -11,7 +11,7 @@ pub mod superblock {
     /// Value of [`MAGIC`].
     pub const MAGIC_VALUE: [u8; 8] = *b"StateFS1";
     /// Value of [`VERSION`].
-    pub const VERSION_VALUE: u16 = 1;
+    pub const VERSION_VALUE: u16 = 2;
 
     /// `StateFS1`.
     pub const MAGIC: Range<usize> = 0..8;
@@ -139,31 +139,66 @@ pub mod group {
     const _: () = assert!(512_usize.is_multiple_of(BYTES));
 }
 
-/// A key and its entry in a checkpoint (FORMAT.md section 8).
-pub mod checkpoint_entry {
+/// A run of keys in a checkpoint (FORMAT.md section 8).
+pub mod checkpoint_run {
     use core::ops::Range;
 
-    /// Bytes of the fixed part.
-    pub const BYTES: usize = 24;
+    /// Bytes of the item without the run.
+    pub const BYTES: usize = 3;
+    /// Most bytes of a run.
+    pub const RUN_BYTES_MAX: usize = 768;
 
     /// 1.
     pub const KIND: Range<usize> = 0..1;
-    /// Bit 0: in doubt.
-    pub const FLAGS: Range<usize> = 1..2;
-    /// Bytes shared with the key before.
-    pub const SHARED_BYTES: Range<usize> = 2..3;
-    /// Bytes of the rest of the key.
-    pub const SUFFIX_BYTES: Range<usize> = 3..4;
-    /// Place of the record.
-    pub const SEGMENT: Range<usize> = 4..8;
-    /// Place of the record.
-    pub const OFFSET: Range<usize> = 8..12;
-    /// Bytes of the value.
-    pub const VALUE_BYTES: Range<usize> = 12..16;
-    /// Birth of the value.
-    pub const BIRTH: Range<usize> = 16..24;
+    /// Bytes of the run.
+    pub const RUN_BYTES: Range<usize> = 1..3;
 
-    const _: () = assert!(BIRTH.end == BYTES);
+    const _: () = assert!(RUN_BYTES.end == BYTES);
+}
+
+/// What a run begins with (FORMAT.md section 8).
+pub mod run {
+    use core::ops::Range;
+
+    /// Bytes in front of the entries.
+    pub const BYTES: usize = 8;
+
+    /// At or below the birth of each entry.
+    pub const BASE: Range<usize> = 0..8;
+
+    const _: () = assert!(BASE.end == BYTES);
+}
+
+/// A key and its entry in a run (FORMAT.md section 8).
+pub mod run_entry {
+    use core::ops::Range;
+
+    /// Bytes of the fixed part.
+    pub const BYTES: usize = 8;
+    /// Bytes of the upload, where the value is large.
+    pub const UPLOAD_BYTES: usize = 8;
+
+    /// Bits 0 and 1 of [`SIZES`]: bytes of the value's length, less 1.
+    pub const SIZE_VALUE: u8 = 0b11;
+    /// Bits 2 to 4 of [`SIZES`]: bytes of the birth, less 1.
+    pub const SIZE_BIRTH: u8 = 0b111 << 2;
+    /// Bit 5 of [`SIZES`].
+    pub const FLAG_LARGE: u8 = 1 << 5;
+    /// Bit 6 of [`SIZES`].
+    pub const FLAG_IN_DOUBT: u8 = 1 << 6;
+    /// Bits of [`PLACE`] that are the offset of the record, in units of its alignment; above them 16 of the segment.
+    pub const OFFSET_BITS: u32 = 21;
+
+    /// Bytes shared with the key before.
+    pub const SHARED_BYTES: Range<usize> = 0..1;
+    /// Bytes of the rest of the key.
+    pub const SUFFIX_BYTES: Range<usize> = 1..2;
+    /// Sizes of the numbers that follow, and flags.
+    pub const SIZES: Range<usize> = 2..3;
+    /// Place of the record.
+    pub const PLACE: Range<usize> = 3..8;
+
+    const _: () = assert!(PLACE.end == BYTES);
 }
 
 /// A use in which values lie, in a checkpoint (FORMAT.md section 8).
@@ -183,20 +218,6 @@ pub mod checkpoint_use {
     pub const EPOCH: Range<usize> = 9..25;
 
     const _: () = assert!(EPOCH.end == BYTES);
-}
-
-/// The entry of a large value in a checkpoint: the fields of [`checkpoint_entry`], and more (FORMAT.md section 8).
-pub mod checkpoint_large {
-    use core::ops::Range;
-
-    /// Bytes of the fixed part.
-    pub const BYTES: usize = 32;
-
-    /// Birth that names the upload.
-    pub const UPLOAD: Range<usize> = 24..32;
-
-    const _: () = assert!(UPLOAD.start == super::checkpoint_entry::BYTES);
-    const _: () = assert!(UPLOAD.end == BYTES);
 }
 
 /// The key of a chunk (FORMAT.md section 5).

@@ -59,7 +59,7 @@ impl core::fmt::Display for OpenError {
             ),
             Self::Version(version) => write!(
                 f,
-                "the volume has format version {version}, this program knows version 1; \
+                "the volume has format version {version}, this program knows version 2; \
                  open it with the program that wrote it, or a newer one"
             ),
             Self::Shrunk { volume_bytes, device_bytes } => write!(
@@ -129,6 +129,7 @@ pub(crate) struct Mounted {
     pub(crate) index: Index,
     pub(crate) doubt: Doubt,
     pub(crate) uses: Vec<Use>,
+    pub(crate) room: Room,
     pub(crate) tag: Tag,
     /// The use that this mount writes to, if there is room for one.
     pub(crate) fresh: Option<usize>,
@@ -234,7 +235,7 @@ pub(crate) async fn mount(
     let report = Report { mount: found.superblock.mount, ..report };
     let Found { superblock, history, index, doubt, uses, .. } = found;
     let tag = history.tag;
-    Ok(Mounted { superblock, ages, verifier, index, doubt, uses, tag, fresh, report })
+    Ok(Mounted { superblock, ages, verifier, index, doubt, uses, room, tag, fresh, report })
 }
 
 fn nothing_valid(copies: &Copies) -> OpenError {

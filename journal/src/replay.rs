@@ -146,6 +146,7 @@ fn apply_record(
     plants: Plants,
 ) -> Option<()> {
     let (value_bytes, upload) = match record.manifest {
+        true if is_internal(record.key) => return None,
         true => Manifest::decode(record.value).map(|it| (it.total_bytes, Some(it.upload)))?,
         false => (u32::try_from(record.value.len()).unwrap_or(u32::MAX), None),
     };

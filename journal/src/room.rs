@@ -4,15 +4,16 @@
 //! that cleaning needs? Commits are admitted by that alone, so the answer is final. *Physically*: is there
 //! a block to write now? Where not, maintenance makes room, and what was admitted waits.
 
-use crate::checkpoint::{Items, segments_needed};
+use crate::checkpoint::segments_needed;
 use crate::clean::SLICE_BYTES;
 use crate::geometry::{KEY_BYTES_MAX, VolumeGeometry};
 use crate::index::{Entry, Index};
 use crate::large::{LARGE_BYTES_MAX, is_internal};
 use crate::layout::superblock::USES_MAX;
-use crate::layout::{checkpoint_large, chunk_key, group, manifest};
+use crate::layout::{chunk_key, group, manifest};
 use crate::maintain::{CLEANING_SEGMENTS, USES_KEPT};
 use crate::record::record_bytes;
+use crate::run::{cut_bytes_max, entry_bytes_max};
 use crate::superblock::Superblock;
 use crate::types::SegmentIndex;
 use alloc::collections::BTreeSet;
@@ -35,11 +36,13 @@ pub(crate) struct Room {
     /// checkpoint.
     unsettled: u64,
     unsettled_items: usize,
-    keys: usize,
-    key_bytes: usize,
-    /// Of the keys, those of chunks, and those of large values.
-    chunks: usize,
-    larges: usize,
+    unsettled_keys: usize,
+    /// Keys that callers have given a value.
+    pub(crate) callers_keys: usize,
+    /// Bytes of the longest key that there was.
+    longest_key: usize,
+    /// Bytes that the keys take in a checkpoint.
+    coded_bytes: usize,
     /// How many live records there are of each length, rounded up to whole [`CLASS_BYTES`], and how many batches on their
     /// way have a longest one of it.
     lengths: Vec<u32>,
@@ -54,6 +57,9 @@ pub(crate) struct Demand {
     longest: usize,
     /// Bytes that the keys it gives values to may add to a checkpoint.
     items: usize,
+    /// How many keys that are, and the bytes of the longest.
+    keys: usize,
+    longest_key: usize,
 }
 
 impl Demand {
@@ -62,7 +68,9 @@ impl Demand {
         self.bytes += bytes;
         if let Some(key_bytes) = key_bytes {
             self.longest = self.longest.max(bytes);
-            self.items += checkpoint_large::BYTES + key_bytes;
+            self.items += entry_bytes_max(key_bytes);
+            self.keys += 1;
+            self.longest_key = self.longest_key.max(key_bytes);
         }
     }
 }
@@ -71,7 +79,7 @@ impl Room {
     /// Counts what `index` holds.
     pub(crate) fn of(index: &Index, geometry: &VolumeGeometry) -> Self {
         let live = vec![0; geometry.segment_count() as usize];
-        let mut room = Self { live, ..Self::default() };
+        let mut room = Self { live, coded_bytes: index.coded_bytes(), ..Self::default() };
         let mut cursor = index.cursor(&[]);
         while let Some((key, entry)) = cursor.step() {
             room.add(key, &entry);
@@ -86,10 +94,8 @@ impl Room {
             *live += bytes as u64;
         }
         self.live_total += bytes as u64;
-        self.keys += 1;
-        self.key_bytes += key.len();
-        self.chunks += usize::from(is_internal(key));
-        self.larges += usize::from(entry.upload.is_some());
+        self.callers_keys += usize::from(!is_internal(key));
+        self.longest_key = self.longest_key.max(key.len());
         self.count_length(bytes);
     }
 
@@ -100,17 +106,21 @@ impl Room {
             *live -= bytes as u64;
         }
         self.live_total -= bytes as u64;
-        self.keys -= 1;
-        self.key_bytes -= key.len();
-        self.chunks -= usize::from(is_internal(key));
-        self.larges -= usize::from(entry.upload.is_some());
+        self.callers_keys -= usize::from(!is_internal(key));
         self.forget_length(bytes);
+    }
+
+    /// The index changed.
+    pub(crate) fn measure(&mut self, index: &Index) {
+        self.coded_bytes = index.coded_bytes();
     }
 
     /// Notes what was admitted.
     pub(crate) fn admitted(&mut self, demand: &Demand) {
         self.unsettled += demand.bytes as u64;
         self.unsettled_items += demand.items;
+        self.unsettled_keys += demand.keys;
+        self.longest_key = self.longest_key.max(demand.longest_key);
         self.count_length(demand.longest);
     }
 
@@ -118,6 +128,7 @@ impl Room {
     pub(crate) fn settled(&mut self, demand: &Demand) {
         self.unsettled -= demand.bytes as u64;
         self.unsettled_items -= demand.items;
+        self.unsettled_keys -= demand.keys;
         self.forget_length(demand.longest);
     }
 
@@ -148,11 +159,6 @@ impl Room {
         self.unsettled > 0
     }
 
-    /// Yields the number of keys that callers have given a value.
-    pub(crate) fn callers_keys(&self) -> usize {
-        self.keys - self.chunks
-    }
-
     /// Yields the bytes of records in a segment that keys still point to.
     pub(crate) fn live_in(&self, segment: SegmentIndex) -> u64 {
         self.live.get(segment.0 as usize).copied().unwrap_or(0)
@@ -162,7 +168,7 @@ impl Room {
     ///
     /// It hardly moves with the number of uses: what stays free for a checkpoint must not grow by a restart.
     pub(crate) fn checkpoint_segments(&self, geometry: &VolumeGeometry, uses: usize) -> u32 {
-        self.checkpoint_segments_with(geometry, uses, 0)
+        segments_needed(geometry, self.coded_bytes, uses.max(uses_max(geometry)))
     }
 
     /// Yields the segments that stay free for the next checkpoint: those that it takes once all that was admitted is in it.
@@ -170,13 +176,21 @@ impl Room {
     /// Were no more kept than one takes now, new keys could make it grow out of what is free, and nothing could be freed
     /// without it.
     pub(crate) fn checkpoint_segments_kept(&self, geometry: &VolumeGeometry, uses: usize) -> u32 {
-        self.checkpoint_segments_with(geometry, uses, self.unsettled_items)
+        self.checkpoint_segments_with(geometry, uses, &Demand::default())
     }
 
-    fn checkpoint_segments_with(&self, geometry: &VolumeGeometry, uses: usize, more: usize) -> u32 {
-        let key_bytes = self.key_bytes + more;
-        let items = Items { keys: self.keys, key_bytes, larges: self.larges };
-        segments_needed(geometry, items, uses.max(uses_max(geometry)))
+    /// As [`Room::checkpoint_segments_kept`], should `demand` be admitted too.
+    fn checkpoint_segments_with(
+        &self,
+        geometry: &VolumeGeometry,
+        uses: usize,
+        demand: &Demand,
+    ) -> u32 {
+        // Each key may be the one that makes a run too long.
+        let cuts = self.unsettled_keys + demand.keys;
+        let cut_bytes = cut_bytes_max(self.longest_key.max(demand.longest_key));
+        let items = self.unsettled_items + demand.items + cuts * cut_bytes;
+        segments_needed(geometry, self.coded_bytes + items, uses.max(uses_max(geometry)))
     }
 
     /// Tells whether a batch is taken. A delete may use what puts may not, and leaves nothing that counts.
@@ -216,8 +230,7 @@ impl Room {
 
     /// Yields the most bytes of live records: all segments but those that writing, checkpoints and cleaning need.
     fn limit(&self, geometry: &VolumeGeometry, uses: usize, demand: &Demand) -> u64 {
-        let items = self.unsettled_items + demand.items;
-        let checkpoint = self.checkpoint_segments_with(geometry, uses, items);
+        let checkpoint = self.checkpoint_segments_with(geometry, uses, demand);
         if checkpoint as usize > CHECKPOINT_SEGMENTS_MAX {
             return 0;
         }
@@ -238,8 +251,9 @@ pub(crate) fn large_bytes_max(geometry: &VolumeGeometry) -> u64 {
         demand.add(record_bytes(KEY_BYTES_MAX, manifest::BYTES), Some(KEY_BYTES_MAX));
         demand.bytes = demand.bytes.saturating_add(chunk.saturating_mul(count));
         demand.longest = demand.longest.max(chunk);
-        let items = checkpoint_large::BYTES + chunk_key::BYTES;
+        let items = entry_bytes_max(chunk_key::BYTES);
         demand.items = demand.items.saturating_add(items.saturating_mul(count));
+        demand.keys = demand.keys.saturating_add(count);
         demand
     };
     let chunk_bytes = geometry.chunk_bytes() as u64;

@@ -4,41 +4,40 @@
 //! finds a key; what a key shares with the one before it tells most of the others apart without being looked at.
 
 use crate::field::array;
-use crate::geometry::KEY_BYTES_MAX;
+use crate::geometry::{KEY_BYTES_MAX, VALUE_BYTES_MAX, VolumeGeometry};
 use crate::index::Entry;
-use crate::large::UploadId;
-use crate::layout::record;
+use crate::large::{UploadId, chunk_of, is_internal};
+use crate::layout::run::BASE;
+use crate::layout::run_entry::{
+    BYTES as FIXED_BYTES, FLAG_IN_DOUBT, FLAG_LARGE, OFFSET_BITS, PLACE, SIZE_BIRTH, SIZE_VALUE,
+    SIZES, UPLOAD_BYTES,
+};
+use crate::layout::{checkpoint_run, record};
 use crate::types::{Birth, Place, SegmentIndex};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-/// Most bytes of a run that holds several keys.
+/// Most bytes of a run.
 ///
-/// Above two of the longest entries, so that a run that one more entry made too long can be cut into two that are not.
-pub(crate) const RUN_BYTES_MAX: usize = 768;
-
-/// Bytes in front of the entries: the base of the births.
-const BASE: Range<usize> = 0..8;
-/// Bytes in front of an entry's numbers: what its key shares with the one before, bytes of the rest, sizes, place.
-const FIXED_BYTES: usize = 8;
+/// More than two of the longest entries take, so that a run that one more made too long can be cut into two that are not.
+pub(crate) const RUN_BYTES_MAX: usize = checkpoint_run::RUN_BYTES_MAX;
 /// Most bytes of an entry without the rest of its key.
 const ENTRY_BYTES_MAX: usize = FIXED_BYTES + 4 + 8 + UPLOAD_BYTES;
-const UPLOAD_BYTES: usize = 8;
-
-/// In the byte of sizes: bytes of the value's length, less 1.
-const VALUE_SIZE: u8 = 0b11;
-/// Bytes of the birth's distance from the base, less 1, shifted by 2.
-const BIRTH_SIZE: u8 = 0b111;
-const LARGE: u8 = 1 << 5;
-const IN_DOUBT: u8 = 1 << 6;
-
-/// Bits of a place that are the offset, in units of a record's alignment.
-const OFFSET_BITS: u32 = 21;
 
 const SOUND: &str = "a run was checked when it was read, or made by an encoder";
 
-const _: () = assert!(RUN_BYTES_MAX >= 2 * (ENTRY_BYTES_MAX + KEY_BYTES_MAX) + BASE.end);
+const _: () = assert!(RUN_BYTES_MAX > 2 * (ENTRY_BYTES_MAX + KEY_BYTES_MAX) + BASE.end);
+
+/// Yields the most bytes that runs grow by when such a key is given an entry.
+pub(crate) fn entry_bytes_max(key_bytes: usize) -> usize {
+    ENTRY_BYTES_MAX + key_bytes
+}
+
+/// Yields the most bytes of a checkpoint that it takes to cut a run into two, the longest key having so many.
+pub(crate) fn cut_bytes_max(longest_key: usize) -> usize {
+    checkpoint_run::BYTES + BASE.end + longest_key
+}
 
 /// Keys in order with their entries.
 #[derive(Clone, Default)]
@@ -71,6 +70,14 @@ impl<'a> Raw<'a> {
         self.fixed() + self.suffix.len()
     }
 
+    /// Tells whether each number takes as few bytes as it can, and no bit is set that means nothing.
+    fn is_brief(&self) -> bool {
+        let (value, birth) = (value_size(self.sizes), birth_size(self.sizes));
+        let known = SIZE_VALUE | SIZE_BIRTH | FLAG_LARGE | FLAG_IN_DOUBT;
+        let brief = |size: usize, end: usize| size == 1 || self.numbers.get(end - 1) != Some(&0);
+        self.sizes & !known == 0 && brief(value, value) && brief(birth, value + birth)
+    }
+
     fn entry(&self, base: Birth) -> Option<Entry> {
         let (value, rest) = self.numbers.split_at_checked(value_size(self.sizes))?;
         let (birth, upload) = rest.split_at_checked(birth_size(self.sizes))?;
@@ -83,9 +90,9 @@ impl<'a> Raw<'a> {
         Some(Entry {
             place,
             value_bytes: u32::try_from(number(value)).ok()?,
-            suspect: self.sizes & IN_DOUBT != 0,
+            suspect: self.sizes & FLAG_IN_DOUBT != 0,
             birth: Birth(base.0.checked_add(number(birth))?),
-            upload: match self.sizes & LARGE {
+            upload: match self.sizes & FLAG_LARGE {
                 0 => None,
                 _ => Some(UploadId::of(Birth(number(upload)))?),
             },
@@ -94,16 +101,28 @@ impl<'a> Raw<'a> {
 }
 
 fn value_size(sizes: u8) -> usize {
-    usize::from(sizes & VALUE_SIZE) + 1
+    usize::from(sizes & SIZE_VALUE) + 1
 }
 
 fn birth_size(sizes: u8) -> usize {
-    usize::from(sizes >> 2 & BIRTH_SIZE) + 1
+    usize::from((sizes & SIZE_BIRTH) >> 2) + 1
 }
 
 fn numbers_bytes(sizes: u8) -> usize {
-    let upload = if sizes & LARGE == 0 { 0 } else { UPLOAD_BYTES };
+    let upload = if sizes & FLAG_LARGE == 0 { 0 } else { UPLOAD_BYTES };
     value_size(sizes) + birth_size(sizes) + upload
+}
+
+/// Tells whether a volume of this shape can have such an entry.
+fn is_possible(key: &[u8], entry: &Entry, geometry: &VolumeGeometry) -> bool {
+    let kind = match entry.upload {
+        Some(_) => !is_internal(key) && entry.value_bytes > 0,
+        None => !is_internal(key) || chunk_of(key).is_some(),
+    };
+    let end = u64::from(entry.place.offset) + entry.record_bytes(key) as u64;
+    kind && entry.stored_bytes() <= VALUE_BYTES_MAX
+        && entry.place.segment.0 < geometry.segment_count()
+        && end <= geometry.segment_bytes() as u64
 }
 
 /// Yields the number that at most 8 bytes, the lowest first, are.
@@ -133,8 +152,8 @@ fn append(bytes: &mut Vec<u8>, base: Birth, shared: usize, suffix: &[u8], entry:
 fn append_tail(bytes: &mut Vec<u8>, base: Birth, entry: &Entry) {
     let delta = entry.birth.0.checked_sub(base.0).expect("the base is at or below every birth");
     let (value, birth) = (size(entry.value_bytes.into()), size(delta));
-    let large = if entry.upload.is_some() { LARGE } else { 0 };
-    let doubt = if entry.suspect { IN_DOUBT } else { 0 };
+    let large = if entry.upload.is_some() { FLAG_LARGE } else { 0 };
+    let doubt = if entry.suspect { FLAG_IN_DOUBT } else { 0 };
     let sizes = (value - 1) | (birth - 1) << 2;
     let sizes = u8::try_from(sizes).expect("sizes take five bits") | large | doubt;
     let offset = u64::from(entry.place.offset) / record::ALIGNMENT as u64;
@@ -143,7 +162,7 @@ fn append_tail(bytes: &mut Vec<u8>, base: Birth, entry: &Entry) {
         bytes.extend_from_slice(number.to_le_bytes().get(..size).unwrap_or_default());
     };
     put(sizes.into(), 1);
-    put(place, 5);
+    put(place, PLACE.len());
     put(entry.value_bytes.into(), value);
     put(delta, birth);
     if let Some(upload) = entry.upload {
@@ -172,6 +191,35 @@ impl Run {
     /// Tells whether it holds no key.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Reads a run whose keys lie above `before`, the last key of the run before it; `before` is the last of this then.
+    ///
+    /// `each` sees every key. Yields nothing where a byte of it makes no sense; memory: as many bytes as are there.
+    pub(crate) fn parse(
+        bytes: &[u8],
+        before: &mut Vec<u8>,
+        geometry: &VolumeGeometry,
+        mut each: impl FnMut(&[u8], &Entry),
+    ) -> Option<Self> {
+        let base = Birth(u64::from_le_bytes(*bytes.first_chunk()?));
+        let first = Raw::read(bytes.get(BASE.end..)?)?;
+        let above = first.shared == 0 && first.suffix > before.as_slice();
+        (above && bytes.len() <= RUN_BYTES_MAX).then_some(())?;
+        before.clear();
+        let mut at = BASE.end;
+        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+            let raw = Raw::read(rest)?;
+            // The first byte that it does not share is a greater one, or one more: so nothing shared is said again.
+            let differs = before.get(raw.shared..)?.first() < raw.suffix.first();
+            before.truncate(raw.shared);
+            before.extend_from_slice(raw.suffix);
+            let entry = raw.entry(base).filter(|_| differs && before.len() <= KEY_BYTES_MAX)?;
+            (raw.is_brief() && is_possible(before, &entry, geometry)).then_some(())?;
+            each(before, &entry);
+            at += raw.bytes();
+        }
+        Some(Self(bytes.into()))
     }
 
     fn base(&self) -> Birth {
@@ -231,7 +279,7 @@ impl Run {
         if let Some(raw) = &raw
             && found.same
         {
-            let (range, old) = (found.at + 2..found.at + raw.fixed(), raw.entry(base));
+            let (range, old) = (found.at + SIZES.start..found.at + raw.fixed(), raw.entry(base));
             self.begin(scratch, range.start);
             append_tail(scratch, base, entry);
             self.finish(range, scratch);
@@ -280,8 +328,8 @@ impl Run {
         let mut at = BASE.end;
         while let Some(rest) = bytes.get_mut(at..).filter(|rest| !rest.is_empty()) {
             at += Raw::read(rest).expect(SOUND).bytes();
-            if let Some(sizes) = rest.get_mut(2) {
-                *sizes |= IN_DOUBT;
+            if let Some(sizes) = rest.get_mut(SIZES.start) {
+                *sizes |= FLAG_IN_DOUBT;
             }
         }
     }
@@ -428,122 +476,4 @@ impl Encoder {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use alloc::collections::BTreeMap;
-
-    struct Dice(u64);
-
-    impl Dice {
-        fn roll(&mut self, sides: u64) -> u64 {
-            self.0 = self
-                .0
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (self.0 >> 33) % sides
-        }
-
-        /// Keys of all lengths that share much, little or nothing.
-        fn key(&mut self) -> Vec<u8> {
-            let stems = [0, 0, 3, 40, 200, 254];
-            let stem = stems[usize::try_from(self.roll(6)).unwrap()];
-            let more = [1, 1, 1, 2, 55][usize::try_from(self.roll(5)).unwrap()];
-            let mut key = vec![b'a'; stem];
-            for _ in 0..more.min(KEY_BYTES_MAX - stem) {
-                key.push(u8::try_from(b'a' as u64 + self.roll(4)).unwrap());
-            }
-            key
-        }
-
-        fn entry(&mut self) -> Entry {
-            let shift = |dice: &mut Self| u32::try_from(dice.roll(32)).unwrap();
-            let (value, birth) = (shift(self), shift(self) * 2);
-            let place = Place {
-                segment: SegmentIndex(u32::try_from(self.roll(1 << 16)).unwrap()),
-                offset: u32::try_from(self.roll(1 << OFFSET_BITS)).unwrap() * 8,
-            };
-            Entry {
-                place,
-                value_bytes: u32::MAX >> value,
-                suspect: self.roll(2) == 0,
-                birth: Birth(self.roll(1 << 31) << birth),
-                upload: UploadId::of(Birth(self.roll(4))),
-            }
-        }
-    }
-
-    fn same(run: &Run, model: &BTreeMap<Vec<u8>, Entry>) {
-        let mut reader = run.reader();
-        for (key, entry) in model {
-            assert_eq!(reader.step(), Some(*entry));
-            assert_eq!(&reader.key, key);
-            assert_eq!(run.get(key), Some(*entry));
-        }
-        assert_eq!(reader.step(), None);
-    }
-
-    #[test]
-    fn agrees_with_a_model_through_every_change_and_cut() {
-        let (mut run, mut model) = (Run::default(), BTreeMap::new());
-        let (mut dice, mut scratch, mut cuts) = (Dice(5), Vec::new(), 0);
-        for step in 0..60_000 {
-            let key = dice.key();
-            assert_eq!(run.get(&key), model.get(&key).copied());
-            if dice.roll(10) < 6 {
-                let entry = dice.entry();
-                assert_eq!(run.insert(&key, &entry, &mut scratch), model.insert(key, entry));
-            } else {
-                assert_eq!(run.remove(&key, &mut scratch), model.remove(&key));
-            }
-            if run.bytes().len() > RUN_BYTES_MAX {
-                let (separator, right) = run.split();
-                assert!(run.bytes().len() <= RUN_BYTES_MAX);
-                assert!(right.bytes().len() <= RUN_BYTES_MAX);
-                let others = model.split_off(&*separator);
-                assert!(!model.is_empty() && !others.is_empty());
-                same(&right, &others);
-                same(&run, &model);
-                cuts += 1;
-                if cuts % 2 == 0 {
-                    (run, model) = (right, others);
-                }
-            }
-            if step % 97 == 0 {
-                same(&run, &model);
-            }
-        }
-        assert!(cuts > 1000);
-        run.suspect_all();
-        model.values_mut().for_each(|entry| entry.suspect = true);
-        same(&run, &model);
-    }
-
-    #[test]
-    fn runs_are_joined_where_that_makes_one_of_half_the_size() {
-        let (mut dice, mut joins) = (Dice(9), 0);
-        for _ in 0..4000 {
-            let mut models = [BTreeMap::new(), BTreeMap::new()];
-            for _ in 0..8 {
-                let key = dice.key();
-                let right = usize::from(*key > b"aaaa"[..]);
-                models[right].insert(key, dice.entry());
-            }
-            let runs = models.each_ref().map(|model| {
-                let mut run = Run::default();
-                for (key, entry) in model {
-                    run.insert(key, entry, &mut Vec::new());
-                }
-                run
-            });
-            let [left, right] = models;
-            let model = left.into_iter().chain(right).collect();
-            let together = runs.iter().map(|run| run.bytes().len()).sum();
-            if let Some(joined) = runs[0].joined(&runs[1]) {
-                assert!(joined.bytes().len() <= (RUN_BYTES_MAX / 2).min(together));
-                same(&joined, &model);
-                joins += 1;
-            }
-        }
-        assert!(joins > 100, "{joins}");
-    }
-}
+mod tests;

@@ -454,6 +454,7 @@ impl State {
         if let Some(entry) = entry {
             room.add(key, &entry);
         }
+        room.measure(index);
     }
 
     /// Refuses everything that is queued: there is no room, and maintenance can make none.

@@ -285,10 +285,11 @@ mod tests {
         assert_eq!(Superblock::decode(&[0; 4096]), Err(SuperblockError::Blank));
         assert_eq!(Superblock::decode(&[9; 4096]), Err(SuperblockError::Magic));
         let mut newer = sample().encode();
-        put(&mut newer, at::VERSION, &2_u16.to_le_bytes());
+        put(&mut newer, at::VERSION, &(at::VERSION_VALUE + 1).to_le_bytes());
         let tag = superblock_tag(&newer[..at::TAG.start]);
         put(&mut newer, at::TAG, &tag.0);
-        assert_eq!(Superblock::decode(&newer), Err(SuperblockError::Version(2)));
+        let version = SuperblockError::Version(at::VERSION_VALUE + 1);
+        assert_eq!(Superblock::decode(&newer), Err(version));
     }
 
     #[test]

@@ -287,6 +287,7 @@ impl State {
         if chunk_of(key).is_some_and(|(upload, _)| self.uploads.contains(&upload)) {
             self.index.insert(key, entry);
             self.room.add(key, &entry);
+            self.room.measure(&self.index);
         }
     }
 
@@ -295,6 +296,7 @@ impl State {
         if self.uploads.remove(&upload) {
             let Self { index, room, .. } = self;
             drop_chunks(index, upload, |key, old| room.remove(key, old));
+            room.measure(index);
             self.abandoned += 1;
         }
     }

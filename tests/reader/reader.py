@@ -11,10 +11,9 @@ import json
 import sys
 import zlib
 from contextlib import suppress
-from struct import pack, unpack, unpack_from
+from struct import Struct, pack, unpack, unpack_from
 
 # BLAKE3: hash, keyed hash, key derivation.
-
 IV = (0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19)
 PERMUTED = (2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8)
 QUARTERS = ((0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15),
@@ -70,7 +69,7 @@ class Superblock:
          count) = unpack_from("<8sHHI16sQQ16s32sQIIB7sQQ16sQQII", copy)
         segment, room = self.block * self.blocks, (self.bytes // 4096 - 4) // max(self.copies, 1) * 4096
         tag = derived("StateFS v1 superblock", copy[:4080])[:16]
-        if not (magic == b"StateFS1" and version == 1 and copy[4080:] == tag
+        if not (magic == b"StateFS1" and version == 2 and copy[4080:] == tag
                 and not any((flags, rollback, *zero, *copy[176:256], *copy[4064:4080]))
                 and max(self.sequence, self.durable, self.base, replay) <= 1 << 62 and mount < 1 << 31
                 and self.block in (512, 4096) and self.bytes % 4096 == 0 and self.copies in (1, 2)
@@ -147,13 +146,18 @@ class Volume:
                 block, want = group.end, group.last + 1
 
     def items(self, items):
-        at, key = 0, b""
+        at = 0
         while at < len(items):
-            if items[at] in (1, 5):
-                kind, flags, shared, suffix, segment, offset, size, birth = unpack_from("<BBBBIIIQ", items, at)
-                upload, at = (unpack_from("<Q", items, at + 24)[0], at + 32) if kind == 5 else (None, at + 24)
-                key, at = key[:shared] + items[at:at + suffix], at + suffix
-                self.index[key] = segment, offset, size, birth, upload, flags & 1 == 1
+            if items[at] == 1:
+                count, base = unpack_from("<HQ", items, at + 1)
+                end, at, key = at + 3 + count, at + 11, b""
+                while at < end:
+                    sizes, suffix = items[at + 2], items[at + 1]
+                    form = Struct(f"<BBB5s{sizes % 4 + 1}s{sizes // 4 % 8 + 1}s{sizes // 32 % 2 * 8}s{suffix}s")
+                    shared, _, _, *numbers, rest = form.unpack_from(items, at)
+                    at, key = at + form.size, key[:shared] + rest
+                    place, size, birth, upload = (int.from_bytes(number, "little") for number in numbers)
+                    self.index[key] = *divmod(place * 8, 1 << 24), size, base + birth, upload or None, sizes & 64 != 0
             elif items[at] == 2:
                 self.uses.append(unpack_from("<II16s", items, at + 1))
                 at += 25
@@ -265,9 +269,8 @@ def record(data, epoch, segment, offset):
     """Reads the record at the start of `data`: kind, flags, key, value, birth, bytes; `None` if its CRC is wrong."""
     crc, kind, flags, key, size, _, _, birth = unpack_from("<IBBHIIQQ", data)
     end = 32 + key + size
-    if end > len(data) or zlib.crc32(epoch + pack("<II", segment, offset) + data[4:end]) != crc:
-        return None
-    return kind, flags, data[32:32 + key], data[32 + key:end], birth, -(-end // 8) * 8
+    good = end <= len(data) and zlib.crc32(epoch + pack("<II", segment, offset) + data[4:end]) == crc
+    return (kind, flags, data[32:32 + key], data[32 + key:end], birth, -(-end // 8) * 8) if good else None
 
 def show(line):
     sys.stdout.buffer.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
@@ -282,10 +285,8 @@ def dump(image):
         for at, value in lines:
             lost |= value is None
             line = {} if at is None else {"at": at, "bytes": volume.index[key][2]}
-            try:
-                line["key"] = key.decode()
-            except UnicodeDecodeError:
-                line["keyBytes"] = base64.b64encode(key).decode()
+            text = key.decode(errors="replace")
+            line |= {"key": text} if text.encode() == key else {"keyBytes": base64.b64encode(key).decode()}
             line["value"] = None if value is None else base64.b64encode(value).decode()
             show({**line, "version": f"{version:016x}"})
     show({"digest": derived("StateFS v1 state digest", digested).hex()})
@@ -293,7 +294,6 @@ def dump(image):
 
 if __name__ == "__main__":
     try:
-        with open(sys.argv[1], "rb") as file:
-            sys.exit(dump(file.read()))
+        sys.exit(dump(open(sys.argv[1], "rb").read()))
     except Refused as why:
         sys.exit(f"reader: {why}")

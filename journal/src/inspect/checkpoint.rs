@@ -1,13 +1,12 @@
 //! Reading a checkpoint as far as it verifies: its groups stand alone.
 
 use super::{Fault, FaultKind, GroupFact, Groups, Role, Span, VolumeFacts};
-use crate::checkpoint::{Snapshot, group_at, read_items};
+use crate::checkpoint::{Items, group_at};
 use crate::disk::Disk;
 use crate::index::Index;
 use crate::replay::{Doubt, forget};
 use crate::scan;
 use crate::types::{BlockIndex, Lsn, Use, Zone};
-use alloc::vec::Vec;
 
 /// Reads what of the checkpoint verifies; after a gap everything is in doubt.
 pub(super) async fn load(
@@ -16,16 +15,16 @@ pub(super) async fn load(
     groups: &mut Groups,
 ) -> (Index, Doubt) {
     let base = facts.superblock.base;
-    let (index, doubt) = Default::default();
-    let mut snapshot = Snapshot { index, doubt, uses: Vec::new(), base };
+    let mut items = Items::default();
     let mut next = base.next();
     let mut whole = true;
     for use_ in facts.superblock.checkpoint.clone() {
         if let Some(segment) = facts.segments.get_mut(use_.segment.0 as usize) {
             segment.checkpoint = true;
         }
-        whole &= of_use(disk, facts, groups, &mut snapshot, &use_, &mut next).await;
+        whole &= of_use(disk, facts, groups, &mut items, &use_, &mut next).await;
     }
+    let mut snapshot = items.finish(base);
     let geometry = facts.verifier.geometry;
     let inside = |use_: &Use| {
         use_.segment.0 < geometry.segment_count() && use_.start.0 < geometry.segment_blocks()
@@ -49,7 +48,7 @@ async fn of_use(
     disk: &Disk,
     facts: &mut VolumeFacts,
     groups: &mut Groups,
-    snapshot: &mut Snapshot,
+    items: &mut Items,
     use_: &Use,
     next: &mut Lsn,
 ) -> bool {
@@ -72,13 +71,14 @@ async fn of_use(
         groups.insert((header.segment, header.block), group);
         let good = if sighting.whole_a { Zone::A } else { Zone::B };
         let found = group_at(disk, &facts.verifier, good, header.segment, header.block).await;
-        let items = found.as_ref().filter(|(again, _)| *again == header);
-        let items = items.and_then(|(_, bytes)| facts.verifier.records(&header, bytes));
+        let payload = found.as_ref().filter(|(again, _)| *again == header);
+        let payload = payload.and_then(|(_, bytes)| header.payload(bytes));
         if header.first > *next {
             facts.faults.push(gap(facts, use_, block, *next, header.first.before()));
             whole = false;
         }
-        if items.and_then(|items| read_items(items, snapshot)).is_none() {
+        let geometry = &facts.verifier.geometry;
+        if payload.and_then(|payload| items.read(payload, geometry)).is_none() {
             facts.faults.push(gap(facts, use_, header.block, header.first, header.last));
             whole = false;
         }

@@ -239,7 +239,7 @@ pub(crate) fn no_volume_failure(found: &Inspection) -> Failure {
     if is(SuperblockError::Blank) {
         Failure::new("BLANK", Exit::CANNOT_RUN, "the device is blank: there is no volume")
     } else if let Some(version) = version {
-        let message = format!("format version {version}; this program knows version 1");
+        let message = format!("format version {version}; this program knows version 2");
         Failure::new("FORMAT_VERSION", Exit::CANNOT_RUN, message)
     } else if all_foreign {
         Failure::new("NO_VOLUME", Exit::CANNOT_RUN, "this is not a StateFS volume")

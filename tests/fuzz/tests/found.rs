@@ -3,21 +3,46 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops where it fails")]
 
-use journal::layout::{checkpoint_entry, checkpoint_large, checkpoint_use, superblock};
+use journal::layout::{checkpoint_run, checkpoint_use, run, run_entry, superblock};
+
+/// Yields the items of a checkpoint, and where each entry in their runs begins.
+fn entries() -> (Vec<u8>, Vec<usize>) {
+    let items = fuzz::checkpoint::items();
+    let (mut at, mut found) = (2, Vec::new());
+    while items.get(at) == Some(&2) {
+        at += checkpoint_use::BYTES;
+    }
+    while at < items.len() {
+        assert_eq!(items[at], 1, "a run follows");
+        let count = items[at + 1..at + checkpoint_run::BYTES].try_into().map(u16::from_le_bytes);
+        let end = at + checkpoint_run::BYTES + usize::from(count.unwrap());
+        at += checkpoint_run::BYTES + run::BYTES;
+        while at < end {
+            found.push(at);
+            let sizes = items[at + run_entry::SIZES.start];
+            let upload = usize::from(sizes & run_entry::FLAG_LARGE != 0) * run_entry::UPLOAD_BYTES;
+            let suffix = usize::from(items[at + run_entry::SUFFIX_BYTES.start]);
+            at += run_entry::BYTES + numbers(sizes) + upload + suffix;
+        }
+    }
+    (items, found)
+}
+
+fn numbers(sizes: u8) -> usize {
+    let birth = (sizes & run_entry::SIZE_BIRTH) >> 2;
+    usize::from(sizes & run_entry::SIZE_VALUE) + usize::from(birth) + 2
+}
 
 /// An entry of a checkpoint whose tags are right claims a value of 4 GiB, and a read allocated what it claimed. The
 /// volume's key lies in its superblock, so whoever holds the device can write such an entry; now a record that would
-/// leave its segment is lost, and nothing is allocated.
+/// leave its segment is refused, and nothing is allocated.
 #[test]
 fn a_forged_length_in_a_checkpoint_is_not_allocated() {
-    let mut items = fuzz::checkpoint::items();
-    let mut at = 2;
-    while items[at] == 2 {
-        at += checkpoint_use::BYTES;
+    let (mut items, found) = entries();
+    for at in found {
+        let value = usize::from(items[at + run_entry::SIZES.start] & run_entry::SIZE_VALUE) + 1;
+        items[at + run_entry::BYTES..][..value].fill(0xff);
     }
-    assert_eq!(items[at], 1, "an entry follows the uses");
-    let field = checkpoint_entry::VALUE_BYTES;
-    items[at + field.start..at + field.end].fill(0xff);
     fuzz::checkpoint::run(&items);
 }
 
@@ -25,25 +50,15 @@ fn a_forged_length_in_a_checkpoint_is_not_allocated() {
 /// others round and round, and the store never came to rest; so a commit that waited for room waited for ever.
 #[test]
 fn cleaning_ends_where_it_gains_nothing() {
+    let (items, found) = entries();
     // Many sets of values that verify nowhere, told by the bits of a number.
     for set in (0..1_u32 << 16).step_by(251) {
-        let mut items = fuzz::checkpoint::items();
-        let mut at = 2;
-        while items[at] == 2 {
-            at += checkpoint_use::BYTES;
-        }
-        for entry in 0..32 {
-            if at >= items.len() {
-                break;
-            }
-            items[at + checkpoint_entry::BIRTH.start + 2] ^= u8::from(set >> entry & 1 == 1);
-            let suffix = items[at + checkpoint_entry::SUFFIX_BYTES.start];
-            let fixed = match items[at] {
-                1 => checkpoint_entry::BYTES,
-                5 => checkpoint_large::UPLOAD.end,
-                other => panic!("item {other} follows an entry"),
-            };
-            at += fixed + usize::from(suffix);
+        let mut items = items.clone();
+        for (bit, at) in found.iter().enumerate().take(32) {
+            let value = usize::from(items[at + run_entry::SIZES.start] & run_entry::SIZE_VALUE) + 1;
+            let birth = at + run_entry::BYTES + value;
+            // Another birth, which still takes no more bytes than it must.
+            items[birth] ^= u8::from(set >> bit & 1 == 1);
         }
         fuzz::checkpoint::run(&items);
     }
