@@ -11,7 +11,7 @@ use crate::replay::Doubt;
 use crate::run::Run;
 use crate::scan::blocks;
 use crate::tag::{Random, Tag};
-use crate::types::{BlockIndex, Epoch, Lsn, SegmentIndex, Use, Zone};
+use crate::types::{Birth, BlockIndex, Epoch, Lsn, SegmentIndex, Use, Zone};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use blockdev::{Buffer, DeviceError};
@@ -328,11 +328,16 @@ fn key_bytes(key: &[u8]) -> u8 {
 }
 
 /// The items of a checkpoint, as its groups are read.
-#[derive(Default)]
 pub(crate) struct Items {
     runs: index::Builder,
     doubt: Doubt,
     uses: Vec<Use>,
+}
+
+impl Default for Items {
+    fn default() -> Self {
+        Self { runs: index::Builder::new(Birth(0)), doubt: Doubt::default(), uses: Vec::new() }
+    }
 }
 
 impl Items {
@@ -383,7 +388,7 @@ impl Items {
 mod tests {
     use super::*;
     use crate::index::Entry;
-    use crate::types::{Birth, Place};
+    use crate::types::Place;
     use alloc::string::String;
 
     /// Yields the segments that the groups of `snapshot` take.

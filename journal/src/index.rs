@@ -7,7 +7,7 @@ use crate::geometry::VolumeGeometry;
 use crate::large::UploadId;
 use crate::layout::{checkpoint_run, manifest};
 use crate::record::record_bytes;
-use crate::run::{RUN_BYTES_MAX, Reader, Run, shared_bytes};
+use crate::run::{Encoder, RUN_BYTES_MAX, Reader, Run, head, shared_bytes};
 use crate::types::{Birth, Place};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -144,7 +144,6 @@ impl Index {
     }
 
     /// Yields the number of keys.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.count
     }
@@ -159,6 +158,11 @@ impl Index {
     /// A move changes nothing of it, and no key that goes lets it grow.
     pub(crate) fn coded_bytes(&self) -> usize {
         self.coded_bytes
+    }
+
+    /// Yields a birth that none lies below.
+    pub(crate) fn least_birth(&self) -> Option<Birth> {
+        self.leaves().map(Run::base).min()
     }
 
     /// Yields the runs that hold the keys, in their order.
@@ -203,17 +207,48 @@ impl Index {
     }
 }
 
-/// Makes an index of runs that come in the order of their keys.
-#[derive(Default)]
+/// Makes an index of keys, or whole runs of them, that come in their order.
 pub(crate) struct Builder {
     leaves: Vec<Node>,
     /// Before each run, a key above all keys of the one before and not above any of its own.
     separators: Vec<Rc<[u8]>>,
     index: Index,
     last: Vec<u8>,
+    encoder: Encoder,
 }
 
 impl Builder {
+    /// Makes a builder of entries whose births are at or above `base`.
+    pub(crate) fn new(base: Birth) -> Self {
+        let (leaves, separators, last) = (Vec::new(), Vec::new(), Vec::new());
+        Self { leaves, separators, index: Index::default(), last, encoder: Encoder::new(base) }
+    }
+
+    /// Takes a key that lies above those before.
+    pub(crate) fn push(&mut self, key: &[u8], entry: &Entry) {
+        let shared = shared_bytes(&self.last, key);
+        let mut first = self.encoder.is_empty();
+        if !self.encoder.push(key, shared, entry) {
+            self.close();
+            first = self.encoder.push(key, shared, entry);
+        }
+        if first {
+            self.separators.push(key.get(..=shared).unwrap_or_default().into());
+        }
+        self.last.truncate(shared);
+        self.last.extend_from_slice(key.get(shared..).unwrap_or_default());
+        self.index.count += 1;
+        self.index.larges += usize::from(entry.upload.is_some());
+    }
+
+    /// Ends the run of keys that were pushed.
+    fn close(&mut self) {
+        if let Some(run) = self.encoder.take() {
+            self.index.coded_bytes += coded_bytes(&run);
+            self.leaves.push(Node::Leaf(run));
+        }
+    }
+
     /// Takes a run of a checkpoint, whose keys must lie above those of the runs before; `None` if it makes no sense.
     pub(crate) fn parse(&mut self, bytes: &[u8], geometry: &VolumeGeometry) -> Option<()> {
         let Self { index, last, .. } = self;
@@ -235,7 +270,8 @@ impl Builder {
     }
 
     /// Yields the index of all runs that were taken.
-    pub(crate) fn finish(self) -> Index {
+    pub(crate) fn finish(mut self) -> Index {
+        self.close();
         let Self { leaves: mut nodes, mut separators, mut index, .. } = self;
         while nodes.len() > 1 {
             let (mut above, mut between) = (Vec::new(), Vec::new());
@@ -460,15 +496,6 @@ fn coded_bytes(run: &Run) -> usize {
     if run.is_empty() { 0 } else { checkpoint_run::BYTES + run.bytes().len() }
 }
 
-/// Yields the first eight bytes as a number; keys in order have numbers in order.
-fn head(bytes: &[u8]) -> u64 {
-    let mut head = [0; 8];
-    for (into, byte) in head.iter_mut().zip(bytes) {
-        *into = *byte;
-    }
-    u64::from_be_bytes(head)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -532,7 +559,7 @@ mod tests {
             index.insert(&key, entry(step));
             model.insert(key, step);
         }
-        let mut built = Builder::default();
+        let mut built = Builder::new(Birth(0));
         let geometry = VolumeGeometry::choose(1 << 20, 512, 512, 2).unwrap();
         index.leaves().try_for_each(|run| built.parse(run.bytes(), &geometry)).unwrap();
         let mut built = built.finish();
@@ -544,7 +571,7 @@ mod tests {
             model.insert(key, step);
         }
         same(&built, &model);
-        let read = index.leaves().try_fold(Builder::default(), |mut built, run| {
+        let read = index.leaves().try_fold(Builder::new(Birth(0)), |mut built, run| {
             built.parse(run.bytes(), &geometry)?;
             built.parse(run.bytes(), &geometry).is_none().then_some(built)
         });

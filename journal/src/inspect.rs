@@ -13,7 +13,7 @@ use crate::geometry::{KEY_BYTES_MAX, VALUE_BYTES_MAX, superblock_offset};
 use crate::group::{Header, Verifier};
 use crate::index::{Entry, Index};
 use crate::large::{Manifest, UploadId, callers_from, chunk_key, chunk_of, collect, owners};
-use crate::replay::{Doubt, apply, forget, read};
+use crate::replay::{Doubt, Replayed, read, records};
 use crate::scan;
 use crate::superblock::{Copies, Superblock, SuperblockError};
 use crate::tag::Keys;
@@ -210,10 +210,9 @@ impl<P: FnMut(u64, u64)> Look<'_, P> {
         };
         fault::superblocks(&mut facts, self.copies, self.disk.geometry().device_bytes);
         let mut groups = Groups::new();
-        let mut state = checkpoint::load(self.disk, &mut facts, &mut groups).await;
-        self.log(&mut facts, &mut groups, &mut state).await;
+        let state = checkpoint::load(self.disk, &mut facts, &mut groups).await;
+        let (index, doubt) = self.log(&mut facts, &mut groups, state).await;
         self.values(&mut facts, &mut groups).await;
-        let (index, doubt) = state;
         facts.keys = index.iter_from(callers_from(b"")).count();
         facts.owners = owners(&index);
         facts.absent_in_doubt = doubt.absent;
@@ -231,8 +230,8 @@ impl<P: FnMut(u64, u64)> Look<'_, P> {
         &mut self,
         facts: &mut VolumeFacts,
         groups: &mut Groups,
-        state: &mut (Index, Doubt),
-    ) {
+        mut state: Replayed,
+    ) -> (Index, Doubt) {
         let verifier = &facts.verifier;
         let mut seen = scan::log(self.disk, verifier, &facts.superblock, self.copies).await;
         seen.evidence = seen.evidence.min(LSN_MAX);
@@ -246,26 +245,28 @@ impl<P: FnMut(u64, u64)> Look<'_, P> {
         let mut lost = history.lost.iter().peekable();
         for accepted in &history.accepted {
             if lost.next_if(|lost| lost.last < accepted.header.first).is_some() {
-                forget(state);
+                state.forget();
             }
             let header = accepted.header;
             if let Some(group) = groups.get_mut(&(header.segment, header.block)) {
                 group.role = Role::Log;
             }
             let applied = match read(self.disk, verifier, accepted).await {
-                Ok(bytes) => apply(verifier, &header, &bytes, state),
+                Ok(bytes) => records(verifier, &header, &bytes)
+                    .and_then(|records| state.apply(verifier, &header, &records)),
                 Err(error) => Err(error),
             };
             if applied.is_err() {
                 facts.faults.push(Fault::records(verifier, &header));
-                forget(state);
+                state.forget();
             }
         }
         if lost.next().is_some() {
-            forget(state);
+            state.forget();
         }
+        let (mut index, doubt) = state.finish();
         // Where something was lost, so may be the manifest of chunks that are there: a salvage may find it.
-        collect(&mut state.0, facts.has_loss() || !history.lost.is_empty());
+        collect(&mut index, facts.has_loss() || !history.lost.is_empty());
         fault::lost(facts, &seen, &history);
         facts.evidence = seen.evidence;
         facts.history = history;
@@ -282,6 +283,7 @@ impl<P: FnMut(u64, u64)> Look<'_, P> {
                 facts.uses.push(*use_);
             }
         }
+        (index, doubt)
     }
 
     /// Looks at the segments in which the checkpoint says that values lie.

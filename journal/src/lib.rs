@@ -10,6 +10,7 @@
 extern crate alloc;
 
 mod batch;
+mod bulk;
 mod cache;
 mod check;
 mod checkpoint;

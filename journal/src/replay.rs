@@ -1,18 +1,23 @@
-//! From accepted groups to the index: reading them again, verified again, and applying their records.
+//! From accepted groups to the index: reading them again, and applying their records, each checked by its CRC.
 
+use crate::bulk::Bulk;
 use crate::disk::Disk;
 use crate::group::{Header, Verifier};
 use crate::index::{Entry, Index};
-use crate::large::{Manifest, chunk_of, collect, is_internal, replace};
+use crate::large::{Manifest, chunk_of, collect, is_internal};
 use crate::layout::group;
 use crate::plant::{Plant, Plants};
 use crate::record::{Kind, Record};
 use crate::scan::blocks;
-use crate::types::{Lsn, Place, Zone};
+use crate::types::{Lsn, Place, SegmentIndex, Zone};
 use crate::walk::{Accepted, History};
 use alloc::collections::BTreeSet;
 use alloc::rc::Rc;
+use alloc::vec::Vec;
 use blockdev::Buffer;
+
+/// Bytes of the log that are read at a time.
+const WINDOW_BYTES: usize = 128 << 10;
 
 /// What lost groups leave in doubt.
 #[derive(Clone, Default)]
@@ -54,6 +59,14 @@ impl core::fmt::Display for ReplayError {
     }
 }
 
+/// The state of a log up to some place in it.
+pub(crate) struct Replayed {
+    index: Index,
+    doubt: Doubt,
+    /// Changes that the index has yet to take.
+    bulk: Bulk,
+}
+
 /// Applies `history` to what the checkpoint holds.
 pub(crate) async fn replay(
     disk: &Disk,
@@ -61,29 +74,93 @@ pub(crate) async fn replay(
     history: &History,
     checkpoint: (Index, Doubt),
 ) -> Result<(Index, Doubt), ReplayError> {
-    let mut state = checkpoint;
+    let (mut state, mut window) = (Replayed::new(checkpoint), Window::default());
     let mut lost = history.lost.iter().peekable();
     for accepted in &history.accepted {
         while lost.next_if(|lost| lost.last < accepted.header.first).is_some() {
-            forget(&mut state);
+            state.forget();
+        }
+        let header = &accepted.header;
+        // The scan has verified the group: its header and the CRC of each record tell whether these are its bytes.
+        if let Some(bytes) = window.group(disk, verifier, accepted).await
+            && let Ok(records) = records(verifier, header, bytes)
+        {
+            state.apply(verifier, header, &records)?;
+            continue;
         }
         let bytes = read(disk, verifier, accepted).await?;
-        apply(verifier, &accepted.header, &bytes, &mut state)?;
+        state.apply(verifier, header, &records(verifier, header, &bytes)?)?;
     }
     if lost.next().is_some() {
-        forget(&mut state);
+        state.forget();
     }
+    let (mut index, doubt) = state.finish();
     if !verifier.keys.plants.has(Plant::OrphansKept) {
-        collect(&mut state.0, false);
+        collect(&mut index, false);
     }
-    Ok(state)
+    Ok((index, doubt))
 }
 
-/// After a loss everything known so far may be out of date.
-pub(crate) fn forget((index, doubt): &mut (Index, Doubt)) {
-    index.suspect_all();
-    doubt.absent = true;
-    doubt.deleted.clear();
+impl Replayed {
+    /// Begins with what a checkpoint holds.
+    pub(crate) fn new((index, doubt): (Index, Doubt)) -> Self {
+        Self { index, doubt, bulk: Bulk::default() }
+    }
+
+    /// After a loss everything known so far may be out of date.
+    pub(crate) fn forget(&mut self) {
+        self.bulk.apply(&mut self.index);
+        self.index.suspect_all();
+        self.doubt.absent = true;
+        self.doubt.deleted.clear();
+    }
+
+    /// Yields what keys have at the end.
+    pub(crate) fn finish(mut self) -> (Index, Doubt) {
+        self.bulk.apply(&mut self.index);
+        (self.index, self.doubt)
+    }
+
+    /// Applies the records of a group.
+    pub(crate) fn apply(
+        &mut self,
+        verifier: &Verifier,
+        header: &Header,
+        records: &[(Place, Record<'_>)],
+    ) -> Result<(), ReplayError> {
+        let nonsense = ReplayError::Records { first: header.first };
+        for (place, record) in records {
+            self.apply_record(record, *place, verifier.keys.plants).ok_or(nonsense)?;
+        }
+        if self.bulk.is_full() {
+            self.bulk.apply(&mut self.index);
+        }
+        Ok(())
+    }
+
+    fn apply_record(&mut self, record: &Record<'_>, place: Place, plants: Plants) -> Option<()> {
+        let key = record.key;
+        let (value_bytes, upload) = match record.manifest {
+            true if is_internal(key) => return None,
+            true => Manifest::decode(record.value).map(|it| (it.total_bytes, Some(it.upload)))?,
+            false => (u32::try_from(record.value.len()).unwrap_or(u32::MAX), None),
+        };
+        let mut kind = record.kind;
+        match kind {
+            // Callers have no internal keys, and chunks no others.
+            Kind::Put | Kind::Delete if is_internal(key) => return None,
+            Kind::Chunk => drop(chunk_of(key)?),
+            Kind::Put => drop(self.doubt.deleted.remove(key)),
+            Kind::Delete if self.doubt.absent => drop(self.doubt.deleted.insert(key.into())),
+            Kind::Move if plants.has(Plant::MoveReplaysAsPut) => kind = Kind::Put,
+            Kind::Move | Kind::Delete => {}
+        }
+        // Who moved a value knew whether it was current.
+        let suspect = record.in_doubt;
+        let entry = Entry { place, value_bytes, suspect, birth: record.birth, upload };
+        self.bulk.push(kind, key, entry);
+        Some(())
+    }
 }
 
 /// Reads an accepted group from the copy that verified, or from the other one.
@@ -110,18 +187,49 @@ pub(crate) async fn read(
     Err(ReplayError::Unstable { first: header.first })
 }
 
-/// Applies the records of a group that [`read`] has verified.
-pub(crate) fn apply(
+/// A stretch of one copy of the log, read at once: groups follow each other.
+#[derive(Default)]
+struct Window {
+    place: Option<(Zone, SegmentIndex)>,
+    first: u32,
+    bytes: Buffer,
+}
+
+impl Window {
+    /// Yields the bytes at the place of a group, from the copy that verified, if its header is there.
+    async fn group(
+        &mut self,
+        disk: &Disk,
+        verifier: &Verifier,
+        accepted: &Accepted,
+    ) -> Option<&[u8]> {
+        let (geometry, header) = (&verifier.geometry, &accepted.header);
+        let (place, count) = (Some((accepted.good, header.segment)), header.blocks(geometry));
+        let end = self.first + geometry.blocks(self.bytes.len());
+        let there = self.first <= header.block.0 && header.block.0 + count <= end;
+        if place != self.place || !there {
+            let count = count.max(geometry.blocks(WINDOW_BYTES));
+            let count = count.min(geometry.segment_blocks() - header.block.0);
+            let (good, segment) = (accepted.good, header.segment);
+            self.bytes = blocks(disk, verifier, good, segment, header.block, count).await;
+            (self.place, self.first) = (place, header.block.0);
+        }
+        let skip = (header.block.0 - self.first) as usize * geometry.block_bytes();
+        let bytes = self.bytes.get(skip..)?;
+        (verifier.header(header.segment, header.block, bytes) == Some(*header)).then_some(bytes)
+    }
+}
+
+/// Yields the records of a group that was verified, with their places.
+pub(crate) fn records<'a>(
     verifier: &Verifier,
     header: &Header,
-    bytes: &[u8],
-    (index, doubt): &mut (Index, Doubt),
-) -> Result<(), ReplayError> {
+    bytes: &'a [u8],
+) -> Result<Vec<(Place, Record<'a>)>, ReplayError> {
     let nonsense = ReplayError::Records { first: header.first };
-    let end = group::BYTES + header.payload_bytes as usize;
-    let records = bytes.get(group::BYTES..end).ok_or(nonsense)?;
+    let records = header.payload(bytes).ok_or(nonsense)?;
     let start = header.block.0 as usize * verifier.geometry.block_bytes() + group::BYTES;
-    let (mut at, mut lsn) = (0, header.first);
+    let (mut at, mut lsn, mut found) = (0, header.first, Vec::new());
     for _ in 0..header.record_count {
         let offset = u32::try_from(start + at).map_err(|_| nonsense)?;
         let place = Place { segment: header.segment, offset };
@@ -130,53 +238,10 @@ pub(crate) fn apply(
         if record.lsn != lsn {
             return Err(nonsense);
         }
-        apply_record(&record, place, index, doubt, verifier.keys.plants).ok_or(nonsense)?;
+        found.push((place, record));
         at += record.bytes();
         lsn = lsn.next();
     }
     let count_fits = header.record_count == 0 || lsn.before() == header.last;
-    if at == records.len() && count_fits { Ok(()) } else { Err(nonsense) }
-}
-
-fn apply_record(
-    record: &Record<'_>,
-    place: Place,
-    index: &mut Index,
-    doubt: &mut Doubt,
-    plants: Plants,
-) -> Option<()> {
-    let (value_bytes, upload) = match record.manifest {
-        true if is_internal(record.key) => return None,
-        true => Manifest::decode(record.value).map(|it| (it.total_bytes, Some(it.upload)))?,
-        false => (u32::try_from(record.value.len()).unwrap_or(u32::MAX), None),
-    };
-    let entry = Entry { place, value_bytes, suspect: false, birth: record.birth, upload };
-    match record.kind {
-        // Callers have no internal keys, and chunks no others.
-        Kind::Put | Kind::Delete if is_internal(record.key) => return None,
-        Kind::Chunk => {
-            chunk_of(record.key)?;
-            index.insert(record.key, entry);
-        }
-        Kind::Put => {
-            doubt.deleted.remove(record.key);
-            replace(index, record.key, Some(entry), |_, _| ());
-        }
-        Kind::Delete => {
-            replace(index, record.key, None, |_, _| ());
-            if doubt.absent {
-                doubt.deleted.insert(record.key.into());
-            }
-        }
-        // FORMAT.md section 5: a move never undoes a later put or delete.
-        Kind::Move => {
-            let current = index.get(record.key);
-            let always = plants.has(Plant::MoveReplaysAsPut);
-            if always || current.is_some_and(|current| current.birth == record.birth) {
-                // Who moved it knew whether it was current.
-                index.insert(record.key, Entry { suspect: record.in_doubt, ..entry });
-            }
-        }
-    }
-    Some(())
+    if at == records.len() && count_fits { Ok(found) } else { Err(nonsense) }
 }

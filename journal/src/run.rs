@@ -140,10 +140,19 @@ pub(crate) fn shared_bytes(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
+/// Yields the first eight bytes as a number; keys in order have numbers in order.
+pub(crate) fn head(bytes: &[u8]) -> u64 {
+    let mut head = [0; 8];
+    for (into, byte) in head.iter_mut().zip(bytes) {
+        *into = *byte;
+    }
+    u64::from_be_bytes(head)
+}
+
 /// Appends an entry whose key begins with `shared` bytes of the key before it and goes on with `suffix`.
 fn append(bytes: &mut Vec<u8>, base: Birth, shared: usize, suffix: &[u8], entry: &Entry) {
-    let head = |bytes: usize| u8::try_from(bytes).expect("keys have at most 255 bytes");
-    bytes.extend_from_slice(&[head(shared), head(suffix.len())]);
+    let byte = |bytes: usize| u8::try_from(bytes).expect("keys have at most 255 bytes");
+    bytes.extend_from_slice(&[byte(shared), byte(suffix.len())]);
     append_tail(bytes, base, entry);
     bytes.extend_from_slice(suffix);
 }
@@ -222,7 +231,8 @@ impl Run {
         Some(Self(bytes.into()))
     }
 
-    fn base(&self) -> Birth {
+    /// Yields a birth that none lies below.
+    pub(crate) fn base(&self) -> Birth {
         if self.is_empty() { Birth(0) } else { Birth(u64::from_le_bytes(array(&self.0, BASE))) }
     }
 
@@ -369,11 +379,13 @@ impl Run {
     pub(crate) fn joined(&self, right: &Self) -> Option<Self> {
         let together = self.0.len() + right.0.len();
         let base = self.base().min(right.base());
-        let mut encoder = Encoder::new(base);
+        let (mut encoder, mut last) = (Encoder::new(base), Vec::new());
         for run in [self, right] {
             let mut reader = run.reader();
             while let Some(entry) = reader.step() {
-                encoder.push(&reader.key, &entry).then_some(())?;
+                let shared = shared_bytes(&last, &reader.key);
+                encoder.push(&reader.key, shared, &entry).then_some(())?;
+                last.clone_from(&reader.key);
             }
         }
         let joined = encoder.take()?;
@@ -440,31 +452,32 @@ impl Reader<'_> {
 pub(crate) struct Encoder {
     base: Birth,
     bytes: Vec<u8>,
-    last: Vec<u8>,
 }
 
 impl Encoder {
     /// Makes an encoder of entries whose births are at or above `base`.
     pub(crate) fn new(base: Birth) -> Self {
-        Self { base, bytes: Vec::with_capacity(RUN_BYTES_MAX), last: Vec::new() }
+        Self { base, bytes: Vec::with_capacity(RUN_BYTES_MAX) }
     }
 
-    /// Appends a key, if the run may take it.
-    pub(crate) fn push(&mut self, key: &[u8], entry: &Entry) -> bool {
-        if self.bytes.is_empty() {
-            self.bytes.extend_from_slice(&self.base.0.to_le_bytes());
-            self.last.clear();
-        }
+    /// Appends a key that begins with `shared` bytes of the one before, if the run may take it.
+    pub(crate) fn push(&mut self, key: &[u8], shared: usize, entry: &Entry) -> bool {
         let end = self.bytes.len();
-        let shared = shared_bytes(&self.last, key);
-        append(&mut self.bytes, self.base, shared, key.get(shared..).unwrap_or_default(), entry);
-        if self.bytes.len() > RUN_BYTES_MAX && end > BASE.end {
-            self.bytes.truncate(end);
-            return false;
+        let shared = if end == 0 { 0 } else { shared };
+        if end == 0 {
+            self.bytes.extend_from_slice(&self.base.0.to_le_bytes());
         }
-        self.last.truncate(shared);
-        self.last.extend_from_slice(key.get(shared..).unwrap_or_default());
-        true
+        append(&mut self.bytes, self.base, shared, key.get(shared..).unwrap_or_default(), entry);
+        let fits = end == 0 || self.bytes.len() <= RUN_BYTES_MAX;
+        if !fits {
+            self.bytes.truncate(end);
+        }
+        fits
+    }
+
+    /// Tells whether nothing was appended since the last run was taken.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
     }
 
     /// Yields the run of what was appended since the last one; nothing where that is nothing.

@@ -233,12 +233,16 @@ impl State {
         let mut changes = Vec::with_capacity(operations.len());
         for Wanted { key, content, .. } in operations {
             let birth = self.next_birth;
-            applied.push(match (&content, self.current(&key)) {
-                (Some(_), _) => Applied::Put(verifier.keys.version(birth)),
-                (None, Current::Present(old)) => Applied::Deleted(Some(verifier.keys.version(old))),
-                (None, Current::Doubt) => Applied::Deleted(None),
-                (None, Current::Absent) => Applied::WasAbsent,
-            });
+            let done = if content.is_some() {
+                Applied::Put(verifier.keys.version(birth))
+            } else {
+                match self.current(&key) {
+                    Current::Present(old) => Applied::Deleted(Some(verifier.keys.version(old))),
+                    Current::Doubt => Applied::Deleted(None),
+                    Current::Absent => Applied::WasAbsent,
+                }
+            };
+            applied.push(done);
             let (ticket, content_too) = (ticket.clone(), content.clone());
             let pending = Pending { birth, content: content_too, origin, visible, ticket };
             self.overlay.push(key.clone(), pending);

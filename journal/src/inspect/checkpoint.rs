@@ -3,17 +3,12 @@
 use super::{Fault, FaultKind, GroupFact, Groups, Role, Span, VolumeFacts};
 use crate::checkpoint::{Items, group_at};
 use crate::disk::Disk;
-use crate::index::Index;
-use crate::replay::{Doubt, forget};
+use crate::replay::Replayed;
 use crate::scan;
 use crate::types::{BlockIndex, Lsn, Use, Zone};
 
 /// Reads what of the checkpoint verifies; after a gap everything is in doubt.
-pub(super) async fn load(
-    disk: &Disk,
-    facts: &mut VolumeFacts,
-    groups: &mut Groups,
-) -> (Index, Doubt) {
+pub(super) async fn load(disk: &Disk, facts: &mut VolumeFacts, groups: &mut Groups) -> Replayed {
     let base = facts.superblock.base;
     let mut items = Items::default();
     let mut next = base.next();
@@ -36,9 +31,9 @@ pub(super) async fn load(
         }
     }
     facts.uses.extend(snapshot.uses);
-    let mut state = (snapshot.index, snapshot.doubt);
+    let mut state = Replayed::new((snapshot.index, snapshot.doubt));
     if !whole {
-        forget(&mut state);
+        state.forget();
     }
     state
 }
