@@ -5,10 +5,13 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 
-/// Alignment of every buffer's first byte: the largest sector that a device may have.
-pub const ALIGNMENT_BYTES: usize = 4096;
+use crate::{SECTOR_BYTES_MAX, SECTOR_BYTES_MIN};
 
-/// A fixed number of bytes, aligned to [`ALIGNMENT_BYTES`], zero when made.
+/// Alignment of the first byte of a buffer that may be whole sectors of any size: the largest sector that a device may
+/// have.
+pub const ALIGNMENT_BYTES: usize = SECTOR_BYTES_MAX as usize;
+
+/// A fixed number of bytes, aligned to the sectors that they may be, zero when made.
 ///
 /// The alignment is found inside a larger allocation, which costs up to one unit of memory and
 /// needs no `unsafe`.
@@ -27,8 +30,9 @@ impl Buffer {
         }
         if bytes >= LARGE_BYTES {
             // The system has zeros at hand.
-            let memory = vec![0; bytes + ALIGNMENT_BYTES];
-            let start = aligned(&memory);
+            let unit = alignment(bytes);
+            let memory = vec![0; bytes + unit];
+            let start = aligned(&memory, unit);
             return Self { memory, start, bytes };
         }
         let (mut memory, start) = room(bytes);
@@ -51,18 +55,25 @@ impl Buffer {
 /// Bytes from which on an allocator asks the system.
 const LARGE_BYTES: usize = 64 << 10;
 
-/// Yields memory for `bytes` bytes, and where in it they are aligned. Not a byte more is written than has to be: of a
-/// small buffer most is there for its alignment alone.
+/// Yields memory for `bytes` bytes, and where in it they are aligned. Not a byte more is written than has to be.
 fn room(bytes: usize) -> (Vec<u8>, usize) {
+    let unit = alignment(bytes);
     // The vector never outgrows this, so what is aligned now stays aligned.
-    let memory = Vec::with_capacity(bytes + ALIGNMENT_BYTES);
-    let start = aligned(&memory);
+    let memory = Vec::with_capacity(bytes + unit);
+    let start = aligned(&memory, unit);
     (memory, start)
 }
 
-fn aligned(memory: &[u8]) -> usize {
-    let start = memory.as_ptr().align_offset(ALIGNMENT_BYTES);
-    assert!(start < ALIGNMENT_BYTES);
+/// Yields the alignment of a buffer of `bytes` bytes. A request is whole sectors, so what is no multiple of the largest
+/// sector goes to a device with a smaller one: small buffers, of which there are most, then take little more than they
+/// hold.
+fn alignment(bytes: usize) -> usize {
+    if bytes.is_multiple_of(ALIGNMENT_BYTES) { ALIGNMENT_BYTES } else { SECTOR_BYTES_MIN as usize }
+}
+
+fn aligned(memory: &[u8], unit: usize) -> usize {
+    let start = memory.as_ptr().align_offset(unit);
+    assert!(start < unit);
     start
 }
 
@@ -100,10 +111,10 @@ mod tests {
 
     #[test]
     fn is_aligned_and_zero_whatever_its_length() {
-        for bytes in [1, 511, 512, 4096, 4097, 100_000] {
+        for bytes in [1, 511, 512, 1024, 4096, 4097, 8192, 98_304, 100_000] {
             let buffer = Buffer::zeroed(bytes);
             assert_eq!(buffer.len(), bytes);
-            assert_eq!(buffer.as_ptr().align_offset(ALIGNMENT_BYTES), 0);
+            assert_eq!(buffer.as_ptr().align_offset(alignment(bytes)), 0);
             assert!(buffer.iter().all(|&byte| byte == 0));
         }
         assert!(Buffer::zeroed(0).is_empty());
@@ -111,10 +122,12 @@ mod tests {
 
     #[test]
     fn a_clone_is_aligned_and_equal() {
-        let buffer = Buffer::copy_of(&[7; 512]);
-        let clone = buffer.clone();
-        assert_eq!(clone[..], buffer[..]);
-        assert_eq!(clone.as_ptr().align_offset(ALIGNMENT_BYTES), 0);
+        for (bytes, unit) in [(512, 512), (1536, 512), (4096, 4096), (65_536, 4096)] {
+            let buffer = Buffer::copy_of(&vec![7; bytes]);
+            let clone = buffer.clone();
+            assert_eq!(clone[..], buffer[..]);
+            assert_eq!(clone.as_ptr().align_offset(unit), 0);
+        }
     }
 
     #[test]

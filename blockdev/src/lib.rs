@@ -151,7 +151,6 @@ impl Geometry {
 /// The least and the greatest sector that the contract allows; [`Buffer`] aligns for the greatest.
 const SECTOR_BYTES_MIN: u32 = 512;
 const SECTOR_BYTES_MAX: u32 = 4096;
-const _: () = assert!(SECTOR_BYTES_MAX as usize == ALIGNMENT_BYTES);
 
 /// What the devices of this crate report where no operating system gave a number: Linux's `EIO`.
 #[cfg(any(feature = "file", feature = "sim"))]

@@ -35,6 +35,8 @@ enum Slot {
 pub struct Transfer {
     disk: Disk,
     id: RequestId,
+    /// Its end was taken.
+    taken: bool,
 }
 
 impl Disk {
@@ -92,7 +94,7 @@ impl Disk {
         queue.next_id += 1;
         queue.waiting.push_back((id, Slot::Running(None)));
         queue.outgoing.push_back(Request { id, operation, buffer });
-        Transfer { disk: self.clone(), id }
+        Transfer { disk: self.clone(), id, taken: false }
     }
 }
 
@@ -115,17 +117,19 @@ impl Queue {
 impl Future for Transfer {
     type Output = Result<Buffer, DeviceError>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut queue = self.disk.queue.borrow_mut();
-        match queue.slot(self.id) {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { disk, id, taken } = &mut *self;
+        let mut queue = disk.queue.borrow_mut();
+        match queue.slot(*id) {
             Some(Slot::Running(waker)) => {
                 if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
                     *waker = Some(context.waker().clone());
                 }
                 Poll::Pending
             }
-            Some(Slot::Ended(_)) => match queue.remove(self.id) {
+            Some(Slot::Ended(_)) => match queue.remove(*id) {
                 Some(Slot::Ended(Completion { buffer, result, .. })) => {
+                    *taken = true;
                     Poll::Ready(result.map(|()| buffer))
                 }
                 _ => Poll::Pending,
@@ -137,7 +141,9 @@ impl Future for Transfer {
 
 impl Drop for Transfer {
     fn drop(&mut self) {
-        self.disk.queue.borrow_mut().remove(self.id);
+        if !self.taken {
+            self.disk.queue.borrow_mut().remove(self.id);
+        }
     }
 }
 

@@ -24,7 +24,7 @@ Usage: sim [OPTIONS]
   --seed N        play this history alone, and shrink it if it fails
   --keep STEPS    of it only these steps, as a failure names them
   --chance N      with these chances of the device, as a failure names them
-  --judge N       judge one image in N a second time, by the model's table (default 16); 0 for none
+  --judge N       judge one image in N a second time, by the model's table (default 64); 0 for none
   --served        the whole server with its clients, instead of the journal alone
   --plant NAME    switch a rule of the engine off; the run must fail. This simulator finds
                   ack-before-flush, late-writes, later-proves, superblock-order, and with --served

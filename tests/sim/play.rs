@@ -23,7 +23,7 @@ const WAITING_MAX: (usize, usize, usize) = (12, 2, 4);
 /// Most large values that are on their way.
 const UPLOADS_MAX: usize = 2;
 /// One image in so many is judged a second time where nothing else is asked for.
-pub const JUDGED_EVERY: u64 = 16;
+pub const JUDGED_EVERY: u64 = 64;
 /// Bytes of a block of every volume here.
 const BLOCK_BYTES: u64 = 512;
 
