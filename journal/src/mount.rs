@@ -255,6 +255,12 @@ async fn repair(disk: &Disk, verifier: &Verifier, found: &Found) -> Result<usize
     if plants.has(Plant::SkipRepair) {
         return Ok(0);
     }
+    if plants.has(Plant::MountWritesEarly) {
+        let last = SegmentIndex(geometry.segment_count() - 1);
+        let offset = geometry.block_offset(Zone::A, last, BlockIndex(0));
+        let blank = Buffer::zeroed(geometry.block_bytes());
+        disk.write(offset, blank).await.map_err(OpenError::Write)?;
+    }
     for accepted in &found.history.accepted {
         let Some(zone) = accepted.repair else { continue };
         let bytes = read(disk, verifier, accepted).await.map_err(OpenError::Replay)?;

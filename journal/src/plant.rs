@@ -59,6 +59,8 @@ plants! {
     RetryFlush = "retry-flush",
     /// Mount without a flush first (T19).
     SkipFirstFlush = "skip-first-flush",
+    /// Let a mount write over a segment that no superblock of its own frees yet (T20, T23).
+    MountWritesEarly = "mount-writes-early",
     /// Leave losses out of checkpoints (T25).
     ForgetLosses = "forget-losses",
     /// Ignore all evidence.

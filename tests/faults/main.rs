@@ -122,7 +122,8 @@ checks! {
         &[Plant::LateWrites, Plant::AckBeforeFlush];
     t18_a_failed_flush_is_the_end: traces::t18, &[Plant::RetryFlush];
     t19_a_mount_flushes_first: traces::t19, &[Plant::SkipFirstFlush];
-    t20_to_t24_a_mount_writes_nothing_but_repairs: traces::t20, &[];
+    t20_to_t24_a_mount_writes_nothing_but_repairs: traces::t20,
+        &[Plant::MountWritesEarly, Plant::SkipRepair];
     t25_checkpoints_carry_losses_on: traces::t25, &[Plant::ForgetLosses];
     a_superblock_vouches_for_nothing_that_is_not_durable: ordering::superblock_first, &[];
     a_move_keeps_doubt: rules::a_move_keeps_doubt, &[Plant::MoveForgetsDoubt];

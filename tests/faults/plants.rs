@@ -82,6 +82,7 @@ pub fn caught_by(plant: Plant) -> Check {
         Plant::CheckpointUnflushed => traces::t14,
         Plant::RetryFlush => traces::t18,
         Plant::SkipFirstFlush => traces::t19,
+        Plant::MountWritesEarly => traces::t20,
         Plant::ForgetLosses => traces::t25,
         Plant::EvidenceIgnored | Plant::DoubtForgotten => traces::a_gap_is_reported,
         Plant::SkipHeaderTag => header_flips,
