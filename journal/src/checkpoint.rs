@@ -91,6 +91,11 @@ pub(crate) fn segments_needed(geometry: &VolumeGeometry, run_bytes: usize, uses:
     u32::try_from(groups.div_ceil(per_segment)).unwrap_or(u32::MAX)
 }
 
+/// Yields the bytes of the item that a key takes which was deleted after a loss.
+pub(crate) fn deleted_bytes(key: &[u8]) -> usize {
+    2 + key.len()
+}
+
 /// Bytes of items in a group, so that the groups of a segment fill it.
 fn group_room(geometry: &VolumeGeometry) -> usize {
     let per_segment = geometry.segment_bytes().div_ceil(GROUP_BYTES_MAX);
@@ -304,7 +309,7 @@ impl<'a, L: Iterator<Item = &'a Run>> Cutter<'a, L> {
             if done {
                 continue;
             }
-            if out.len() + 2 + key.len() > room {
+            if out.len() + deleted_bytes(key) > room {
                 return out;
             }
             out.extend_from_slice(&[DELETED, key_bytes(key)]);

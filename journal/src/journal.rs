@@ -201,7 +201,7 @@ impl Journal {
         let (epoch, block) = (None, BlockIndex(0));
         let durable = Durable { lsn: report.next.before(), tag, epoch, block };
         let tail = Tail { epoch, block: 0, tag, next: report.next };
-        let room = Room::of(&index, &superblock.geometry);
+        let room = Room::of(&index, &doubt, &superblock.geometry);
         let mut state = State::new(&superblock, durable, options, index, doubt, uses, room);
         state.mode = Mode::ReadOnly(ReadOnlyReason::Requested);
         let random = Random::from_seed([0; 32]);

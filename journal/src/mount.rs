@@ -226,7 +226,7 @@ pub(crate) async fn mount(
     }
     let repaired = repair(disk, &verifier, &found).await?;
     let report = found.report(&copies, repaired);
-    let room = Room::of(&found.index, &geometry);
+    let room = Room::of(&found.index, &found.doubt, &geometry);
     let fresh = next_superblock(&mut found, &room, random, plants);
     let mut ages = copies.ages();
     update(&Mounting(disk, plants), &found.superblock, &mut ages)

@@ -4,7 +4,7 @@
 //! that cleaning needs? Commits are admitted by that alone, so the answer is final. *Physically*: is there
 //! a block to write now? Where not, maintenance makes room, and what was admitted waits.
 
-use crate::checkpoint::segments_needed;
+use crate::checkpoint::{deleted_bytes, segments_needed};
 use crate::clean::SLICE_BYTES;
 use crate::geometry::{KEY_BYTES_MAX, VolumeGeometry};
 use crate::index::{Entry, Index};
@@ -13,6 +13,7 @@ use crate::layout::superblock::USES_MAX;
 use crate::layout::{chunk_key, group, manifest};
 use crate::maintain::{CLEANING_SEGMENTS, USES_KEPT};
 use crate::record::record_bytes;
+use crate::replay::Doubt;
 use crate::run::{cut_bytes_max, entry_bytes_max};
 use crate::superblock::Superblock;
 use crate::types::SegmentIndex;
@@ -41,8 +42,9 @@ pub(crate) struct Room {
     pub(crate) callers_keys: usize,
     /// Bytes of the longest key that there was.
     longest_key: usize,
-    /// Bytes that the keys take in a checkpoint.
+    /// Bytes that the keys take in a checkpoint, and those that were deleted after a loss.
     coded_bytes: usize,
+    pub(crate) deleted_bytes: usize,
     /// How many live records there are of each length, rounded up to whole [`CLASS_BYTES`], and how many batches on their
     /// way have a longest one of it.
     lengths: Vec<u32>,
@@ -73,13 +75,21 @@ impl Demand {
             self.longest_key = self.longest_key.max(key_bytes);
         }
     }
+
+    /// Adds a record of `bytes` that deletes `key` after a loss, which every checkpoint tells from then on.
+    pub(crate) fn add_in_doubt(&mut self, bytes: usize, key: &[u8]) {
+        self.bytes += bytes;
+        self.items += deleted_bytes(key);
+    }
 }
 
 impl Room {
-    /// Counts what `index` holds.
-    pub(crate) fn of(index: &Index, geometry: &VolumeGeometry) -> Self {
+    /// Counts what `index` and `doubt` hold.
+    pub(crate) fn of(index: &Index, doubt: &Doubt, geometry: &VolumeGeometry) -> Self {
         let live = vec![0; geometry.segment_count() as usize];
-        let mut room = Self { live, coded_bytes: index.coded_bytes(), ..Self::default() };
+        let deleted = doubt.deleted.iter().map(|key| deleted_bytes(key)).sum();
+        let mut room = Self { live, deleted_bytes: deleted, ..Self::default() };
+        room.measure(index);
         let mut cursor = index.cursor(&[]);
         while let Some((key, entry)) = cursor.step() {
             room.add(key, &entry);
@@ -168,7 +178,8 @@ impl Room {
     ///
     /// It hardly moves with the number of uses: what stays free for a checkpoint must not grow by a restart.
     pub(crate) fn checkpoint_segments(&self, geometry: &VolumeGeometry, uses: usize) -> u32 {
-        segments_needed(geometry, self.coded_bytes, uses.max(uses_max(geometry)))
+        let items = self.coded_bytes + self.deleted_bytes;
+        segments_needed(geometry, items, uses.max(uses_max(geometry)))
     }
 
     /// Yields the segments that stay free for the next checkpoint: those that it takes once all that was admitted is in it.
@@ -189,8 +200,9 @@ impl Room {
         // Each key may be the one that makes a run too long.
         let cuts = self.unsettled_keys + demand.keys;
         let cut_bytes = cut_bytes_max(self.longest_key.max(demand.longest_key));
-        let items = self.unsettled_items + demand.items + cuts * cut_bytes;
-        segments_needed(geometry, self.coded_bytes + items, uses.max(uses_max(geometry)))
+        let more = self.unsettled_items + demand.items + cuts * cut_bytes;
+        let items = self.coded_bytes + self.deleted_bytes + more;
+        segments_needed(geometry, items, uses.max(uses_max(geometry)))
     }
 
     /// Tells whether a batch is taken. A delete may use what puts may not, and leaves nothing that counts.

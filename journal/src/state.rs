@@ -5,6 +5,7 @@ use crate::batch::{
 };
 use crate::cache::ValueCache;
 use crate::check::{Check, CheckReport};
+use crate::checkpoint::deleted_bytes;
 use crate::geometry::KEY_BYTES_MAX;
 use crate::group::{Header, Verifier};
 use crate::index::{Entry, Index};
@@ -186,7 +187,10 @@ impl State {
         }
         let mut demand = Demand::default();
         for one in &operations {
-            demand.add(one.record_bytes(), one.content.as_ref().map(|_| one.key.len()));
+            match &one.content {
+                None if self.doubt.absent => demand.add_in_doubt(one.record_bytes(), &one.key),
+                content => demand.add(one.record_bytes(), content.as_ref().map(|_| one.key.len())),
+            }
         }
         let own = demand;
         chunks.iter().for_each(|chunk| chunk.add_to(&mut demand));
@@ -355,8 +359,8 @@ impl State {
                 Some(Content::Chunk(_)) => self.settle_chunk(&change.key, entry),
                 Some(content) => {
                     self.give(&change.key, Some(entry));
-                    if self.doubt.absent {
-                        self.doubt.deleted.remove(&change.key);
+                    if self.doubt.absent && self.doubt.deleted.remove(&change.key) {
+                        self.room.deleted_bytes -= deleted_bytes(&change.key);
                     }
                     match content {
                         Content::Large(manifest) => drop(self.uploads.remove(&manifest.upload)),
@@ -366,8 +370,9 @@ impl State {
                 }
                 None => {
                     self.give(&change.key, None);
-                    if self.doubt.absent {
-                        self.doubt.deleted.insert(change.key);
+                    let bytes = deleted_bytes(&change.key);
+                    if self.doubt.absent && self.doubt.deleted.insert(change.key) {
+                        self.room.deleted_bytes += bytes;
                     }
                 }
             }

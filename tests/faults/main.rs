@@ -131,6 +131,7 @@ checks! {
     a_check_repairs_no_torn_tail: rules::a_check_leaves_a_torn_tail, &[Plant::CheckTouchesTail];
     a_gap_is_reported: traces::a_gap_is_reported,
         &[Plant::EvidenceIgnored, Plant::DoubtForgotten];
+    deletes_after_a_loss_are_bounded: traces::deletes_after_a_loss_are_bounded, &[];
     a_value_that_goes_bad_is_never_absent: traces::a_value_goes_bad,
         &[Plant::SilentAbsence, Plant::ReadOneCopy];
     copy_b_is_enough: traces::copy_b_is_enough, &[Plant::OneCopy];

@@ -48,6 +48,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("T20", traces::t20),
     ("T25", traces::t25),
     ("gap", traces::a_gap_is_reported),
+    ("deletes in doubt", traces::deletes_after_a_loss_are_bounded),
     ("bad value", traces::a_value_goes_bad),
     ("copy B", traces::copy_b_is_enough),
     ("read back", traces::a_checkpoint_is_read_back),

@@ -2,9 +2,10 @@
 //! without it.
 
 use super::bench::{Answer, Bench, DEVICE_BYTES, Go, Store, cut_after, fates, on};
+use crate::drive::Task;
 use blockdev::Fate::{Garbage, New, Old};
 use blockdev::{Cure, Damage, Fate, Fault, FaultKind, Repeat, Risk, SimDevice};
-use journal::{Applied, Durability, Mode, OpenError, Outcome, Plants};
+use journal::{Applied, CommitError, Durability, Mode, OpenError, Outcome, Plants};
 
 /// What a trace ends with: nothing, or the broken promise.
 pub type Ended = Result<(), String>;
@@ -398,6 +399,40 @@ pub fn a_gap_is_reported(plants: Plants) -> Ended {
     expect_report(&store)?;
     bench.expect(&mut store, C, Some(b"3"))?;
     expect_lost(&mut bench, &mut store, &[A, B])
+}
+
+/// Each key that is deleted after a loss is written down in every checkpoint, also one that never was: such deletes are refused
+/// in time, and whatever was taken before that stays.
+pub fn deletes_after_a_loss_are_bounded(plants: Plants) -> Ended {
+    let mut bench = Bench::new(plants);
+    let mut store = bench.open()?;
+    bench.put(&mut store, A, b"1")?;
+    let places = bench.put(&mut store, B, b"2")?;
+    bench.put(&mut store, C, b"3")?;
+    damage(&mut bench, &places);
+    let mut store = bench.open()?;
+    let key = |n: u32| format!("/what/never/was/{n:032}").into_bytes();
+    let mut taken = 0;
+    while taken < 2000 {
+        let commit = store.submit(&[(&key(taken), None)], Durability::Durable);
+        match bench.drive(&mut store, commit, &mut on)?.ok_or("cut")? {
+            Ok(_) => taken += 1,
+            Err(CommitError::NoSpace) => break,
+            Err(error) => return Err(format!("delete {taken}: {error}")),
+        }
+    }
+    if !(20..2000).contains(&taken) {
+        return Err(format!("{taken} deletes were taken"));
+    }
+    let journal = store.journal.clone();
+    let checkpoint: Task<_> = Box::pin(async move { journal.checkpoint().await });
+    let written = bench.drive(&mut store, checkpoint, &mut on)?.ok_or("cut")?;
+    written.map_err(|error| format!("no checkpoint: {error}"))?;
+    let mut store = bench.open_whole()?;
+    for n in 0..taken {
+        bench.expect(&mut store, &key(n), None)?;
+    }
+    expect_lost(&mut bench, &mut store, &[&key(taken)])
 }
 
 /// A value that goes bad while the store runs is read from the other copy, and is never absent.
