@@ -1,4 +1,4 @@
-//! Bytes of memory for each key of the index, which an allocator counts. A binary of its own: nothing else may allocate.
+//! What the journal takes of the heap, which an allocator counts. A binary of its own: nothing else may allocate.
 
 #![forbid(unsafe_code)]
 
@@ -10,12 +10,40 @@ use journal::{
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 use tests::drive::{Task, drive};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
+/// Held by each test: what the other allocates is none of its business.
+static ALONE: Mutex<()> = Mutex::new(());
+
 const KEYS: usize = 30_000;
+
+/// A device with an empty volume.
+fn formatted() -> (Disk, MemoryDevice) {
+    let mut device = MemoryDevice::new(64 << 20);
+    let disk = Disk::new(device.geometry());
+    let of = disk.clone();
+    let formatted: Task<_> = Box::pin(async move {
+        format(&of, &mut Random::from_seed([1; 32]), FormatOptions::default()).await.map(drop)
+    });
+    drive(&disk, &mut device, None, formatted).expect("a blank device takes a volume");
+    (disk, device)
+}
+
+/// Gives each key a value of 100 bytes.
+fn puts(keys: &[String]) -> Batch {
+    let value: Rc<[u8]> = [7; 100].into();
+    let operation = |key: &String| Operation {
+        key: key.as_bytes().into(),
+        value: Some(value.clone()),
+        precondition: Precondition::Any,
+    };
+    let operations = keys.iter().map(operation).collect();
+    Batch { operations, durability: Durability::Durable, origin: Origin(1) }
+}
 
 fn open(disk: &Disk, device: &mut MemoryDevice) -> Journal {
     let options = Options { cache_bytes: 0, replay_bytes: Some(1 << 30), ..Options::default() };
@@ -27,26 +55,11 @@ fn open(disk: &Disk, device: &mut MemoryDevice) -> Journal {
 /// Writes a value of 100 bytes for each key, in this order, and yields what opening the volume costs in memory, by key:
 /// from its log, and from a checkpoint.
 fn bytes_per_key(keys: &[String]) -> [f64; 2] {
-    let mut device = MemoryDevice::new(64 << 20);
-    let disk = Disk::new(device.geometry());
-    let of = disk.clone();
-    let formatted: Task<_> = Box::pin(async move {
-        format(&of, &mut Random::from_seed([1; 32]), FormatOptions::default()).await.map(drop)
-    });
-    drive(&disk, &mut device, None, formatted).expect("a blank device takes a volume");
+    let (disk, mut device) = formatted();
     let journal = open(&disk, &mut device);
     let mut run: Task<()> = Box::pin(journal.run());
-    let value: Rc<[u8]> = [7; 100].into();
     for keys in keys.chunks(200) {
-        let operation = |key: &String| Operation {
-            key: key.as_bytes().into(),
-            value: Some(value.clone()),
-            precondition: Precondition::Any,
-        };
-        let operations = keys.iter().map(operation).collect();
-        let (durability, origin) = (Durability::Durable, Origin(1));
-        let commit = journal.commit(Batch { operations, durability, origin });
-        let commit: Task<_> = Box::pin(commit);
+        let commit: Task<_> = Box::pin(journal.commit(puts(keys)));
         drive(&disk, &mut device, Some(&mut run), commit).expect("there is room");
     }
     drop((run, journal));
@@ -67,6 +80,7 @@ fn bytes_per_key(keys: &[String]) -> [f64; 2] {
 
 #[test]
 fn a_key_of_41_bytes_takes_at_most_48() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut rng = fastrand::Rng::with_seed(1);
     let mut dense: Vec<_> = (0..KEYS).map(|n| format!("/state/bench/keys/{n:023}")).collect();
     rng.shuffle(&mut dense);
@@ -78,5 +92,31 @@ fn a_key_of_41_bytes_takes_at_most_48() {
         let [log, checkpoint] = bytes_per_key(&keys);
         println!("{name}: {log:.1} bytes from the log, {checkpoint:.1} from a checkpoint");
         assert!(log <= most && checkpoint <= most, "{name}: {log:.1}, {checkpoint:.1} > {most}");
+    }
+}
+
+/// Allocations of a lone durable put and of one in a batch: of the caller's batch, both copies' buffers and the index.
+#[test]
+fn a_durable_put_allocates_a_few_times() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (disk, mut device) = formatted();
+    let journal = open(&disk, &mut device);
+    let mut run: Task<()> = Box::pin(journal.run());
+    let keys: Vec<_> = (0..64).map(|n| format!("/state/bench/keys/{n:023}")).collect();
+    // Each key is there, and every queue as long as it gets.
+    let mut allocations = |keys: &[String], commits: usize| {
+        let region = Region::new(ALLOCATOR);
+        for _ in 0..commits {
+            let commit: Task<_> = Box::pin(journal.commit(puts(keys)));
+            drive(&disk, &mut device, Some(&mut run), commit).expect("there is room");
+        }
+        let change = region.change();
+        (change.allocations + change.reallocations) as f64 / (commits * keys.len()) as f64
+    };
+    allocations(&keys, 20);
+    for (keys, most) in [(&keys[..1], 30.0), (&keys[..], 10.0)] {
+        let each = allocations(keys, 100);
+        println!("{} puts at once: {each:.1} allocations each", keys.len());
+        assert!(each <= most, "{} puts at once: {each:.1} > {most}", keys.len());
     }
 }
