@@ -83,6 +83,41 @@ fn a_batch_that_meets_what_it_did_not_expect_does_nothing() {
     assert_eq!(run("get /state/there").exits(0).text(), "1");
 }
 
+/// Who ran it and saw no answer runs it again: also on another connection, and after any end of the daemon.
+#[test]
+fn a_batch_with_a_token_is_applied_once_whatever_happens_in_between() {
+    let folder = Folder::new();
+    let mut daemon = Daemon::start(folder.path(), "2M", ALL);
+    let run = |arguments: &str| statefs(folder.path(), arguments);
+    let batch = lines(
+        "{'key':'/state/boot/slot','text':'B','ifAbsent':true}\n{'key':'/state/boot/old','delete':true}\n",
+    );
+    fs::write(folder.path().join("update.ndjson"), batch).unwrap();
+    let commit = "commit update.ndjson --token 6f0c5a1de2b34798a1b2c3d4e5f60718";
+    let first = run(commit).exits(0).text().to_owned();
+    assert_eq!(first.lines().count(), 2);
+    run("put /state/boot/slot C").exits(0);
+    for end in ["none", "kill", "clean"] {
+        match end {
+            "kill" => daemon.kill(),
+            "clean" => daemon.stop(),
+            _ => {}
+        }
+        if end != "none" {
+            daemon.restart();
+        }
+        // Its precondition does not hold any more, and what was written since stays.
+        assert_eq!(run(commit).exits(0).text(), first, "{end}");
+        assert_eq!(run("get /state/boot/slot").exits(0).text(), "C", "{end}");
+    }
+    // Without the token it is another batch, and with other operations the token is refused.
+    run("commit update.ndjson").exits(4);
+    fs::write(folder.path().join("update.ndjson"), lines("{'key':'/state/x','text':'1'}")).unwrap();
+    let other = run(commit).exits(1);
+    assert!(other.stderr.starts_with("statefs: INVALID_ARGUMENT: "), "{}", other.stderr);
+    run("get /state/x").exits(3);
+}
+
 #[test]
 fn what_is_too_much_for_a_batch_is_refused() {
     let folder = Folder::new();
