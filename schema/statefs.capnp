@@ -693,10 +693,14 @@ interface Admin @0xe2ed56231d424882 {
   audit @4 AuditParams -> AuditResults;
   # Returns a page of the audit records, oldest first.
   #
-  # There are two rings, of a bounded size each: new records take the place of the oldest.
+  # There are two rings, of a bounded size each: new records take the place of the oldest. A record
+  # shows once it is on the medium: that of a mutation with the mutation, those of refusals some
+  # seconds later at most. Records that damage took are missing from the numbers.
   #
-  # Rights: admin.audit. Durability: none; a record of a mutation is as durable as the mutation.
-  # Errors: IO_ERROR if the device failed, or the mode is `failed`; SEALED.
+  # Rights: admin.audit. Durability: none; the record of a mutation survives if and only if the
+  # mutation does.
+  # Errors: IO_ERROR if the device failed, or the mode is `failed`; SEALED; UNIMPLEMENTED where the
+  # volume is too small for records.
 
   struct StatsParams @0xe30c47eedebf816a {}
 
@@ -722,8 +726,8 @@ interface Admin @0xe2ed56231d424882 {
     # Copies that did not verify and were written again from another one.
 
     damaged @3 :UInt64;
-    # What verifies in no copy, and is lost: live values, and groups of the checkpoint. 0 and
-    # `repaired` 0 mean that all is well.
+    # What verifies in no copy, and is lost: live values, audit records, and groups of the checkpoint.
+    # 0 and `repaired` 0 mean that all is well.
   }
 
   struct CheckpointParams @0xef48e25e40e10711 {}
@@ -945,7 +949,11 @@ struct AuditRecord @0xab74237495719024 {
   # How it ended.
 
   repeats @7 :UInt32;
-  # How many refusals followed this one and have no record of their own.
+  # How many refusals followed this one, of the same service and operation if it can be told, and
+  # have no record of their own.
+
+  version @8 :UInt64;
+  # Of a put the version that it gave the key; 0 of everything else.
 }
 
 struct Limits @0xb779df17b72d5eb1 {
@@ -1044,11 +1052,13 @@ enum AuditRing @0xecf1d235146043cc {
   # The two rings of audit records.
 
   mutations @0;
-  # What was written and removed: one record for each key.
+  # What was written and removed: one record for each key, a value of many chunks when it becomes
+  # visible. A removal in a batch has one whether or not there was something to remove.
 
   denials @1;
-  # What was refused. The same refusal in a row is one record, and those that come faster than is
-  # good for the device are only counted, in `AuditRecord.repeats`.
+  # What the policy or a quota refused. Refusals are written together, once in a few seconds at
+  # most: the same one in a row is one record then, and those of one service and operation that are
+  # too many for one write are only counted, in `AuditRecord.repeats`. A crash may lose those that were not yet written.
 }
 
 enum AuditOutcome @0x8bf99578ad3ab38d {

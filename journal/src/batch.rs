@@ -149,13 +149,15 @@ pub(crate) enum Content {
     Large(Manifest),
     /// A part of one; the key is internal.
     Chunk(Rc<[u8]>),
+    /// What a ring is given; the key is internal.
+    Note(Rc<[u8]>),
 }
 
 impl Content {
     /// Yields the bytes of the value, all of it.
     pub(crate) fn value_bytes(&self) -> u64 {
         match self {
-            Self::Value(bytes) | Self::Chunk(bytes) => bytes.len() as u64,
+            Self::Value(bytes) | Self::Chunk(bytes) | Self::Note(bytes) => bytes.len() as u64,
             Self::Large(manifest) => manifest.total_bytes.into(),
         }
     }
@@ -163,7 +165,7 @@ impl Content {
     /// Yields the bytes of the value in its record.
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Self::Value(bytes) | Self::Chunk(bytes) => bytes.len(),
+            Self::Value(bytes) | Self::Chunk(bytes) | Self::Note(bytes) => bytes.len(),
             Self::Large(_) => manifest::BYTES,
         }
     }

@@ -34,7 +34,7 @@ impl Change {
     /// Yields what a key has after this, `old` being what it had.
     fn after(&self, old: Option<Entry>) -> Option<Entry> {
         match self.kind {
-            Kind::Put | Kind::Chunk => Some(self.entry),
+            Kind::Put | Kind::Note | Kind::Chunk => Some(self.entry),
             Kind::Delete => None,
             // FORMAT.md section 5: a move never undoes a later put or delete.
             Kind::Move if old.is_some_and(|old| old.birth == self.entry.birth) => Some(self.entry),

@@ -14,6 +14,7 @@ use crate::group::{Header, Verifier};
 use crate::index::{Entry, Index};
 use crate::large::{Manifest, UploadId, callers_from, chunk_key, chunk_of, collect, owners};
 use crate::replay::{Doubt, Replayed, read, records};
+use crate::ring::{note_of, trim};
 use crate::scan;
 use crate::superblock::{Copies, Superblock, SuperblockError};
 use crate::tag::Keys;
@@ -267,6 +268,7 @@ impl<P: FnMut(u64, u64)> Look<'_, P> {
         let (mut index, doubt) = state.finish();
         // Where something was lost, so may be the manifest of chunks that are there: a salvage may find it.
         collect(&mut index, facts.has_loss() || !history.lost.is_empty());
+        trim(&mut index, &facts.verifier.geometry);
         fault::lost(facts, &seen, &history);
         facts.evidence = seen.evidence;
         facts.history = history;
@@ -379,11 +381,11 @@ impl VolumeFacts {
 
     /// Yields the key that a caller knows of what `key` is a part of: its own, or that of its large value.
     ///
-    /// Nothing for a chunk that no key has.
+    /// Nothing for a chunk that no key has, and for a note.
     fn named<'a>(&'a self, key: &'a [u8]) -> Option<&'a [u8]> {
         match chunk_of(key) {
             Some((upload, _)) => self.owners.get(&upload).map(|owner| &**owner),
-            None => Some(key),
+            None => Some(key).filter(|key| note_of(key).is_none()),
         }
     }
 

@@ -12,6 +12,7 @@ use crate::mount::{Flusher, Found, Mounted, OpenError, Report, look, mount};
 use crate::overlay::Overlay;
 use crate::plant::{Plant, Plants};
 use crate::replay::Doubt;
+use crate::ring::{Note, Numbers};
 use crate::room::Room;
 use crate::state::{Admitted, Asked, Durable, State};
 use crate::superblock::Superblock;
@@ -240,14 +241,27 @@ impl Journal {
         &self,
         batch: Batch,
     ) -> impl Future<Output = Result<Outcome, CommitError>> + use<> {
-        let admitted = self.admit(batch);
+        self.commit_noted(batch, Vec::new())
+    }
+
+    /// As [`Journal::commit`], with notes that are written in the same group if anything is applied: all of it survives a
+    /// cut, or nothing does. Their births follow that of the last operation.
+    ///
+    /// # Errors
+    /// Those of [`Journal::commit`]; notes count as a part of the batch.
+    pub fn commit_noted(
+        &self,
+        batch: Batch,
+        notes: Vec<Note>,
+    ) -> impl Future<Output = Result<Outcome, CommitError>> + use<> {
+        let admitted = self.admit(batch, notes);
         async move { admitted?.answer().await }
     }
 
-    pub(crate) fn admit(&self, batch: Batch) -> Result<Admitted, CommitError> {
+    pub(crate) fn admit(&self, batch: Batch, notes: Vec<Note>) -> Result<Admitted, CommitError> {
         let Batch { operations, durability, origin } = batch;
         let operations = operations.into_iter().map(Wanted::from).collect();
-        let asked = Asked { operations, durability, origin, chunks: Vec::new() };
+        let asked = Asked { operations, durability, origin, chunks: Vec::new(), notes };
         let now = self.0.clock.now();
         self.0.cleaned_in_vain.set((0, 0));
         self.0.state.borrow_mut().admit(&self.0.verifier, asked, now)
@@ -429,6 +443,7 @@ impl State {
         uses: Vec<Use>,
         room: Room,
     ) -> Self {
+        let numbers = Numbers::behind(&index);
         let mut state = Self {
             mode: Mode::Healthy,
             index,
@@ -467,6 +482,7 @@ impl State {
             checkpoint_asked: None,
             last_check: CheckReport::default(),
             to_repair: Vec::new(),
+            numbers,
         };
         state.list_uses(&superblock.log);
         state

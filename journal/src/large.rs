@@ -8,6 +8,7 @@ use crate::field::{array, put, u32_at, u64_at};
 use crate::geometry::VALUE_BYTES_MAX;
 use crate::index::{Entry, Index};
 use crate::layout::{chunk_key as key_at, manifest as at};
+use crate::ring::note_of;
 use crate::types::Birth;
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
@@ -178,6 +179,9 @@ pub(crate) fn collect(index: &mut Index, keep: bool) {
     let mut bytes: BTreeMap<UploadId, u64> = BTreeMap::new();
     let mut orphans: Vec<Rc<[u8]>> = Vec::new();
     for (key, entry) in index.iter_from(&[]).take_while(|(key, _)| is_internal(key)) {
+        if note_of(&key).is_some() {
+            continue;
+        }
         match chunk_of(&key).filter(|(upload, _)| owners.contains_key(upload)) {
             Some((upload, _)) => *bytes.entry(upload).or_default() += u64::from(entry.value_bytes),
             None if keep => {}

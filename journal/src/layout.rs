@@ -237,6 +237,25 @@ pub mod chunk_key {
     const _: () = assert!(NUMBER.end == BYTES);
 }
 
+/// The key of a note (FORMAT.md section 5).
+pub mod note_key {
+    use core::ops::Range;
+
+    /// Bytes of the key.
+    pub const BYTES: usize = 12;
+
+    /// 0.
+    pub const INTERNAL: Range<usize> = 0..1;
+    /// Which ring.
+    pub const RING: Range<usize> = 1..2;
+    /// Number of its last record, big-endian.
+    pub const LAST: Range<usize> = 2..10;
+    /// Number of its records, big-endian.
+    pub const COUNT: Range<usize> = 10..12;
+
+    const _: () = assert!(COUNT.end == BYTES);
+}
+
 /// What stands in place of a large value (FORMAT.md section 5).
 pub mod manifest {
     use core::ops::Range;

@@ -34,6 +34,7 @@ mod read;
 mod reader;
 mod record;
 mod replay;
+mod ring;
 mod room;
 mod run;
 mod scan;
@@ -67,6 +68,7 @@ pub use read::{Got, Looked, Seen};
 pub use reader::{Opened, Piece, ValueReader};
 pub use record::{Kind, Record, RecordError, record_bytes};
 pub use replay::ReplayError;
+pub use ring::{NOTE_BYTES_MAX, Note, NoteSeen, Ring, keeps_notes};
 pub use superblock::{Superblock, SuperblockError};
 pub use tag::{Keys, Random, Tag};
 pub use types::{

@@ -255,7 +255,7 @@ impl Inner {
 
     fn seen_pending(&self, pending: &Pending) -> Option<Seen> {
         let (value_bytes, source) = match pending.content.clone()? {
-            Content::Value(value) | Content::Chunk(value) => {
+            Content::Value(value) | Content::Chunk(value) | Content::Note(value) => {
                 (u32::try_from(value.len()).unwrap_or(u32::MAX), Source::Memory(value))
             }
             Content::Large(manifest) => (manifest.total_bytes, Source::Manifest(manifest)),
@@ -269,7 +269,7 @@ impl Inner {
         })
     }
 
-    fn seen_entry(&self, entry: Entry) -> Seen {
+    pub(crate) fn seen_entry(&self, entry: Entry) -> Seen {
         Seen {
             version: self.verifier.keys.version(entry.birth),
             value_bytes: entry.value_bytes,

@@ -14,6 +14,8 @@ pub enum Kind {
     Delete,
     /// Puts the key's value, unchanged, into another place.
     Move,
+    /// Gives an internal key a note.
+    Note,
     /// Gives an internal key a part of a large value.
     Chunk,
 }
@@ -73,6 +75,7 @@ impl<'a> Record<'a> {
             Kind::Put => 1,
             Kind::Delete => 2,
             Kind::Move => 3,
+            Kind::Note => 4,
             Kind::Chunk => 7,
         };
         let in_doubt = if self.in_doubt { at::FLAG_IN_DOUBT } else { 0 };
@@ -109,6 +112,7 @@ impl<'a> Record<'a> {
             1 => Kind::Put,
             2 if value_bytes == 0 => Kind::Delete,
             3 => Kind::Move,
+            4 => Kind::Note,
             7 => Kind::Chunk,
             _ => return Err(RecordError::Unknown),
         };
@@ -117,7 +121,7 @@ impl<'a> Record<'a> {
         let allowed = match kind {
             Kind::Put => manifest,
             Kind::Move => in_doubt | manifest,
-            Kind::Delete | Kind::Chunk => 0,
+            Kind::Delete | Kind::Note | Kind::Chunk => 0,
         };
         if flags & !allowed != 0 || !field::is_zero(fixed, at::RESERVED) {
             return Err(RecordError::Unknown);

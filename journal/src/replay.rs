@@ -8,6 +8,7 @@ use crate::large::{Manifest, chunk_of, collect, is_internal};
 use crate::layout::group;
 use crate::plant::{Plant, Plants};
 use crate::record::{Kind, Record};
+use crate::ring::{note_of, trim};
 use crate::scan::blocks;
 use crate::types::{Lsn, Place, SegmentIndex, Zone};
 use crate::walk::{Accepted, History};
@@ -98,6 +99,7 @@ pub(crate) async fn replay(
     if !verifier.keys.plants.has(Plant::OrphansKept) {
         collect(&mut index, false);
     }
+    trim(&mut index, &verifier.geometry);
     Ok((index, doubt))
 }
 
@@ -149,6 +151,7 @@ impl Replayed {
         match kind {
             // Callers have no internal keys, and chunks no others.
             Kind::Put | Kind::Delete if is_internal(key) => return None,
+            Kind::Note => drop(note_of(key)?),
             Kind::Chunk => drop(chunk_of(key)?),
             Kind::Put => drop(self.doubt.deleted.remove(key)),
             Kind::Delete if self.doubt.absent => drop(self.doubt.deleted.insert(key.into())),

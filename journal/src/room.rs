@@ -14,6 +14,7 @@ use crate::layout::{chunk_key, group, manifest};
 use crate::maintain::{CLEANING_SEGMENTS, USES_KEPT};
 use crate::record::record_bytes;
 use crate::replay::Doubt;
+use crate::ring::RingRoom;
 use crate::run::{cut_bytes_max, entry_bytes_max};
 use crate::superblock::Superblock;
 use crate::types::SegmentIndex;
@@ -48,6 +49,8 @@ pub(crate) struct Room {
     /// How many live records there are of each length, rounded up to whole [`CLASS_BYTES`], and how many batches on their
     /// way have a longest one of it.
     lengths: Vec<u32>,
+    /// Notes are counted apart: room for as many as there may be is kept at all times.
+    pub(crate) rings: RingRoom,
 }
 
 /// What a batch asks for.
@@ -87,9 +90,9 @@ impl Room {
     /// Counts what `index` and `doubt` hold.
     pub(crate) fn of(index: &Index, doubt: &Doubt, geometry: &VolumeGeometry) -> Self {
         let live = vec![0; geometry.segment_count() as usize];
-        let deleted = doubt.deleted.iter().map(|key| deleted_bytes(key)).sum();
-        let mut room = Self { live, deleted_bytes: deleted, ..Self::default() };
-        room.measure(index);
+        let (rings, coded_bytes) = (RingRoom::of(geometry), index.coded_bytes());
+        let deleted_bytes = doubt.deleted.iter().map(|key| deleted_bytes(key)).sum();
+        let mut room = Self { live, rings, coded_bytes, deleted_bytes, ..Self::default() };
         let mut cursor = index.cursor(&[]);
         while let Some((key, entry)) = cursor.step() {
             room.add(key, &entry);
@@ -103,6 +106,9 @@ impl Room {
         if let Some(live) = self.live.get_mut(entry.place.segment.0 as usize) {
             *live += bytes as u64;
         }
+        if self.rings.add(key, bytes as u64) {
+            return;
+        }
         self.live_total += bytes as u64;
         self.callers_keys += usize::from(!is_internal(key));
         self.longest_key = self.longest_key.max(key.len());
@@ -114,6 +120,9 @@ impl Room {
         let bytes = entry.record_bytes(key);
         if let Some(live) = self.live.get_mut(entry.place.segment.0 as usize) {
             *live -= bytes as u64;
+        }
+        if self.rings.remove(key, bytes as u64) {
+            return;
         }
         self.live_total -= bytes as u64;
         self.callers_keys -= usize::from(!is_internal(key));
@@ -161,7 +170,8 @@ impl Room {
 
     /// Yields an upper bound of the longest record that is live or on its way.
     fn longest(&self) -> usize {
-        self.lengths.len().saturating_sub(1) * CLASS_BYTES
+        let longest = self.lengths.len().saturating_sub(1) * CLASS_BYTES;
+        longest.max(self.rings.longest())
     }
 
     /// Tells whether something that was admitted has not ended.
@@ -200,7 +210,7 @@ impl Room {
         // Each key may be the one that makes a run too long.
         let cuts = self.unsettled_keys + demand.keys;
         let cut_bytes = cut_bytes_max(self.longest_key.max(demand.longest_key));
-        let more = self.unsettled_items + demand.items + cuts * cut_bytes;
+        let more = self.unsettled_items + demand.items + cuts * cut_bytes + self.rings.items();
         let items = self.coded_bytes + self.deleted_bytes + more;
         segments_needed(geometry, items, uses.max(uses_max(geometry)))
     }
@@ -250,7 +260,7 @@ impl Room {
         let needed = 2 * checkpoint + 2 + CLEANING_SEGMENTS;
         let segments = geometry.segment_count().saturating_sub(needed);
         let bytes = u64::from(segments) * self.usable(geometry, demand.longest);
-        bytes - bytes / SLACK_DIVISOR
+        (bytes - bytes / SLACK_DIVISOR).saturating_sub(self.rings.bytes_max())
     }
 }
 
@@ -269,10 +279,11 @@ pub(crate) fn large_bytes_max(geometry: &VolumeGeometry) -> u64 {
         demand
     };
     let chunk_bytes = geometry.chunk_bytes() as u64;
+    let empty = Room { rings: RingRoom::of(geometry), ..Room::default() };
     let (mut least, mut most) = (0, LARGE_BYTES_MAX.div_ceil(chunk_bytes));
     while least < most {
         let count = least + (most - least).div_ceil(2);
-        if Room::default().admits(geometry, 0, &of_chunks(count), false) {
+        if empty.admits(geometry, 0, &of_chunks(count), false) {
             least = count;
         } else {
             most = count - 1;

@@ -13,6 +13,7 @@ use crate::layout::run_entry::{
     SIZES, UPLOAD_BYTES,
 };
 use crate::layout::{checkpoint_run, record};
+use crate::ring::note_of;
 use crate::types::{Birth, Place, SegmentIndex};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -117,7 +118,7 @@ fn numbers_bytes(sizes: u8) -> usize {
 fn is_possible(key: &[u8], entry: &Entry, geometry: &VolumeGeometry) -> bool {
     let kind = match entry.upload {
         Some(_) => !is_internal(key) && entry.value_bytes > 0,
-        None => !is_internal(key) || chunk_of(key).is_some(),
+        None => !is_internal(key) || chunk_of(key).is_some() || note_of(key).is_some(),
     };
     let end = u64::from(entry.place.offset) + entry.record_bytes(key) as u64;
     kind && entry.stored_bytes() <= VALUE_BYTES_MAX

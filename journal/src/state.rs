@@ -13,6 +13,7 @@ use crate::large::{UploadId, chunk_of, is_internal, replace};
 use crate::overlay::{Overlay, Pending};
 use crate::plant::Plant;
 use crate::replay::Doubt;
+use crate::ring::{Note, Numbers, keeps_notes};
 use crate::room::{Demand, Room};
 use crate::tag::Tag;
 use crate::ticket::{Settled, Ticket};
@@ -51,6 +52,8 @@ pub(crate) struct Asked {
     pub(crate) origin: Origin,
     /// The last chunks of a large value, to be written before the batch.
     pub(crate) chunks: Vec<NewChunk>,
+    /// What rings are given if something is applied.
+    pub(crate) notes: Vec<Note>,
 }
 
 /// A live value on its way out of a segment that is being cleaned.
@@ -140,6 +143,8 @@ pub(crate) struct State {
     pub(crate) last_check: CheckReport,
     /// Segments in which a read met a damaged copy.
     pub(crate) to_repair: Vec<SegmentIndex>,
+    /// Of the next notes.
+    pub(crate) numbers: Numbers,
 }
 
 /// What a key has before an operation, as preconditions see it.
@@ -164,11 +169,12 @@ impl State {
         asked: Asked,
         now: u64,
     ) -> Result<Admitted, CommitError> {
-        let Asked { operations, durability, origin, chunks } = asked;
+        let Asked { operations, durability, origin, chunks, mut notes } = asked;
+        notes.retain(|_| keeps_notes(&verifier.geometry));
         if let Mode::ReadOnly(reason) = self.mode {
             return Err(CommitError::ReadOnly(reason));
         }
-        let bytes = self.check_sizes(verifier, &operations)?;
+        let bytes = self.check_sizes(verifier, &operations, &notes)?;
         let mut judged_by = None;
         if let Some(refused) = self.judge(verifier, &operations, &mut judged_by) {
             return Ok(Admitted { outcome: refused, ticket: judged_by });
@@ -192,6 +198,8 @@ impl State {
                 content => demand.add(one.record_bytes(), content.as_ref().map(|_| one.key.len())),
             }
         }
+        // Room for notes is kept back; they take a part of the group.
+        notes.iter().for_each(|note| demand.add(note.record_bytes(), None));
         let own = demand;
         chunks.iter().for_each(|chunk| chunk.add_to(&mut demand));
         let uses = self.uses.len();
@@ -206,6 +214,7 @@ impl State {
             self.queue_chunk(chunk);
         }
         let (mut queued, applied) = self.enqueue(verifier, operations, origin, visible);
+        self.add_notes(&mut queued.changes, notes);
         queued.strict =
             durability == Durability::Strict && !verifier.keys.plants.has(Plant::StrictUnwitnessed);
         queued.demand = own;
@@ -256,14 +265,15 @@ impl State {
         (Queued { changes, ticket, demand: Demand::default(), strict: false }, applied)
     }
 
-    /// Yields the bytes of the batch's records.
+    /// Yields the bytes of the batch's records, its notes among them.
     fn check_sizes(
         &self,
         verifier: &Verifier,
         operations: &[Wanted],
+        notes: &[Note],
     ) -> Result<usize, CommitError> {
         let geometry = &verifier.geometry;
-        let mut bytes = 0;
+        let mut bytes = Note::check(notes)?;
         for operation in operations {
             let key_bytes = operation.key.len();
             if !(1..=KEY_BYTES_MAX).contains(&key_bytes) {
@@ -349,7 +359,9 @@ impl State {
             self.overlay.remove(&change.key, change.birth);
             let (place, birth) = (*place, change.birth);
             let (value_bytes, upload) = match &change.content {
-                Some(Content::Value(value) | Content::Chunk(value)) => (value.len(), None),
+                Some(Content::Value(value) | Content::Chunk(value) | Content::Note(value)) => {
+                    (value.len(), None)
+                }
                 Some(Content::Large(it)) => (it.total_bytes as usize, Some(it.upload)),
                 None => (0, None),
             };
@@ -357,6 +369,7 @@ impl State {
             let entry = Entry { place, value_bytes, suspect: false, birth, upload };
             match change.content {
                 Some(Content::Chunk(_)) => self.settle_chunk(&change.key, entry),
+                Some(Content::Note(_)) => self.settle_note(&change.key, entry),
                 Some(content) => {
                     self.give(&change.key, Some(entry));
                     if self.doubt.absent && self.doubt.deleted.remove(&change.key) {
@@ -365,7 +378,7 @@ impl State {
                     match content {
                         Content::Large(manifest) => drop(self.uploads.remove(&manifest.upload)),
                         Content::Value(value) => self.cache.insert(place, value),
-                        Content::Chunk(_) => {}
+                        Content::Chunk(_) | Content::Note(_) => {}
                     }
                 }
                 None => {
@@ -447,7 +460,7 @@ impl State {
     }
 
     /// Gives `key` an entry, or takes it away; with a large value its chunks go.
-    fn give(&mut self, key: &[u8], entry: Option<Entry>) {
+    pub(crate) fn give(&mut self, key: &[u8], entry: Option<Entry>) {
         let Self { index, room, .. } = self;
         if self.keep_chunks {
             let old = match entry {
@@ -477,7 +490,7 @@ impl State {
                 let upload = match &change.content {
                     Some(Content::Chunk(_)) => chunk_of(&change.key).map(|(upload, _)| upload),
                     Some(Content::Large(manifest)) => Some(manifest.upload),
-                    Some(Content::Value(_)) | None => None,
+                    Some(Content::Value(_) | Content::Note(_)) | None => None,
                 };
                 if let Some(upload) = upload {
                     self.abandon(upload);
@@ -488,6 +501,7 @@ impl State {
             }
             queued.ticket.settle(Settled::NoSpace);
         }
+        self.renumber_notes();
         self.queue_bytes = 0;
         self.urgent = false;
         self.buffered_since = None;

@@ -10,6 +10,7 @@ use crate::large::{LARGE_BYTES_MAX, Manifest, UploadId, chunk_key, chunk_of, dro
 use crate::layout::{chunk_key as key_at, manifest};
 use crate::plant::Plant;
 use crate::record::record_bytes;
+use crate::ring::Note;
 use crate::room::{Demand, large_bytes_max};
 use crate::state::{Admitted, Asked, Change, QUEUE_BYTES_MAX, Queued, State};
 use crate::ticket::Ticket;
@@ -36,6 +37,7 @@ pub struct Upload {
     last: Option<Ticket>,
     /// Why there can be no end any more.
     failed: Option<CommitError>,
+    notes: Vec<Note>,
 }
 
 /// A chunk that is to be written.
@@ -70,6 +72,7 @@ impl Journal {
             hasher: blake3::Hasher::new(),
             last: None,
             failed: None,
+            notes: Vec::new(),
         }
     }
 }
@@ -78,6 +81,13 @@ impl Upload {
     /// Yields how many bytes were appended.
     pub fn total_bytes(&self) -> u64 {
         self.total_bytes
+    }
+
+    /// Has notes written with the end of the value, as [`Journal::commit_noted`] does with a batch.
+    #[must_use]
+    pub fn with_notes(mut self, notes: Vec<Note>) -> Self {
+        self.notes = notes;
+        self
     }
 
     /// Adds `bytes` to the end of the value, and waits while an earlier chunk is on its way.
@@ -189,7 +199,9 @@ impl Upload {
         if self.id.is_none() && buffer.len() <= verifier.geometry.value_bytes_max() {
             let operation = Operation { key, value: Some(buffer.into()), precondition };
             let (operations, origin) = (vec![operation], self.origin);
-            return self.journal.admit(Batch { operations, durability, origin });
+            return self
+                .journal
+                .admit(Batch { operations, durability, origin }, mem::take(&mut self.notes));
         }
         let upload = self.begun();
         let chunk_bytes = self.journal.0.verifier.geometry.chunk_bytes();
@@ -209,7 +221,8 @@ impl Upload {
         };
         let content = Some(Content::Large(manifest));
         let operations = vec![Wanted { key, content, precondition }];
-        let asked = Asked { operations, durability, origin: self.origin, chunks };
+        let notes = mem::take(&mut self.notes);
+        let asked = Asked { operations, durability, origin: self.origin, chunks, notes };
         let now = self.journal.0.clock.now();
         let inner = &self.journal.0;
         let state = &mut *inner.state.borrow_mut();

@@ -298,7 +298,9 @@ impl Inner {
             return self.watermark_due(&state).is_some_and(|due| self.clock.now() >= due);
         }
         let due = self.buffered_due(&state).is_some_and(|due| self.clock.now() >= due);
-        state.urgent || due || state.queue_bytes >= BUFFERED_BYTES_MAX
+        // The next group vouches for what is strict, whatever is in it.
+        let strict = !state.strict.is_empty();
+        state.urgent || strict || due || state.queue_bytes >= BUFFERED_BYTES_MAX
     }
 
     /// Yields when a watermark is due: at once where somebody waits for it, else after a while without commits.
@@ -405,6 +407,7 @@ fn append(builder: &mut Builder, batches: Vec<Queued>) -> Vec<(Queued, Vec<Place
             let (kind, value, manifest) = match &change.content {
                 Some(Content::Value(value)) => (Kind::Put, &**value, false),
                 Some(Content::Chunk(value)) => (Kind::Chunk, &**value, false),
+                Some(Content::Note(value)) => (Kind::Note, &**value, false),
                 Some(Content::Large(manifest)) => {
                     encoded = manifest.encode();
                     (Kind::Put, &encoded[..], true)

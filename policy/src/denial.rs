@@ -53,6 +53,12 @@ impl Denial {
         &self.refusal
     }
 
+    /// Why, as one line for the daemon's own records, which say elsewhere who asked for what.
+    #[must_use]
+    pub fn why(&self) -> impl fmt::Display {
+        Why(self)
+    }
+
     /// The smallest grant that would have let the request pass, where a grant is what it lacks.
     #[must_use]
     pub fn missing_grant(&self) -> Option<MissingGrant<'_>> {
@@ -69,8 +75,17 @@ impl Denial {
 
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { service, right, path, refusal } = self;
-        write!(f, "{} may not {right} {}: ", Quoted(service), Quoted(path))?;
+        let Self { service, right, path, .. } = self;
+        write!(f, "{} may not {right} {}: {}", Quoted(service), Quoted(path), self.why())
+    }
+}
+
+/// Why a request was refused, in words, without who asked for what.
+struct Why<'a>(&'a Denial);
+
+impl fmt::Display for Why<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Denial { path, refusal, .. } = self.0;
         match refusal {
             Refusal::UnknownService { service } => {
                 write!(f, "the policy knows no such peer as {}", Quoted(service))

@@ -9,6 +9,7 @@ use statefs::admin;
 use crate::call::Call;
 use crate::error::Effect;
 use crate::store::send;
+use crate::version::Version;
 use crate::wire;
 
 /// The power to look after a store. Each call needs a right of its own.
@@ -135,6 +136,8 @@ pub struct AuditRecord {
     pub outcome: AuditOutcome,
     /// How many refusals followed that have no record of their own.
     pub repeats: u32,
+    /// Of a put the version that it gave the key.
+    pub version: Option<Version>,
 }
 
 /// How an audited request ended.

@@ -95,14 +95,10 @@ pub(crate) fn admit_whole<R: Demand>(
     let Some(hidden) = granted.hidden().first() else {
         return Ok(granted);
     };
-    caller.shared.events.borrow_mut().deny(Denied {
-        connection: caller.connection,
-        service: Some(granted.service().name().into()),
-        right: granted.request().right(),
-        path: granted.request().target().as_str().into(),
-        reason: format!("a ceiling withholds {:?}, which is a part of it", hidden.as_str()),
-    });
-    Err(Error::Denied)
+    let reason = format!("a ceiling withholds {:?}, which is a part of it", hidden.as_str());
+    let (right, path) = (granted.request().right(), granted.request().target().as_str());
+    let service = Some(granted.service().name().into());
+    Err(deny(caller, service, right, path, reason.clone(), reason))
 }
 
 fn judge<R: Demand>(
@@ -151,25 +147,29 @@ pub(crate) fn admit_open(
 }
 
 fn refuse(caller: &Caller, denial: &Denial) -> Error {
-    caller.shared.events.borrow_mut().deny(Denied {
-        connection: caller.connection,
-        service: Some(denial.service().into()),
-        right: denial.right(),
-        path: denial.path().into(),
-        reason: denial.to_string(),
-    });
-    Error::Denied
+    let (service, rule) = (Some(denial.service().into()), denial.why().to_string());
+    deny(caller, service, denial.right(), denial.path(), rule, denial.to_string())
 }
 
 fn refuse_stranger(caller: &Caller, right: Right, path: &str) -> Error {
     let peer = &caller.peer;
     let uid = peer.uid.map_or_else(String::new, |uid| format!(" with uid {uid}"));
-    caller.shared.events.borrow_mut().deny(Denied {
-        connection: caller.connection,
-        service: None,
-        right,
-        path: path.into(),
-        reason: format!("the policy names no service on channel {:?}{uid}", peer.channel),
-    });
+    let reason = format!("the policy names no service on channel {:?}{uid}", peer.channel);
+    deny(caller, None, right, path, reason.clone(), reason)
+}
+
+/// Tells of a refusal, where it is recorded and where it is logged.
+fn deny(
+    caller: &Caller,
+    service: Option<String>,
+    right: Right,
+    path: &str,
+    rule: String,
+    reason: String,
+) -> Error {
+    caller.record_denial(right, path, rule);
+    let (connection, path) = (caller.connection, path.into());
+    let denied = Denied { connection, service, right, path, reason };
+    caller.shared.events.borrow_mut().deny(denied);
     Error::Denied
 }

@@ -5,9 +5,10 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use journal::{Applied, CheckReport, Durability, Origin, Version};
+use journal::{Applied, CheckReport, Durability, Note, Origin, Version};
 use policy::{Granted, Scope};
 
+use crate::audit;
 use crate::error::Error;
 use crate::event::Event;
 use crate::figures::Family;
@@ -15,7 +16,7 @@ use crate::page::{self, Page};
 use crate::plant::Plant;
 use crate::power::{Power, Restriction};
 use crate::quota::Usage;
-use crate::request::{Administer, Change, Count, Get, Hello, List, Open, Token, Write};
+use crate::request::{Administer, Audited, Change, Count, Get, Hello, List, Open, Token, Write};
 use crate::session::Caller;
 use crate::store::{Found, Written};
 use crate::tokens::{self, Begun};
@@ -74,13 +75,11 @@ pub(crate) async fn get_many(
 }
 
 pub(crate) async fn put(caller: &Caller, granted: Granted<Write>) -> Result<Written, Error> {
-    let Write { change, durability } = granted.into_request();
-    write(caller, Vec::from([change]), None, durability).await
+    write_one(caller, granted).await
 }
 
 pub(crate) async fn delete(caller: &Caller, granted: Granted<Write>) -> Result<Removed, Error> {
-    let Write { change, durability } = granted.into_request();
-    let written = write(caller, Vec::from([change]), None, durability).await?;
+    let written = write_one(caller, granted).await?;
     Ok(match written {
         Written::Indeterminate => Removed::Indeterminate,
         Written::Applied(applied) => match applied.first() {
@@ -103,9 +102,10 @@ pub(crate) async fn commit(
 ) -> Result<Written, Error> {
     // Who passed the gate has a name.
     let service = granted.first().map(|granted| granted.service().clone());
+    let notes = caller.mutation(&granted, token.is_some().into());
     let changes: Vec<Change> = granted.into_iter().map(Granted::into_request).collect();
     let (Some(token), Some(service)) = (token, service) else {
-        return write(caller, changes, None, durability).await;
+        return write(caller, changes, None, notes, durability).await;
     };
     let (store, digest) = (&caller.shared.store, tokens::digest(&changes));
     let (journal, tokens) = (store.journal()?, store.tokens());
@@ -118,7 +118,7 @@ pub(crate) async fn commit(
         match tokens.begin(&name, token, digest)? {
             Begun::New(ticket) => {
                 let mark = Some(ticket.record(&changes));
-                let written = write(caller, changes, mark, durability).await;
+                let written = write(caller, changes, mark, notes.clone(), durability).await;
                 tokens.settle(&ticket, &written);
                 return written;
             }
@@ -140,10 +140,19 @@ pub(crate) async fn commit(
     }
 }
 
+async fn write_one(caller: &Caller, granted: Granted<Write>) -> Result<Written, Error> {
+    let granted = [granted];
+    let notes = caller.mutation(&granted, 0);
+    let [granted] = granted;
+    let Write { change, durability } = granted.into_request();
+    write(caller, Vec::from([change]), None, notes, durability).await
+}
+
 async fn write(
     caller: &Caller,
     changes: Vec<Change>,
     mark: Option<(String, Vec<u8>)>,
+    notes: Vec<Note>,
     durability: Durability,
 ) -> Result<Written, Error> {
     let plants = caller.shared.limits.plants;
@@ -151,7 +160,8 @@ async fn write(
     let durability = if early { Durability::Buffered } else { durability };
     caller.note(durability);
     let first = changes.first().map(|change| change.key.clone());
-    let written = caller.shared.store.write(changes, mark, durability, caller.origin()).await;
+    let written =
+        caller.shared.store.write(changes, mark, notes, durability, caller.origin()).await;
     written.inspect_err(|error| caller.tell_quota(first.as_ref(), error))
 }
 
@@ -180,6 +190,17 @@ pub(crate) async fn check(
 pub(crate) async fn checkpoint(caller: &Caller, _: Granted<Administer>) -> Result<(), Error> {
     let journal = caller.shared.store.journal()?;
     journal.checkpoint().await.map_err(|error| Error::of_task(error, journal.mode()))
+}
+
+/// Reads a page of what was recorded.
+pub(crate) async fn audit(
+    caller: &Caller,
+    _: Granted<Administer>,
+    asked: &Audited,
+) -> Result<audit::Page, Error> {
+    let limits = &caller.shared.limits;
+    let _permit = caller.reads.take(limits.reply_bytes).await;
+    audit::page(&caller.shared.store.journal()?, asked, limits).await
 }
 
 /// Has the policy read anew, and yields why it was not taken.

@@ -15,6 +15,7 @@ extern crate alloc;
 #[cfg(any(test, feature = "linux"))]
 extern crate std;
 
+mod audit;
 mod error;
 mod event;
 mod figures;

@@ -54,6 +54,8 @@ pub const DAMAGED_KEYS_MAX: usize = 4096;
 /// Bytes of a client's name that are kept, as the schema promises.
 pub const CLIENT_NAME_BYTES_MAX: usize = 64;
 
+pub use crate::audit::{AUDIT_REFUSALS_ALIKE_MAX, AUDIT_REFUSALS_MAX, AUDIT_WRITE_MS};
+
 /// What a driver may choose. [`Limits::default`] has the constants of this module.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -79,6 +81,8 @@ pub struct Limits {
     pub events: usize,
     /// Denials told in one window; see [`DENIALS_MAX`].
     pub denials: usize,
+    /// Whether mutations and refusals are recorded in the volume.
+    pub audit: bool,
     /// The bounds of each connection.
     pub connection: vat::Limits,
     /// The bounds of the journal.
@@ -101,6 +105,7 @@ impl Default for Limits {
             streams: STREAMS_MAX,
             events: EVENTS_MAX,
             denials: DENIALS_MAX,
+            audit: true,
             connection: vat::Limits::default(),
             journal: journal::Options::default(),
             plants: Plants::default(),

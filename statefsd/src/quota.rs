@@ -12,7 +12,9 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::future::Future;
 
-use journal::{Batch, CommitError, Durability, Journal, Operation, Outcome, Precondition, Upload};
+use journal::{
+    Batch, CommitError, Durability, Journal, Note, Operation, Outcome, Precondition, Upload,
+};
 use policy::{Policy, Prefix, Quota};
 
 use crate::plant::{Plant, Plants};
@@ -113,12 +115,13 @@ impl Ledger {
         &mut self,
         journal: &Journal,
         batch: Batch,
+        notes: Vec<Note>,
     ) -> Result<impl Future<Output = Result<Outcome, CommitError>> + use<>, Exceeded> {
         let end = |Operation { key, value, .. }: &Operation| {
             (key.clone(), value.as_ref().map(|value| value.len() as u64))
         };
         let ends: Vec<End> = batch.operations.iter().map(end).collect();
-        self.charged(journal, &ends, || journal.commit(batch))
+        self.charged(journal, &ends, || journal.commit_noted(batch, notes))
     }
 
     /// Ends a value that was uploaded, as [`Ledger::commit`] commits a batch.

@@ -3,7 +3,7 @@
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
-use journal::{Durability, Precondition};
+use journal::{Durability, Precondition, Ring};
 use policy::{Demand, Key, Prefix, Right, Rights, Target};
 
 /// Say hello.
@@ -85,6 +85,14 @@ impl Demand for Count {
     fn target(&self) -> Target<'_> {
         Target::Prefix(&self.prefix)
     }
+}
+
+/// Page through the records of one ring.
+pub(crate) struct Audited {
+    pub(crate) ring: Ring,
+    pub(crate) after: u64,
+    /// 0 for as many as there may be.
+    pub(crate) limit: u32,
 }
 
 /// Look after the whole store.

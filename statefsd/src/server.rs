@@ -14,6 +14,7 @@ use blockdev::{Completion, Geometry, Request};
 use journal::{Clock, Digest, Disk, Journal, OpenError, Random};
 use policy::{Peer, Policy, Prefix};
 
+use crate::audit::Audit;
 use crate::event::{Closed, Event, Events};
 use crate::figures::{Family, Tally, count};
 use crate::limits::Limits;
@@ -104,6 +105,7 @@ impl Server {
             store,
             events: RefCell::new(Events::new(&limits)),
             tally: Tally::default(),
+            audit: Audit::new(limits.audit),
             reload: Reload::default(),
         };
         Self {
@@ -182,15 +184,25 @@ impl Server {
                 break;
             }
         }
+        if let Ok(journal) = self.shared.store.journal() {
+            self.shared.audit.write(&journal, now, false);
+        }
         self.drive();
         self.notice_mode();
         let pressed = self.relieve(now);
         self.finish();
         self.refresh();
         let again = self.wants_poll();
-        let journal = self.shared.store.journal().ok().and_then(|journal| journal.deadline());
+        let journal = self.shared.store.journal().ok();
+        let audit = self.shared.audit.deadline().filter(|_| journal.is_some());
+        let journal = journal.and_then(|journal| journal.deadline());
         let events = self.shared.events.borrow().deadline();
-        Turn { again, deadline: [journal, events, pressed].into_iter().flatten().min() }
+        Turn { again, deadline: [journal, events, audit, pressed].into_iter().flatten().min() }
+    }
+
+    /// Tells what the machine's clock says at `now`, for records that people read; nothing else asks.
+    pub fn set_wall_clock(&mut self, now: u64, unix_millis: u64) {
+        self.shared.audit.set_clock(now, unix_millis);
     }
 
     /// Hands out the next request for the device.
@@ -478,6 +490,7 @@ impl Server {
                 self.end = End::Done;
                 return;
             }
+            self.shared.audit.write(&journal, self.clock.now(), true);
             // A failure was told to those who waited, and is an event.
             self.end = End::Syncing(Box::pin(async move {
                 let _ended = journal.seal().await;

@@ -6,10 +6,11 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
 
-use journal::{Clock, Durability, Origin};
-use policy::{Key, Peer, Policy, Right, ServiceId};
+use journal::{Clock, Durability, Note, Origin};
+use policy::{Demand, Granted, Key, Peer, Policy, Right, ServiceId};
 use vat::Vat;
 
+use crate::audit::Audit;
 use crate::error::Error;
 use crate::event::{Closed, Denied, Events};
 use crate::figures::Tally;
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) events: RefCell<Events>,
     pub(crate) reload: Reload,
     pub(crate) tally: Tally,
+    pub(crate) audit: Audit,
 }
 
 /// Who calls, and what a connection's calls share.
@@ -78,14 +80,27 @@ impl Caller {
     /// Tells the driver's log of a write over a quota, with its first key.
     pub(crate) fn tell_quota(&self, key: Option<&Key>, error: &Error) {
         if let Error::Quota(exceeded) = error {
+            let (path, rule) = (key.map_or("", Key::as_str), exceeded.to_string());
+            self.record_denial(Right::Put, path, rule.clone());
             self.shared.events.borrow_mut().over_quota(Denied {
                 connection: self.connection,
                 service: self.service.as_ref().map(|service| service.name().into()),
                 right: Right::Put,
-                path: key.map_or_else(String::new, |key| key.as_str().into()),
-                reason: exceeded.to_string(),
+                path: path.into(),
+                reason: rule,
             });
         }
+    }
+
+    /// Yields the records of changes that were granted together, to be written with them.
+    pub(crate) fn mutation<R: Demand>(&self, granted: &[Granted<R>], marks: u16) -> Vec<Note> {
+        self.shared.audit.mutation(self.shared.clock.now(), granted, marks)
+    }
+
+    /// Records that a request was refused, and what it lacked.
+    pub(crate) fn record_denial(&self, right: Right, path: &str, rule: String) {
+        let service = self.service.as_ref().map_or("", |service| service.name());
+        self.shared.audit.deny(self.shared.clock.now(), service, right, path, rule);
     }
 
     /// Cuts and escapes what a client calls itself.

@@ -9,8 +9,8 @@ use core::cell::{Cell, RefCell};
 use core::future::Future;
 
 use journal::{
-    Applied, Batch, CommitError, Durability, Got, Journal, Looked, OpenError, Operation, Origin,
-    Outcome, Precondition, Upload, Version,
+    Applied, Batch, CommitError, Durability, Got, Journal, Looked, Note, OpenError, Operation,
+    Origin, Outcome, Precondition, Upload, Version,
 };
 use policy::{Key, Policy, Prefix};
 
@@ -173,9 +173,10 @@ impl Store {
     pub(crate) fn commit(
         &self,
         batch: Batch,
+        notes: Vec<Note>,
     ) -> Result<impl Future<Output = Result<Outcome, CommitError>> + use<>, Error> {
         let journal = self.journal()?;
-        Ok(self.ledger.borrow_mut().commit(&journal, batch)?)
+        Ok(self.ledger.borrow_mut().commit(&journal, batch, notes)?)
     }
 
     pub(crate) fn is_opening(&self) -> bool {
@@ -284,11 +285,12 @@ impl Store {
     /// Makes changes of different keys, all or none. Their place in the order is fixed at the first
     /// poll.
     ///
-    /// A `mark` is a key beside everybody's, written with them.
+    /// A `mark` is a key beside everybody's, written with them, and so is what is noted of them.
     pub(crate) async fn write(
         &self,
         changes: Vec<Change>,
         mark: Option<(String, Vec<u8>)>,
+        notes: Vec<Note>,
         durability: Durability,
         origin: Origin,
     ) -> Result<Written, Error> {
@@ -312,7 +314,7 @@ impl Store {
             let (key, value) = (key.as_bytes().into(), Some(value.into()));
             Operation { key, value, precondition: Precondition::Any }
         }));
-        let commit = self.commit(Batch { operations, durability, origin })?;
+        let commit = self.commit(Batch { operations, durability, origin }, notes)?;
         // Its place in the order is fixed: what follows is judged by this write, not by the damage.
         let damages = self.take_damages(&keys);
         let mut end = commit.await;
@@ -377,7 +379,8 @@ impl Store {
         let most = self.journal().map_or(usize::MAX, |journal| {
             // Every record rounds up its own length.
             let overhead = limits.batch_operations.saturating_mul(journal::record_bytes(1, 7))
-                + crate::tokens::RECORD_BYTES_MAX;
+                + crate::tokens::RECORD_BYTES_MAX
+                + if journal.keeps_notes() { crate::audit::NOTES_BYTES_MAX } else { 0 };
             journal.stats().geometry.records_bytes_max().saturating_sub(overhead)
         });
         most.min(limits.batch_bytes)

@@ -110,6 +110,9 @@ impl Incoming {
         granted: Granted<Store>,
     ) -> Result<Written, Error> {
         let upload = self.upload.take().ok_or(Error::Argument(OVER))?;
+        let granted = [granted];
+        let upload = upload.with_notes(caller.mutation(&granted, 0));
+        let [granted] = granted;
         let Store { key, precondition, durability } = granted.into_request();
         caller.note(durability);
         let store = &caller.shared.store;

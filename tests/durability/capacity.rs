@@ -35,7 +35,8 @@ fn churn(volume: &mut Volume, zones: u64) {
 ///
 /// What counts is the bytes of live records, each with its header of 32 bytes and its key of 41, of one copy, against all
 /// bytes of a zone. What is missing: the checkpoint and the place of the next one, both of which small values make
-/// large; four segments for the head, the next use and cleaning; the end of each segment, where the next record does not fit.
+/// large; four segments for the head, the next use and cleaning; the end of each segment, where the next record does not fit;
+/// and what is kept back for notes, 1 to 2 % of a zone or 1.25 MiB.
 fn fills(zone_mib: u64, least: [f64; 4]) {
     for (value_bytes, least) in [100, 1 << 10, 4 << 10, 64 << 10].into_iter().zip(least) {
         filled(zone_mib, value_bytes, least);
@@ -44,24 +45,27 @@ fn fills(zone_mib: u64, least: [f64; 4]) {
 
 #[test]
 fn live_records_fill_most_of_a_zone_of_16_mib() {
-    fills(16, [0.77, 0.87, 0.84, 0.63]);
+    fills(16, [0.74, 0.86, 0.83, 0.62]);
 }
 
 #[test]
 fn live_records_fill_most_of_a_zone_of_64_mib() {
-    fills(64, [0.81, 0.91, 0.90, 0.79]);
+    fills(64, [0.78, 0.88, 0.89, 0.78]);
 }
 
 #[test]
 fn live_records_fill_most_of_a_zone_of_256_mib() {
-    fills(256, [0.81, 0.91, 0.91, 0.89]);
+    fills(256, [0.79, 0.90, 0.91, 0.88]);
 }
 
 /// A full volume deletes, and then takes two zones of overwrites and as much as before.
+///
+/// A twentieth of the keys goes. On the smallest zones that is less than the two segments by which all grows smaller when the
+/// checkpoint, whose numbers grow with time, takes one more.
 #[test]
 fn a_full_volume_deletes_and_is_writable_again_by_itself() {
     for (zone_mib, value_bytes, least) in
-        [(8, 100, 0.73), (8, 4096, 0.76), (32, 4096, 0.89), (32, 65_536, 0.67)]
+        [(16, 100, 0.73), (8, 4096, 0.75), (32, 4096, 0.88), (32, 65_536, 0.66)]
     {
         let mut volume = filled(zone_mib, value_bytes, least);
         let deleted: Vec<u64> = (0..volume.keys).step_by(20).collect();

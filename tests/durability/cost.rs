@@ -2,8 +2,8 @@
 
 use blockdev::{BlockDevice, Counting, Counts, FileDevice, MemoryDevice};
 use journal::{
-    Batch, Clock, CommitError, Disk, Durability, Journal, Operation, Options, Origin, Outcome,
-    Precondition,
+    Batch, Clock, CommitError, Disk, Durability, Journal, Note, Operation, Options, Origin,
+    Outcome, Precondition, Ring,
 };
 use std::rc::Rc;
 use tests::drive::{Task, drive};
@@ -27,6 +27,20 @@ fn a_put_of_100_bytes_costs_two_blocks_and_one_flush() {
 fn a_put_costs_no_more_on_a_file() {
     let file = TempFile::new("cost");
     check_single_puts(FileDevice::create(&file.0, DEVICE_BYTES, || {}).unwrap());
+}
+
+/// What is noted of a put lies in the put's own block, and costs nothing more.
+#[test]
+fn a_put_with_its_note_costs_no_more() {
+    let mut store = Store::new(MemoryDevice::new(16 << 20));
+    assert!(store.journal.keeps_notes());
+    for client in 0..20 {
+        let note = Note { ring: Ring::Mutations, count: 1, bytes: Rc::from(&[7; 60][..]) };
+        let commit = store.journal.commit_noted(put(client, 100, Durability::Durable), vec![note]);
+        store.drive(Box::pin(commit)).unwrap();
+        assert_eq!(store.take_counts(), ONE_PUT, "put {client}");
+    }
+    assert_eq!(store.journal.notes(Ring::Mutations, 0, 99).len(), 20);
 }
 
 /// Commits that wait together share a group, its two writes and its flush.

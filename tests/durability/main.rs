@@ -7,6 +7,7 @@ mod capacity;
 mod churn;
 mod cost;
 mod history;
+mod notes;
 mod spy;
 mod volume;
 mod window;

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use blockdev::{BlockDevice, MemoryDevice};
-use journal::layout::{chunk_key, manifest};
+use journal::layout::{chunk_key, manifest, note_key};
 use journal::{
     Batch, Birth, BlockIndex, Builder, Clock, Disk, Durability, Epoch, FormatOptions, Journal,
     Keys, Kind, Lsn, Operation, Options, Origin, Outcome, Precondition, Random, Record, SLOT_BYTES,
@@ -21,7 +21,7 @@ fn superblock() {
 
 #[test]
 fn group() {
-    let mut text = String::from("# a put and a delete\n");
+    let mut text = String::from("# a put, a delete and the note of both\n");
     text += &Hex::group(&sample_group());
     text += "\n# two chunks and the manifest that makes them a value\n";
     text += &Hex::group(&sample_large());
@@ -83,11 +83,23 @@ fn sample_superblock() -> [u8; 4096] {
 fn sample_group() -> Vec<u8> {
     let (key, value) = (&b"/state/net/wifi"[..], &b"on"[..]);
     let deleted = b"/state/boot/slot";
+    let (note_key, note) = (note_key(), b"\x01what was done");
     let payload = record_bytes(key.len(), value.len()) + record_bytes(deleted.len(), 0);
+    let payload = payload + record_bytes(note_key.len(), note.len());
     built(payload, |builder| {
         builder.append(Kind::Put, Birth::new(Lsn(10), 3), key, value);
         builder.append(Kind::Delete, Birth::new(Lsn(11), 3), deleted, b"");
+        builder.append(Kind::Note, Birth::new(Lsn(12), 3), &note_key, note);
     })
+}
+
+/// Of the mutations, with the records 6 and 7.
+fn note_key() -> [u8; note_key::BYTES] {
+    let mut key = [0; note_key::BYTES];
+    key[note_key::RING].copy_from_slice(&[254]);
+    key[note_key::LAST].copy_from_slice(&7_u64.to_be_bytes());
+    key[note_key::COUNT].copy_from_slice(&2_u16.to_be_bytes());
+    key
 }
 
 fn sample_large() -> Vec<u8> {

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 use std::ops::Range;
 
-use journal::layout::{chunk_key, group, manifest, record, superblock, use_entry};
+use journal::layout::{chunk_key, group, manifest, note_key, record, superblock, use_entry};
 
 /// A field: its name in `FORMAT.md`, its place, and how its bytes are read.
 pub struct Field(&'static str, Range<usize>, Kind);
@@ -91,6 +91,13 @@ pub const CHUNK_KEY: &[Field] = &[
     Field("number", chunk_key::NUMBER, Opaque),
 ];
 
+pub const NOTE_KEY: &[Field] = &[
+    Field("internal", note_key::INTERNAL, Number),
+    Field("ring", note_key::RING, Number),
+    Field("last", note_key::LAST, Opaque),
+    Field("count", note_key::COUNT, Opaque),
+];
+
 pub const MANIFEST: &[Field] = &[
     Field("upload", manifest::UPLOAD, Number),
     Field("total_bytes", manifest::TOTAL_BYTES, Number),
@@ -106,6 +113,7 @@ pub const STRUCTURES: &[(&str, &[Field], usize)] = &[
     ("group", GROUP, group::BYTES),
     ("record", RECORD, record::BYTES),
     ("chunk_key", CHUNK_KEY, chunk_key::BYTES),
+    ("note_key", NOTE_KEY, note_key::BYTES),
     ("manifest", MANIFEST, manifest::BYTES),
 ];
 
@@ -144,6 +152,7 @@ impl<'a> Hex<'a> {
         let value_end = key_end + number(&fixed[record::VALUE_BYTES]) as usize;
         let end = value_end.next_multiple_of(record::ALIGNMENT);
         match fixed[record::KIND] {
+            [4] => self.structure("note_key", at + record::BYTES, "record key "),
             [7] => self.structure("chunk_key", at + record::BYTES, "record key "),
             _ => self.line(at + record::BYTES..key_end, "record key"),
         }

@@ -222,7 +222,7 @@ class Volume:
             upload, length = unpack_from("<QQ", value) if flags & 2 else (None, len(value))
             if kind == 2:
                 self.index.pop(key, None)
-            elif kind in (1, 7) or key in self.index and self.index[key][3] == birth:
+            elif kind in (1, 4, 7) or key in self.index and self.index[key][3] == birth:
                 self.index[key] = group.segment, base + at, length, birth, upload, flags & 1 == 1
             at += size
 

@@ -7,6 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
+use std::process::Command;
 
 use fastrand::Rng;
 use rustix::process::Signal;
@@ -36,6 +37,10 @@ quota = { keys = 40, value_max = 65000 }
 to = "other"
 prefix = "/state/two"
 rights = ["get", "put"]
+[[grant]]
+to = "other"
+prefix = "/state"
+rights = ["admin.audit"]
 "#;
 
 /// A part of a key that would be known again.
@@ -195,6 +200,22 @@ impl Run {
         self.said += &format!("{:?}\n", own.page(&Default::default()).map(|page| page.next));
     }
 
+    /// What was recorded of changes and refusals, as the command line tells it.
+    fn audited(&self) -> String {
+        let mut text = String::new();
+        for arguments in [&["audit"][..], &["audit", "--denials"]] {
+            for format in ["text", "json"] {
+                let mut command = Command::new(env!("CARGO_BIN_EXE_statefs-under-test"));
+                command.args(arguments).args(["-o", format, "--socket"]);
+                let output = command.arg(self.machine.socket("two")).output().unwrap();
+                assert!(output.status.success() && output.stdout.len() > 1000, "{output:?}");
+                text += &String::from_utf8(output.stdout).unwrap();
+                text += &String::from_utf8(output.stderr).unwrap();
+            }
+        }
+        text
+    }
+
     /// What is told to those who watch the machine.
     fn figures(&self) -> String {
         let mut text = String::new();
@@ -206,7 +227,7 @@ impl Run {
 }
 
 #[test]
-fn no_value_is_in_a_log_an_error_a_metric_or_a_core() {
+fn no_value_is_in_a_log_an_error_a_metric_an_audit_record_or_a_core() {
     let mut run = Run::new();
     run.keep();
     run.refuse();
@@ -216,6 +237,10 @@ fn no_value_is_in_a_log_an_error_a_metric_or_a_core() {
     run.machine.signal(Signal::HUP);
     run.machine
         .until("the fault is told", |machine| machine.said().contains("the policy in force stays"));
+    let audited = run.audited();
+    for name in [KEY, "canaryService", "/state/two", "a quota allows 40 keys"] {
+        assert!(audited.contains(name), "{name} in {audited}");
+    }
     let figures = run.figures();
     for name in [KEY, "canaryService", "/state", "known"] {
         assert!(!figures.contains(name), "{name} in {figures}");
@@ -226,7 +251,9 @@ fn no_value_is_in_a_log_an_error_a_metric_or_a_core() {
     assert_eq!((status.signal(), status.core_dumped()), (Some(6), false));
     let log = run.machine.said();
     assert!(log.contains(KEY), "denials name their key, so the log is the right one");
-    for (name, said) in [("log", &log), ("errors", &run.said), ("metrics", &figures)] {
+    for (name, said) in
+        [("log", &log), ("errors", &run.said), ("metrics", &figures), ("audit", &audited)]
+    {
         assert!(said.len() > 1000, "{name}: {said}");
         assert_eq!(run.secrets.find(said.as_bytes()), None, "in the {name}");
     }

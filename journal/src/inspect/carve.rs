@@ -108,7 +108,7 @@ impl<'a> Carver<'a> {
                 continue;
             };
             self.from += record.bytes();
-            // A chunk says nothing without the manifest that names it.
+            // A chunk says nothing without the manifest that names it, and a note is no key of anybody.
             if is_internal(record.key) {
                 continue;
             }
@@ -127,7 +127,7 @@ impl<'a> Carver<'a> {
         let fixed = bytes.get(..crate::layout::record::BYTES)?;
         // Cheap first: most places hold no record.
         let kind = u8_at(fixed, crate::layout::record::KIND);
-        if !matches!(kind, 1..=3 | 7) || !is_zero(fixed, crate::layout::record::RESERVED) {
+        if !matches!(kind, 1..=4 | 7) || !is_zero(fixed, crate::layout::record::RESERVED) {
             return None;
         }
         let lengths = u64::from(u16_at(fixed, crate::layout::record::KEY_BYTES))

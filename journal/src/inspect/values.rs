@@ -5,6 +5,7 @@ use crate::disk::Disk;
 use crate::group::Verifier;
 use crate::index::Entry;
 use crate::record::Record;
+use crate::ring::note_of;
 use crate::scan::blocks;
 use crate::types::{BlockIndex, SegmentIndex, Zone};
 use alloc::collections::BTreeMap;
@@ -48,7 +49,8 @@ pub(super) async fn check(
     facts: &mut VolumeFacts,
     progress: &mut impl FnMut(u64, u64),
 ) {
-    let named = facts.index.iter_from(b"").filter(|(key, _)| facts.named(key).is_some());
+    let counts = |key: &[u8]| facts.named(key).is_some() || note_of(key).is_some();
+    let named = facts.index.iter_from(b"").filter(|(key, _)| counts(key));
     let mut entries: Vec<(Rc<[u8]>, Entry)> = named.collect();
     entries.sort_by_key(|(_, entry)| entry.place);
     let copies = usize::from(facts.verifier.geometry.copies());
@@ -83,7 +85,7 @@ pub(super) async fn check(
                 .is_possible(&key, &entry)
                 .then(|| facts.block_offset(place_zone, entry.place.segment, block)),
             keys: facts.named(&key).map(Rc::from).into_iter().collect(),
-            keys_count: 1,
+            keys_count: facts.named(&key).map_or(0, |_| 1),
             ..Fault::of(kind)
         });
     }

@@ -99,8 +99,8 @@ fn done(output: &mut Output, what: &str) -> Result<(), Failure> {
 }
 
 fn print_record(record: &AuditRecord, output: &mut Output) -> Result<(), Failure> {
-    let AuditRecord { sequence, unix_millis, service, operation, key, rule, outcome, repeats } =
-        record;
+    let AuditRecord { sequence, unix_millis, service, operation, key, rule, .. } = record;
+    let AuditRecord { outcome, repeats, version, .. } = record;
     let outcome = match outcome {
         AuditOutcome::Applied => "applied",
         AuditOutcome::Denied => "denied",
@@ -110,6 +110,7 @@ fn print_record(record: &AuditRecord, output: &mut Output) -> Result<(), Failure
         return output.json(&json!({
             "key": key, "operation": operation, "outcome": outcome, "repeats": repeats,
             "rule": rule, "sequence": sequence, "service": service, "unixMillis": unix_millis,
+            "version": version.map(|version| version.to_string()),
         }));
     }
     let who = if service.is_empty() { "(nobody)" } else { service };
@@ -117,6 +118,9 @@ fn print_record(record: &AuditRecord, output: &mut Output) -> Result<(), Failure
         "{sequence:>8}  {}  {outcome}  {who}  {operation}  {key}  {rule}",
         time(*unix_millis)
     );
+    if let Some(version) = version {
+        text.push_str(&format!("  version {version}"));
+    }
     if *repeats > 0 {
         text.push_str(&format!("  (and {repeats} more)"));
     }

@@ -4,6 +4,7 @@ use super::{text, unreadable};
 use crate::admin::{AuditOutcome, AuditPage, AuditRecord, CheckReport, Counter, Reload};
 use crate::error::Result;
 use crate::types::{Quota, Usage};
+use crate::version::Version;
 use alloc::string::String;
 use alloc::vec::Vec;
 use statefs::{admin, audit_record, directory};
@@ -79,5 +80,6 @@ fn audit_record(record: audit_record::Reader<'_>) -> Result<AuditRecord> {
             Ok(statefs::AuditOutcome::Unknown) | Err(_) => AuditOutcome::Unknown,
         },
         repeats: record.get_repeats(),
+        version: Version::from_wire(record.get_version()),
     })
 }

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 use std::string::String;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::vec::Vec;
 use std::{format, mem, vec};
 
@@ -185,7 +185,10 @@ impl Driver {
         while let Some(completion) = self.device.completion() {
             self.server.complete(completion);
         }
-        let turn = self.server.poll(self.now());
+        let now = self.now();
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        self.server.set_wall_clock(now, u64::try_from(unix).unwrap_or_default());
+        let turn = self.server.poll(now);
         if self.server.wants_policy() {
             self.load_policy();
         }

@@ -81,6 +81,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = memory)]
     memory: usize,
 
+    /// Record in the volume who writes and removes what, and who is refused: `statefs audit` tells
+    #[arg(long, value_name = "on | off", default_value = "on", value_parser = switch)]
+    audit: bool,
+
     /// Tell figures as OpenMetrics text to whoever connects to a socket, or write them to a file every
     /// 10 seconds; both are for the daemon's user and group
     #[arg(long, value_name = "unix:PATH | file:PATH", value_parser = place)]
@@ -144,8 +148,8 @@ impl Options {
             (false, false) => Confinement::Wanted,
             (false, true) => Confinement::Off,
         };
-        let Self { image, socket, policy, socket_mode, dev, memory, metrics, .. } = self;
-        let limits = Limits { memory_bytes: memory, ..Limits::default() };
+        let Self { image, socket, policy, socket_mode, dev, memory, metrics, audit, .. } = self;
+        let limits = Limits { memory_bytes: memory, audit, ..Limits::default() };
         if let Some(folder) = dev {
             let dev::Made { image, socket, policy } = dev::prepare(&folder)?;
             let sockets = vec![socket];
@@ -162,6 +166,14 @@ impl Options {
         let (image, policy) = (image.unwrap_or_default(), policy.unwrap_or_default());
         let sockets = socket;
         Ok(Config { image, sockets, socket_mode, policy, limits, confinement, metrics })
+    }
+}
+
+fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("it is on or off".into()),
     }
 }
 

@@ -255,7 +255,7 @@ fn history(seed: u64, tally: &mut Tally) {
             _ => {
                 let (batch, changes) = random_batch(&mut random);
                 let refused = passes(&policy, &held, &changes);
-                match ledger.commit(&world.journal, batch) {
+                match ledger.commit(&world.journal, batch, Vec::new()) {
                     Err(exceeded) => {
                         assert!(refused, "{seed}/{step}: {exceeded:?}");
                         tally.refused += 1;

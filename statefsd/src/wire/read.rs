@@ -3,12 +3,14 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use journal::{Durability, Precondition, Version};
+use journal::{Durability, Precondition, Ring, Version};
 use policy::{Key, KeyError, Prefix, Right, Rights, Scope};
-use statefs::{directory, operation, precondition, reader, rights, state_fs, writer};
+use statefs::{
+    AuditRing, admin, directory, operation, precondition, reader, rights, state_fs, writer,
+};
 
 use crate::error::Error;
-use crate::request::{Change, Commit, Count, Get, Hello, List, Store, Write};
+use crate::request::{Audited, Change, Commit, Count, Get, Hello, List, Store, Write};
 
 type Read<T> = Result<T, Error>;
 
@@ -25,6 +27,15 @@ pub(super) fn hello(params: state_fs::hello_params::Reader<'_>) -> Read<Hello<'_
 pub(super) fn open(params: state_fs::open_params::Reader<'_>) -> Read<(Prefix, Rights)> {
     let prefix = text(params.get_prefix())?;
     Ok((Prefix::parse(prefix)?, rights(params.get_rights().map_err(unreadable)?)))
+}
+
+pub(super) fn audit(params: admin::audit_params::Reader<'_>) -> Read<Audited> {
+    let ring = match params.get_ring() {
+        Ok(AuditRing::Mutations) => Ring::Mutations,
+        Ok(AuditRing::Denials) => Ring::Denials,
+        Err(capnp::NotInSchema(_)) => return Err(Error::Unknown("the ring")),
+    };
+    Ok(Audited { ring, after: params.get_after(), limit: params.get_limit() })
 }
 
 pub(super) fn get(scope: &Scope, params: directory::get_params::Reader<'_>) -> Read<Get> {

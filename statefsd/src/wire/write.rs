@@ -5,8 +5,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use journal::{Applied, CheckReport, Version};
-use statefs::{Feature, admin, current, directory, limits, reader, state_fs, value};
+use statefs::{AuditOutcome, Feature, admin, current, directory, limits, reader, state_fs, value};
 
+use crate::audit;
 use crate::figures::{Family, Kind};
 use crate::handlers::Removed;
 use crate::page::Page;
@@ -15,7 +16,7 @@ use crate::session::Caller;
 use crate::store::{Found, Health, Mode, Written};
 use crate::stream::{Info, Part};
 
-/// What is served beyond the first state of the schema.
+/// What is served beyond the first state of the schema, whatever the volume.
 const SERVED: [Feature; 8] = [
     Feature::Describe,
     Feature::Admin,
@@ -33,7 +34,9 @@ pub(super) fn hello(
     mut results: state_fs::hello_results::Builder<'_>,
 ) {
     results.set_protocol(protocol);
-    results.set_features(SERVED.iter().fold(0, |bits, feature| bits | 1 << *feature as u64));
+    let keeps_notes = caller.shared.store.journal().is_ok_and(|journal| journal.keeps_notes());
+    let served = SERVED.into_iter().chain(keeps_notes.then_some(Feature::Audit));
+    results.set_features(served.fold(0, |bits, feature| bits | 1 << feature as u64));
     results.set_service_name(caller.service.as_ref().map_or("", |service| service.name()));
     results.set_software_version(&*format!("statefsd {}", env!("CARGO_PKG_VERSION")));
     limits(caller, results.init_limits());
@@ -240,6 +243,37 @@ pub(super) fn stats(
         let mut counter = counters.reborrow().get(index);
         counter.set_name(&**name);
         counter.set_value(*value);
+    }
+    Ok(())
+}
+
+/// Writes a page of audit records.
+///
+/// # Errors
+/// More records than a message can count, which no page has.
+pub(super) fn audit(
+    page: &audit::Page,
+    mut results: admin::audit_results::Builder<'_>,
+) -> Result<(), capnp::Error> {
+    results.set_oldest(page.oldest);
+    let last = page.records.last().filter(|_| page.more);
+    results.set_next(last.map_or(0, |last| last.sequence));
+    let count = count(page.records.len())?;
+    let mut records = results.init_records(count);
+    for (index, record) in (0..count).zip(&page.records) {
+        let mut told = records.reborrow().get(index);
+        told.set_sequence(record.sequence);
+        told.set_unix_millis(record.unix_millis);
+        told.set_service(&*record.service);
+        told.set_operation(&*record.operation);
+        told.set_key(&*record.key);
+        told.set_rule(&*record.rule);
+        told.set_outcome(match record.applied {
+            true => AuditOutcome::Applied,
+            false => AuditOutcome::Denied,
+        });
+        told.set_repeats(record.repeats);
+        told.set_version(record.version);
     }
     Ok(())
 }

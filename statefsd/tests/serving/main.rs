@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops where it fails")]
 
 mod admin;
+mod audit;
 mod batches;
 mod bounds;
 mod calls;

@@ -50,6 +50,8 @@ pub(crate) struct Device {
     pub(crate) holds: bool,
     /// Flushes fail.
     pub(crate) fails_flush: bool,
+    /// Bytes written so far, over all copies.
+    pub(crate) written_bytes: u64,
     held: Vec<Request>,
     done: Vec<Completion>,
 }
@@ -57,11 +59,17 @@ pub(crate) struct Device {
 impl Device {
     pub(crate) fn blank() -> Self {
         let memory = MemoryDevice::new(DEVICE_BYTES);
-        Self { memory, holds: false, fails_flush: false, held: Vec::new(), done: Vec::new() }
+        let (held, done) = (Vec::new(), Vec::new());
+        Self { memory, holds: false, fails_flush: false, written_bytes: 0, held, done }
     }
 
     pub(crate) fn formatted() -> Self {
-        let mut device = Self::blank();
+        Self::blank().format()
+    }
+
+    /// Makes a volume on it.
+    pub(crate) fn format(mut self) -> Self {
+        let device = &mut self;
         let disk = Disk::new(device.memory.geometry());
         let mut random = Random::from_seed([7; 32]);
         {
@@ -76,7 +84,7 @@ impl Device {
                 }
             }
         }
-        device
+        self
     }
 
     /// Destroys `marked` wherever the medium holds it, and yields in how many places that was.
@@ -109,6 +117,9 @@ impl Device {
             let result = Err(DeviceError::Io { code: 5 });
             self.done.push(Completion { id: request.id, buffer: request.buffer, result });
         } else {
+            if matches!(request.operation, Operation::Write { .. }) {
+                self.written_bytes += request.buffer.len() as u64;
+            }
             self.memory.submit(request);
         }
     }

@@ -7,7 +7,12 @@ use crate::rig::{Ask, If, Rig, current, get, list, look, put, set, version};
 const DURABLE: Durability = Durability::Durable;
 
 /// A writer as its client sees it.
-fn writer(directory: &directory::Client, key: &str, demand: If, bytes: u64) -> writer::Client {
+pub(crate) fn writer(
+    directory: &directory::Client,
+    key: &str,
+    demand: If,
+    bytes: u64,
+) -> writer::Client {
     let mut request = directory.writer_request();
     request.get().set_key(key);
     request.get().set_bytes(bytes);
@@ -16,13 +21,13 @@ fn writer(directory: &directory::Client, key: &str, demand: If, bytes: u64) -> w
 }
 
 /// Sends a chunk: nothing, or why it was refused.
-fn write(rig: &mut Rig, writer: &writer::Client, chunk: &[u8]) -> String {
+pub(crate) fn write(rig: &mut Rig, writer: &writer::Client, chunk: &[u8]) -> String {
     let mut request = writer.write_request();
     request.get().set_chunk(chunk);
     rig.wait(request.send()).unwrap().err().map_or(String::new(), |error| error.extra)
 }
 
-fn done(rig: &mut Rig, writer: &writer::Client) -> String {
+pub(crate) fn done(rig: &mut Rig, writer: &writer::Client) -> String {
     use directory::put_results::Which;
     let answer = match rig.wait(writer.done_request().send().promise).unwrap() {
         Ok(answer) => answer,

@@ -1,5 +1,6 @@
 //! The cases, in the order in which a host meets them.
 
+mod audit;
 mod batches;
 mod derived;
 mod greeting;
@@ -47,6 +48,9 @@ pub const CASES: &[(&str, Case)] = cases![
     derived::a_restricted_directory_can_do_less_and_ends,
     derived::usage_counts_what_is_there,
     derived::the_schema_describes_itself,
+    audit::each_change_has_one_record,
+    audit::each_refusal_has_a_record_with_what_it_lacked,
+    audit::a_record_survives_a_kill_with_its_change,
     lists::a_prefix_covers_whole_segments_in_the_order_of_bytes,
     lists::pages_follow_each_other_without_gap_or_repeat,
     lists::an_entry_has_the_value_or_with_keys_only_its_size,

@@ -59,7 +59,7 @@ channel = "lister"
 [[grant]]
 to = "owner"
 prefix = "/state"
-rights = ["get", "list", "put", "delete"]
+rights = ["get", "list", "put", "delete", "admin.audit"]
 [[grant]]
 to = "editor"
 prefix = "/state/suite/rights"

@@ -104,6 +104,7 @@ pub fn audit() -> Vec<Message> {
             record.set_key("/state/net/wifi");
             record.set_rule("grant at line 18");
             record.set_outcome(AuditOutcome::Applied);
+            record.set_version(0x0102_0304_0506_0708);
         }),
         result::<Results>("a denial with a successor", |mut audit| {
             audit.set_oldest(1);

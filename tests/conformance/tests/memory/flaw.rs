@@ -16,6 +16,7 @@ pub(crate) enum Flaw {
     ForgetsAll,
     EndsInHaste,
     KnowsNobody,
+    RecordsNothing,
     DeniesNobody,
     // Of something between the client and the daemon, which passes on all the rest.
     SaysDegraded,
@@ -75,6 +76,9 @@ pub(crate) const CAUGHT: &[(Flaw, &str)] = &[
     (Flaw::RestrictsNothing, "derived::a_restricted_directory_can_do_less_and_ends"),
     (Flaw::CountsAll, "derived::usage_counts_what_is_there"),
     (Flaw::DescribesNothing, "derived::the_schema_describes_itself"),
+    (Flaw::RecordsNothing, "audit::each_change_has_one_record"),
+    (Flaw::RecordsNothing, "audit::each_refusal_has_a_record_with_what_it_lacked"),
+    (Flaw::FlushesNothing, "audit::a_record_survives_a_kill_with_its_change"),
     (Flaw::IgnoresPrefix, "lists::a_prefix_covers_whole_segments_in_the_order_of_bytes"),
     (Flaw::IgnoresAfter, "lists::pages_follow_each_other_without_gap_or_repeat"),
     (Flaw::IgnoresKeysOnly, "lists::an_entry_has_the_value_or_with_keys_only_its_size"),

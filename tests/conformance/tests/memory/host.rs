@@ -81,7 +81,8 @@ impl Machine {
     fn start(flaw: Flaw, device: SimDevice, mount: u8) -> Self {
         let policy = if flaw == Flaw::DeniesNobody { OPEN } else { POLICY };
         let policy = Policy::parse(policy).expect("a sound policy");
-        let server = Server::new(device.geometry(), policy, [mount; 32], Limits::default());
+        let limits = Limits { audit: flaw != Flaw::RecordsNothing, ..Limits::default() };
+        let server = Server::new(device.geometry(), policy, [mount; 32], limits);
         let mut machine = Self { server, device, now: 0 };
         machine.settle();
         machine
