@@ -314,7 +314,7 @@ impl Server {
     pub fn set_policy(&mut self, policy: Policy) {
         self.shared.store.load_quotas(&policy);
         count(&self.shared.tally.policy_loads);
-        self.shared.store.set_stale(false);
+        self.shared.store.set_stale(None);
         self.shared.policy.replace(Rc::new(policy));
         self.shared.events.borrow_mut().push(Event::PolicyChanged);
         self.shared.reload.answer(&Ok(()));
@@ -325,7 +325,8 @@ impl Server {
     /// put in force.
     pub fn keep_policy(&mut self, reason: String) {
         count(&self.shared.tally.policy_faults);
-        self.shared.store.set_stale(true);
+        let denies_all = self.shared.policy.borrow().services().len() == 0;
+        self.shared.store.set_stale(Some(denies_all));
         self.shared.reload.answer(&Err(reason));
     }
 

@@ -105,8 +105,8 @@ pub(crate) struct Store {
     /// [`DAMAGED_KEYS_MAX`]: of those beyond, a read still tells, but not what needs no value.
     damaged: RefCell<BTreeMap<Key, Version>>,
     ledger: RefCell<Ledger>,
-    /// The policy in force is not the one that it should be.
-    stale: Cell<bool>,
+    /// Why the policy in force is not the one that it should be.
+    stale: Cell<Option<&'static str>>,
     tokens: RefCell<Rc<Tokens>>,
 }
 
@@ -122,7 +122,7 @@ impl Store {
             state: RefCell::new(State::Opening),
             damaged: RefCell::default(),
             ledger: RefCell::new(Ledger::new(plants)),
-            stale: Cell::new(false),
+            stale: Cell::new(None),
             tokens: RefCell::default(),
         }
     }
@@ -152,9 +152,10 @@ impl Store {
         self.ledger.borrow_mut().load(policy, self.journal().ok().as_ref());
     }
 
-    /// Tells whether the policy in force is older than it should be, which is a matter of health.
-    pub(crate) fn set_stale(&self, stale: bool) {
-        self.stale.set(stale);
+    /// Tells whether a policy that should be in force is not, which is a matter of health: it could
+    /// not be loaded, and what is in force `denies_all` or is the one before it.
+    pub(crate) fn set_stale(&self, denies_all: Option<bool>) {
+        self.stale.set(denies_all.map(|denies_all| if denies_all { DENIES_ALL } else { STALE }));
     }
 
     /// Tells what a subtree holds and what it may.
@@ -208,8 +209,10 @@ impl Store {
         let lost = journal.report().lost.len();
         let damaged = self.damaged.borrow().len();
         let (mode, reason) = match journal.mode() {
-            journal::Mode::Healthy if self.stale.get() => (Mode::Degraded, STALE.into()),
-            journal::Mode::Healthy => (Mode::Healthy, String::new()),
+            journal::Mode::Healthy => match self.stale.get() {
+                Some(why) => (Mode::Degraded, why.into()),
+                None => (Mode::Healthy, String::new()),
+            },
             journal::Mode::Degraded => (Mode::Degraded, degraded(&journal, lost, damaged)),
             journal::Mode::ReadOnly(reason) => (Mode::ReadOnly, reason.to_string()),
         };
@@ -395,6 +398,10 @@ impl Store {
 /// Why health is degraded though the volume is well.
 const STALE: &str = "the policy file cannot be loaded, and the policy before it stays in force; \
                      the daemon's log names its faults";
+
+/// The same where there was none before it.
+const DENIES_ALL: &str = "the policy file cannot be loaded, and until one can, everything is \
+                          denied; the daemon's log names its faults";
 
 /// Yields the version in which reads find a key now.
 fn version(journal: &Journal, key: &Key) -> Option<Version> {

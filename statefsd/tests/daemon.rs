@@ -6,6 +6,7 @@
 use std::fs;
 use std::future::Future;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -54,6 +55,8 @@ struct Daemon {
     child: Child,
     /// `None` once the test hung up on it.
     log: Option<BufReader<ChildStderr>>,
+    /// What of it was read.
+    seen: String,
 }
 
 impl Daemon {
@@ -61,7 +64,7 @@ impl Daemon {
     fn start(command: &mut Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = child.stderr.take().map(BufReader::new);
-        let mut daemon = Self { child, log };
+        let mut daemon = Self { child, log, seen: String::new() };
         daemon.wait_for(" ready ");
         daemon
     }
@@ -71,12 +74,11 @@ impl Daemon {
     }
 
     fn wait_for(&mut self, words: &str) {
-        let mut seen = String::new();
         loop {
             let mut line = String::new();
             let bytes = self.log.as_mut().unwrap().read_line(&mut line).unwrap();
-            seen.push_str(&line);
-            assert!(bytes > 0, "the daemon ended:\n{seen}");
+            self.seen.push_str(&line);
+            assert!(bytes > 0, "the daemon ended:\n{}", self.seen);
             if line.contains(words) {
                 return;
             }
@@ -160,6 +162,15 @@ impl Client {
             directory::put_results::Version(version) => Ok(version),
             _ => Err("no version".into()),
         }
+    }
+
+    /// The mode and why.
+    fn health(&mut self) -> String {
+        let root: state_fs::Client = self.vat.bootstrap();
+        let answer = self.wait(root.health_request().send().promise).unwrap();
+        let health = answer.get().unwrap();
+        let reason = health.get_reason().unwrap().to_str().unwrap();
+        format!("{:?}: {reason}", health.get_mode().unwrap())
     }
 
     fn get(&mut self, key: &str) -> Result<Vec<u8>, String> {
@@ -261,7 +272,6 @@ fn what_cannot_be_served_is_said_and_not_lingered_over() {
     let blank = folder.path("blank.img");
     fs::File::create(&blank).unwrap().set_len(8 << 20).unwrap();
     let policy = folder.write("policy.toml", "version = 1\n");
-    let broken = folder.write("broken.toml", "version = 2\n[service.a]\nuid = true\n");
     let (socket, none) = (folder.path("s"), folder.path("none"));
     let serve = |image: &str, policy: &str, socket: &str| {
         fails(1, &["--image", image, "--policy", policy, "--socket", socket])
@@ -271,10 +281,6 @@ fn what_cannot_be_served_is_said_and_not_lingered_over() {
     assert!(!Path::new(&socket).exists());
     let said = serve(&none, &policy, &socket);
     assert!(said.contains("there is no such file") && said.contains("statefs image format"));
-    let said = serve(&blank, &broken, &socket);
-    assert!(said.contains("broken.toml:1:") && said.contains("broken.toml:3:"), "{said}");
-    let said = serve(&blank, &none, &socket);
-    assert!(said.contains("name one that can be read"), "{said}");
     let said = serve(&blank, &policy, &policy);
     assert!(said.contains("something that is no socket is there"), "{said}");
     assert_eq!(fs::read_to_string(&policy).unwrap(), "version = 1\n");
@@ -360,8 +366,52 @@ fn a_policy_that_others_may_write_is_not_loaded() {
     daemon.wait_for("its permissions are 0620");
     assert_eq!(client.get("k"), Err("absent".into()), "the policy that was in force still is");
     assert_eq!(daemon.stop(Signal::TERM).0, Some(0));
-    let said = fails(1, &["--dev", &folder.path("")]);
-    assert!(said.contains("chmod go-w"), "{said}");
+    // Nor is it at the start, where there is none before it.
+    let daemon = Daemon::dev(&folder);
+    let mut client = Client::connect(folder.path("statefs.sock"));
+    assert!(client.get("k").unwrap_err().starts_with("ACCESS_DENIED"));
+    assert!(daemon.seen.contains("chmod go-w"), "{}", daemon.seen);
+    assert_eq!(daemon.stop(Signal::TERM).0, Some(0));
+}
+
+#[test]
+fn without_a_policy_everything_is_denied_and_it_is_said_loudly() {
+    let folder = Folder::new("none");
+    drop(Daemon::dev(&folder));
+    let sound = fs::read_to_string(folder.path("policy.toml")).unwrap();
+    let (image, policy) = (folder.path("state.img"), folder.path("elsewhere.toml"));
+    let (socket, metrics) = (folder.path("socket"), folder.path("metrics"));
+    for faulty in [None, Some("version = 2\n[service.a]\nuid = true\n")] {
+        drop(fs::remove_file(&policy));
+        faulty.map(|text| folder.write("elsewhere.toml", text));
+        let mut command = Command::new(PROGRAM);
+        command.args(["--image", &image, "--policy", &policy, "--socket", &socket]);
+        command.args(["--metrics", &format!("unix:{metrics}")]);
+        let mut daemon = Daemon::start(&mut command);
+        let mut client = Client::connect(&socket);
+        assert!(client.put("k", b"1", false).unwrap_err().starts_with("ACCESS_DENIED"));
+        let health = client.health();
+        assert!(health.starts_with("Degraded: the policy file cannot be loaded"), "{health}");
+        assert!(health.contains("until one can, everything is denied"), "{health}");
+        let mut figures = String::new();
+        UnixStream::connect(&metrics).unwrap().read_to_string(&mut figures).unwrap();
+        for line in ["statefs_policy_faults_total 1\n", "statefs_mode{mode=\"degraded\"} 1\n"] {
+            assert!(figures.contains(line), "{line} in {figures}");
+        }
+        folder.write("elsewhere.toml", &sound);
+        daemon.signal(Signal::HUP);
+        daemon.wait_for("another policy is in force");
+        // Who is connected was nobody; who connects now is somebody.
+        assert!(client.put("k", b"1", false).unwrap_err().starts_with("ACCESS_DENIED"));
+        let mut client = Client::connect(&socket);
+        client.put("k", b"1", false).unwrap();
+        assert_eq!(client.health(), "Healthy: ");
+        let said = mem::take(&mut daemon.seen);
+        assert_eq!(daemon.stop(Signal::TERM).0, Some(0), "{said}");
+        assert!(said.contains("ERROR there is no policy, and everything is denied"), "{said}");
+        let named = ["elsewhere.toml:1:", "elsewhere.toml:3:"].iter().all(|at| said.contains(at));
+        assert!(faulty.is_none() || named, "{said}");
+    }
 }
 
 /// What a service manager hears, line by line.
@@ -466,6 +516,7 @@ fn every_thread_is_sandboxed_before_anybody_is_served() {
             .spawn()
             .unwrap(),
         log: None,
+        seen: String::new(),
     };
     daemon.log = daemon.child.stderr.take().map(BufReader::new);
     daemon.wait_for("files and system calls are in reach");
@@ -506,7 +557,7 @@ fn a_layer_that_cannot_be_had_is_told_or_fatal() {
         let mut command = Command::new(PROGRAM);
         let mut child = command.args(arguments).stderr(Stdio::piped()).spawn().unwrap();
         let log = child.stderr.take().map(BufReader::new);
-        Daemon { child, log }
+        Daemon { child, log, seen: String::new() }
     });
     daemon.wait_for("the sandbox lacks a layer layer=landlock");
     daemon.wait_for(" ready ");

@@ -86,7 +86,7 @@ impl Driver {
         seed: [u8; 32],
     ) -> Result<Self, Failure> {
         let Config { image, sockets, socket_mode, policy, limits, confinement, metrics } = config;
-        let rules = policy_file::load(&policy)?;
+        let (rules, fault) = first_policy(&policy);
         if confinement != Confinement::Off {
             // Before the device's threads, which inherit it.
             let kept = files(&image, &policy, &sockets, metrics.as_ref());
@@ -132,6 +132,9 @@ impl Driver {
         notify.status("opening the volume");
         let mut server = Server::new(device.geometry(), rules, seed, limits);
         server.offer_policies();
+        if let Some(failure) = fault {
+            server.keep_policy(format!("{failure}"));
+        }
         Ok(Self {
             server,
             device,
@@ -370,6 +373,17 @@ impl Driver {
     }
 }
 
+/// Loads the policy; where there is none to be had, the one that denies everything, and why.
+fn first_policy(path: &Path) -> (::policy::Policy, Option<Failure>) {
+    match policy_file::load(path) {
+        Ok(rules) => (rules, None),
+        Err(failure) => {
+            tracing::error!(%failure, "there is no policy, and everything is denied until one can be loaded");
+            (::policy::Policy::deny_all(), Some(failure))
+        }
+    }
+}
+
 /// The text of all that is counted.
 fn figures(server: &Server, asked: &DeviceTally, sandbox: &Sandbox) -> String {
     let mut families = server.figures();
@@ -379,7 +393,9 @@ fn figures(server: &Server, asked: &DeviceTally, sandbox: &Sandbox) -> String {
 
 /// The files that serving takes.
 fn files(image: &Path, policy: &Path, sockets: &[Socket], metrics: Option<&Place>) -> Vec<Access> {
-    let mut kept = vec![Access::Image(image.into()), Access::Read(folder(policy))];
+    let mut kept = vec![Access::Image(image.into())];
+    // Where the folder is not there, no policy can be either.
+    kept.extend(Some(folder(policy)).filter(|folder| folder.exists()).map(Access::Read));
     // Where the device is in use, it tells who has it.
     kept.push(Access::Read("/proc".into()));
     kept.extend(metrics.map(|place| Access::Replace(folder(place.path()))));

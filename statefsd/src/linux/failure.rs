@@ -65,7 +65,7 @@ impl fmt::Display for Failure {
             Self::PolicyFile { path, error } => write!(
                 f,
                 "policy {}: {error}; without a policy everything is denied, so name one that can \
-                 be read: --policy PATH",
+                 be read (--policy PATH), or mend it and reload",
                 path.display()
             ),
             Self::PolicyTrust { path, mistrust } => {
