@@ -377,16 +377,19 @@ impl Store {
         self.journal().map_or(journal::LARGE_BYTES_MAX, |journal| journal.large_bytes_max())
     }
 
-    /// Yields the most bytes of keys and values that the volume takes in one batch.
-    pub(crate) fn batch_bytes_max(&self, limits: &Limits) -> usize {
-        let most = self.journal().map_or(usize::MAX, |journal| {
-            // Every record rounds up its own length.
-            let overhead = limits.batch_operations.saturating_mul(journal::record_bytes(1, 7))
-                + crate::tokens::RECORD_BYTES_MAX
-                + if journal.keeps_notes() { crate::audit::NOTES_BYTES_MAX } else { 0 };
-            journal.stats().geometry.records_bytes_max().saturating_sub(overhead)
-        });
-        most.min(limits.batch_bytes)
+    /// Yields the most operations, and the most bytes of keys and values, that the volume takes in one batch.
+    pub(crate) fn batch_max(&self, limits: &Limits) -> (usize, usize) {
+        let Ok(journal) = self.journal() else {
+            return (limits.batch_operations, limits.batch_bytes);
+        };
+        let notes_bytes = if journal.keeps_notes() { crate::audit::NOTES_BYTES_MAX } else { 0 };
+        let room = journal.stats().geometry.records_bytes_max();
+        let room = room.saturating_sub(crate::tokens::RECORD_BYTES_MAX + notes_bytes);
+        // Every record rounds up its own length. Of a small segment that takes half at most.
+        let overhead = journal::record_bytes(1, 7);
+        let operations = limits.batch_operations.min((room / 2 / overhead).max(1));
+        let bytes = limits.batch_bytes.min(room.saturating_sub(operations * overhead));
+        (operations, bytes)
     }
 
     fn take_damages(&self, keys: &[Key]) -> Vec<(Key, Version)> {

@@ -211,11 +211,11 @@ impl directory::Server for Directory {
         mut results: directory::CommitResults,
     ) -> Result<(), capnp::Error> {
         self.check()?;
-        let limits = &self.caller.shared.limits;
-        let bytes_max = self.caller.shared.store.batch_bytes_max(limits);
+        let shared = &self.caller.shared;
+        let (operations_max, bytes_max) = shared.store.batch_max(&shared.limits);
         let Commit { changes, durability, token } = {
             let params = params.get().map_err(read::unreadable)?;
-            read::commit(self.power.scope(), limits.batch_operations, bytes_max, params)?
+            read::commit(self.power.scope(), operations_max, bytes_max, params)?
         };
         let granted = gate::admit_all(&self.caller, &self.power, changes)?;
         let written = handlers::commit(&self.caller, granted, durability, token).await?;

@@ -58,8 +58,9 @@ fn limits(caller: &Caller, mut results: limits::Builder<'_>) {
     results.set_exports(number(connection.exports));
     results.set_bytes_in_flight(number(connection.in_flight_bytes));
     results.set_connections(number(limits.connections));
-    results.set_batch_operations(number(limits.batch_operations));
-    results.set_batch_bytes(number(caller.shared.store.batch_bytes_max(limits)));
+    let (batch_operations, batch_bytes) = caller.shared.store.batch_max(limits);
+    results.set_batch_operations(number(batch_operations));
+    results.set_batch_bytes(number(batch_bytes));
     results.set_large_value_bytes(caller.shared.store.large_bytes_max());
     results.set_streams(number(limits.streams));
     results.set_restrictions(number(limits.restrictions));

@@ -1,6 +1,7 @@
 //! Who did what to which key: recorded with each mutation, gathered of each refusal, and never a value.
 
 use blockdev::{BlockDevice as _, MemoryDevice};
+use journal::FormatOptions;
 use policy::Policy;
 use statefs::{AuditOutcome, AuditRing, Durability, admin, directory};
 use statefsd::{Event, Limits, limits};
@@ -378,7 +379,7 @@ fn a_server_that_is_told_not_to_records_nothing_and_a_small_volume_has_no_record
     assert!(mutations(&mut rig, &admin).is_empty() && denials(&mut rig, &admin).is_empty());
     let mut device = Device::blank();
     device.memory = MemoryDevice::new(1 << 20);
-    let device = device.format();
+    let device = device.format(FormatOptions::default());
     assert_eq!(device.memory.geometry().device_bytes, 1 << 20);
     let mut rig = watched(Rig::new(device, Limits::default()));
     let (directory, admin) = (all(&mut rig), auditor(&mut rig));

@@ -2,10 +2,13 @@
 
 use std::future::Future;
 
+use blockdev::MemoryDevice;
+use journal::FormatOptions;
 use policy::Policy;
 use statefs::{Durability, directory};
+use statefsd::Limits;
 
-use crate::rig::{If, POLICY, Rig, current, delete, get, put, set, version};
+use crate::rig::{Device, If, POLICY, Rig, current, delete, get, put, set, version};
 
 const DURABLE: Durability = Durability::Durable;
 
@@ -186,25 +189,42 @@ fn a_batch_that_makes_no_sense_is_refused_as_a_whole() {
 
 #[test]
 fn a_batch_up_to_the_limit_that_hello_tells_is_taken_and_one_beyond_is_not() {
-    let mut rig = Rig::open();
+    check_limits(Rig::open(), 128);
+}
+
+/// The smallest volume has segments of 2 KiB.
+#[test]
+fn the_smallest_volume_takes_batches_too() {
+    let mut device = Device::blank();
+    device.memory = MemoryDevice::new(64 << 10);
+    let options = FormatOptions { block_bytes: 512, ..FormatOptions::default() };
+    let mut rig = Rig::new(device.format(options), Limits::default());
+    rig.settle();
+    check_limits(rig, 2);
+}
+
+fn check_limits(mut rig: Rig, least: u32) {
     let client = rig.connect("keeper");
     let mut request = rig.root(client).hello_request();
     request.get().set_protocol(1);
     let hello = rig.wait(request.send().promise).unwrap().unwrap();
-    let most = hello.get().unwrap().get_limits().unwrap().get_batch_bytes();
-    let most = usize::try_from(most).unwrap();
+    let limits = hello.get().unwrap().get_limits().unwrap();
+    let (count, most) = (limits.get_batch_operations(), limits.get_batch_bytes());
+    assert!(count >= least, "{count}");
+    let (count, most) = (usize::try_from(count).unwrap(), usize::try_from(most).unwrap());
     let directory = rig.directory(client, "/state");
-    let keys: Vec<String> = (0..128).map(|number| format!("k{number:03}")).collect();
+    let keys: Vec<String> = (0..count).map(|number| format!("k{number:03}")).collect();
     let key_bytes = "/state/k000".len();
     // As many operations as there may be, which costs most.
-    let value = vec![7; most / 128 - key_bytes];
-    let last = vec![7; value.len() + most % 128];
+    let value = vec![7; most / count - key_bytes];
+    let last = vec![7; value.len() + most % count];
     let mut batch: Vec<Operation<'_>> =
         keys.iter().map(|key| (&**key, Some(&value[..]), If::Any)).collect();
-    batch[127].1 = Some(&last);
-    assert!(rig.wait(commit(&directory, &batch)).unwrap().starts_with("applied ["));
+    batch[count - 1].1 = Some(&last);
+    let applied = rig.wait(commit(&directory, &batch)).unwrap();
+    assert!(applied.starts_with("applied ["), "{applied}");
     let more = vec![7; last.len() + 1];
-    batch[127].1 = Some(&more);
+    batch[count - 1].1 = Some(&more);
     let refused = rig.wait(commit(&directory, &batch)).unwrap();
     assert_eq!(refused, format!("BATCH_TOO_LARGE: {} bytes, the limit is {most}", most + 1));
 }

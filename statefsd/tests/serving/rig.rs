@@ -64,16 +64,16 @@ impl Device {
     }
 
     pub(crate) fn formatted() -> Self {
-        Self::blank().format()
+        Self::blank().format(FormatOptions::default())
     }
 
     /// Makes a volume on it.
-    pub(crate) fn format(mut self) -> Self {
+    pub(crate) fn format(mut self, options: FormatOptions) -> Self {
         let device = &mut self;
         let disk = Disk::new(device.memory.geometry());
         let mut random = Random::from_seed([7; 32]);
         {
-            let mut formatting = pin!(format(&disk, &mut random, FormatOptions::default()));
+            let mut formatting = pin!(format(&disk, &mut random, options));
             let mut context = Context::from_waker(Waker::noop());
             while formatting.as_mut().poll(&mut context).is_pending() {
                 while let Some(request) = disk.next_request() {
