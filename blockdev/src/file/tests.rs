@@ -212,15 +212,21 @@ fn a_file_that_shrank_fails_its_reads() {
     assert_eq!(bytes_at(&mut device, 4096, 4096), [0; 4096]);
 }
 
-#[test]
-fn threads_wake_for_each_completion() {
-    let folder = Folder::new();
-    drop(create(folder.image(), 64 * 1024).unwrap());
+/// A wake-up that counts its calls.
+fn counted() -> (Arc<AtomicUsize>, impl Fn() + Send + Sync + 'static) {
     let wakes = Arc::new(AtomicUsize::new(0));
     let counter = wakes.clone();
     let wake = move || {
         counter.fetch_add(1, Ordering::SeqCst);
     };
+    (wakes, wake)
+}
+
+#[test]
+fn threads_wake_for_each_completion() {
+    let folder = Folder::new();
+    drop(create(folder.image(), 64 * 1024).unwrap());
+    let (wakes, wake) = counted();
     let mut device = FileDevice::open(folder.image(), THREADS, wake).unwrap();
     assert!(device.completion_blocking().is_none());
     device.submit(write(1, 0, &[1; 4096]));
@@ -238,11 +244,7 @@ fn threads_wake_for_each_completion() {
 fn a_ring_tells_by_its_descriptor_and_wakes_for_what_the_kernel_never_had() {
     let folder = Folder::new();
     drop(create(folder.image(), 64 * 1024).unwrap());
-    let wakes = Arc::new(AtomicUsize::new(0));
-    let counter = wakes.clone();
-    let wake = move || {
-        counter.fetch_add(1, Ordering::SeqCst);
-    };
+    let (wakes, wake) = counted();
     let mut device = FileDevice::open(folder.image(), DIRECT, wake).unwrap();
     if device.ready().is_none() {
         std::eprintln!("this kernel or file system gives no ring: not tested");
