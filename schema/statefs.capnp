@@ -129,6 +129,11 @@ interface StateFs @0xd456090dbb3b76d1 {
 
     softwareVersion @4 :Text;
     # The server's program and version, for people and logs, such as "statefsd 0.1.0".
+
+    adminRights @5 :List(Text);
+    # What the policy of this moment lets the caller do with `Admin`: of the rights that begin with
+    # "admin." those that it has, in the policy's words. What is not among them need not be tried: it
+    # would be refused, and the refusal recorded.
   }
 
   struct HealthParams @0xd0242de851465fcd {}

@@ -4,6 +4,7 @@
 //! what is durable, so it never meets a write on its way.
 
 use crate::checkpoint::group_at;
+use crate::geometry::VolumeGeometry;
 use crate::group::Header;
 use crate::index::Entry;
 use crate::journal::Inner;
@@ -80,6 +81,11 @@ impl State {
         self.check.as_ref().map(|check| check.due)
     }
 
+    /// Yields how many segments a check under way has yet to read.
+    pub(crate) fn check_left(&self, geometry: &VolumeGeometry) -> u32 {
+        self.check.as_ref().map_or(0, |check| geometry.segment_count() - check.next.0)
+    }
+
     /// Ends a check that will not come to its end.
     pub(crate) fn abandon_check(&mut self) {
         if let Some(check) = self.check.take() {
@@ -108,6 +114,7 @@ impl Inner {
         check.next = SegmentIndex(segment.0 + 1);
         if last {
             state.last_check = check.report;
+            state.checks += 1;
             check.ticket.settle(Settled::Durable);
             state.check = None;
         }

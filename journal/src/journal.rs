@@ -142,6 +142,14 @@ pub struct Stats {
     pub cache_misses: u64,
     /// A checkpoint or a cleaning is under way.
     pub maintaining: bool,
+    /// Bytes of log behind the last checkpoint, which the next mount replays, per copy.
+    pub log_bytes: u64,
+    /// Segments that the check under way has yet to read; 0 where none is.
+    pub check_left: u32,
+    /// Checks of this mount that came to their end.
+    pub checks: u64,
+    /// What the last of them found.
+    pub last_check: CheckReport,
 }
 
 impl Journal {
@@ -424,6 +432,10 @@ impl Journal {
             cache_hits,
             cache_misses,
             maintaining: self.0.maintaining.get(),
+            log_bytes: self.0.log_bytes(),
+            check_left: state.check_left(&geometry),
+            checks: state.checks,
+            last_check: state.last_check,
         }
     }
 
@@ -481,6 +493,7 @@ impl State {
             check: None,
             checkpoint_asked: None,
             last_check: CheckReport::default(),
+            checks: 0,
             to_repair: Vec::new(),
             numbers,
         };

@@ -141,6 +141,8 @@ pub(crate) struct State {
     /// A checkpoint up to this LSN at least was asked for, and who waits for it.
     pub(crate) checkpoint_asked: Option<(Lsn, Ticket)>,
     pub(crate) last_check: CheckReport,
+    /// Checks that came to their end.
+    pub(crate) checks: u64,
     /// Segments in which a read met a damaged copy.
     pub(crate) to_repair: Vec<SegmentIndex>,
     /// Of the next notes.

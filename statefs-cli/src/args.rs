@@ -99,13 +99,18 @@ pub(crate) enum OnlineVerb {
     #[command(verbatim_doc_comment, after_help = SYNC)]
     Sync,
     /// Tell what the store can do; fails unless it is healthy or degraded
-    #[command(after_help = HEALTH)]
+    ///
+    /// Who has the right `admin.stats` is also told how full the volume is, what a start would replay,
+    /// how far a check came or what it found, and what was repaired.
+    #[command(verbatim_doc_comment, after_help = HEALTH)]
     Health,
     /// Print the name under which the policy knows the caller
     #[command(after_help = WHOAMI)]
     Whoami,
-    /// Tell a key's version and size, or the daemon's version, mode and limits
-    #[command(after_help = STAT)]
+    /// Tell a key's version and size, or the daemon's version, mode, limits and figures
+    ///
+    /// The figures take the right `admin.stats`; who lacks it is told the rest.
+    #[command(verbatim_doc_comment, after_help = STAT)]
     Stat {
         /// The whole key
         key: Option<String>,
@@ -285,7 +290,7 @@ Examples:
 const HEALTH: &str = "\
 Examples:
   statefs health
-  statefs health -o json      {\"lossCount\",\"mode\",\"reason\"}";
+  statefs health -o json      {\"counters\" (null without the right),\"lossCount\",\"mode\",\"reason\"}";
 
 const WHOAMI: &str = "\
 Examples:

@@ -2,6 +2,7 @@
 
 mod admin;
 mod commit;
+mod figures;
 mod progress;
 mod stat;
 mod usage;

@@ -31,7 +31,7 @@ fn what_was_changed_and_what_was_refused_is_told() {
     let folder = Folder::new();
     let mut daemon = Daemon::start(folder.path(), "16M", SOME);
     let run = |arguments: &str| statefs(folder.path(), arguments);
-    assert!(run("stat").exits(0).text().contains("audit"), "it is among what is served");
+    assert!(run("stat").exits(0).text().contains(" audit\n"), "it is among what is served");
     assert_eq!(run("audit").exits(0).text(), "");
     let version = run("put /state/net/ssid hunter2").exits(0).text().trim().to_owned();
     run("put /state/net/ssid hunter3 --if-absent").exits(4);
@@ -71,5 +71,5 @@ fn a_small_volume_says_that_it_keeps_none() {
     let _daemon = Daemon::start(folder.path(), "2M", SOME);
     let run = statefs(folder.path(), "audit").exits(1);
     assert!(run.stderr.starts_with("statefs: UNIMPLEMENTED: "), "{}", run.stderr);
-    assert!(!statefs(folder.path(), "stat").exits(0).text().contains("audit"));
+    assert!(!statefs(folder.path(), "stat").exits(0).text().contains(" audit\n"));
 }

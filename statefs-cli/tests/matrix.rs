@@ -125,6 +125,9 @@ const OFFLINE: &[(&str, i32)] = &[
     ("gett", 2),
 ];
 
+/// What tells the daemon's figures to who may have them, and the rest to everybody.
+const FIGURES: [&str; 2] = ["stat", "health"];
+
 /// What the tables leave out: it takes seconds, and has a test of its own in `online.rs`.
 const ELSEWHERE: &str = "demo";
 
@@ -183,6 +186,9 @@ fn check(folder: &Folder, place: &str, arguments: &str, format: &str, exit: i32)
     assert!(!run.text().lines().any(|line| line.starts_with("statefs: ")), "{told}");
     assert!(!stderr.contains('\u{1b}'), "{told}");
     match (format, exit) {
+        ("text", 0) if place == "Denied" && FIGURES.contains(&arguments) => {
+            assert_eq!(stderr, "statefs: the daemon's figures take the right admin.stats\n");
+        }
         (_, 0) => assert_eq!(stderr, "", "{told}"),
         // A decision is data, also where it is no.
         (_, 5) if arguments.starts_with("policy explain") => assert_eq!(stderr, "", "{told}"),

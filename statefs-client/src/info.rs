@@ -16,6 +16,9 @@ pub struct Hello {
     pub service: Option<String>,
     /// The server's program and version, for people.
     pub software: String,
+    /// The rights of administration that the policy gives the caller at this moment, in its words,
+    /// such as "admin.stats".
+    pub admin_rights: Vec<String>,
 }
 
 impl Hello {
@@ -23,6 +26,12 @@ impl Hello {
     #[must_use]
     pub fn serves(&self, feature: Feature) -> bool {
         self.features & feature.bit() != 0
+    }
+
+    /// Whether the caller may do this with the whole store, such as "admin.stats".
+    #[must_use]
+    pub fn may(&self, admin_right: &str) -> bool {
+        self.admin_rights.iter().any(|right| right == admin_right)
     }
 }
 

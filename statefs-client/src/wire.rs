@@ -17,6 +17,7 @@ use statefs::{current, directory, entry, precondition, reader, rights, state_fs,
 pub(crate) fn hello(results: state_fs::hello_results::Reader<'_>) -> Result<Hello> {
     let service = text(results.get_service_name())?;
     let limits = results.get_limits().map_err(unreadable)?;
+    let rights = results.get_admin_rights().map_err(unreadable)?;
     Ok(Hello {
         protocol: results.get_protocol(),
         features: results.get_features(),
@@ -41,6 +42,7 @@ pub(crate) fn hello(results: state_fs::hello_results::Reader<'_>) -> Result<Hell
         },
         service: (!service.is_empty()).then_some(service),
         software: text(results.get_software_version())?,
+        admin_rights: rights.iter().map(text).collect::<Result<_>>()?,
     })
 }
 

@@ -140,14 +140,33 @@ fn volume(store: &Store) -> Vec<Family> {
         return Vec::new();
     };
     let stats = journal.stats();
+    let segments = stats.geometry.segment_count();
+    let volume_bytes = u64::from(segments) * stats.geometry.segment_bytes() as u64;
+    let check = stats.last_check;
     let keys = u64::try_from(stats.keys).unwrap_or(u64::MAX);
     let queued_bytes = u64::try_from(stats.queued_bytes).unwrap_or(u64::MAX);
     Vec::from([
         Family::one("keys", Gauge, "Keys with a value.", keys),
+        Family::one("volume_bytes", Gauge, "Room of the volume, per copy.", volume_bytes),
         Family::one("free_bytes", Gauge, "Room left for writes, per copy.", stats.free_bytes),
         Family::one("queued_bytes", Gauge, "Writes that wait for the device.", queued_bytes),
         Family::one("commits", Counter, "Batches accepted, of one write or more.", stats.commits),
         Family::one("checkpoints", Counter, "Checkpoints written.", stats.checkpoints),
+        Family::one(
+            "log_bytes",
+            Gauge,
+            "Log that a start would replay, per copy.",
+            stats.log_bytes,
+        ),
+        Family::one("segments", Gauge, "Segments of the volume.", segments.into()),
+        Family::one("checks", Counter, "Checks that came to their end.", stats.checks),
+        Family::one("check_losses", Gauge, "What the last check found lost.", check.damaged),
+        Family::one(
+            "check_segments_left",
+            Gauge,
+            "Segments that a check under way has yet to read.",
+            stats.check_left.into(),
+        ),
         Family::one("cleaned_segments", Counter, "Segments cleaned.", stats.cleaned),
         Family::one("moved_values", Counter, "Values moved by cleaning.", stats.moves),
         Family::one("repaired_copies", Counter, "Copies repaired.", stats.repaired),

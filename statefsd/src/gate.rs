@@ -70,16 +70,22 @@ pub(crate) fn admit_admin(caller: &Caller, right: Right) -> Result<Granted<Admin
 /// # Errors
 /// [`Error::Denied`]; the event names the first of these rights.
 pub(crate) fn admit_any_admin(caller: &Caller) -> Result<(), Error> {
-    let policy = caller.shared.policy.borrow().clone();
-    let holds = |right| {
-        let request = Administer { right, all: Prefix::root() };
-        let service = caller.service.as_ref();
-        service.is_some_and(|service| decide(&policy, service, None, request).is_ok())
-    };
-    if Rights::ADMIN.iter().any(holds) {
+    if !admin_rights(caller).is_empty() {
         return Ok(());
     }
     admit_admin(caller, Right::AdminStats).map(drop)
+}
+
+/// Yields the rights of administration that the caller holds. What it lacks is no refusal: it asked
+/// for nothing.
+pub(crate) fn admin_rights(caller: &Caller) -> Rights {
+    let policy = caller.shared.policy.borrow().clone();
+    let holds = |right: &Right| {
+        let request = Administer { right: *right, all: Prefix::root() };
+        let service = caller.service.as_ref();
+        service.is_some_and(|service| decide(&policy, service, None, request).is_ok())
+    };
+    Rights::ADMIN.iter().filter(holds).collect()
 }
 
 /// Lets a request for a whole subtree pass if no part of it is withheld.

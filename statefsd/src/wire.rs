@@ -43,8 +43,7 @@ impl state_fs::Server for Root {
             let params = params.get().map_err(read::unreadable)?;
             handlers::hello(&self.caller, &read::hello(params)?)?
         };
-        write::hello(&self.caller, protocol, results.get());
-        Ok(())
+        write::hello(&self.caller, protocol, results.get())
     }
 
     async fn health(

@@ -61,6 +61,7 @@ fn hello() -> Vec<Message> {
         hello.set_features(1 << Feature::Describe as u64 | 1 << Feature::Audit as u64);
         hello.set_service_name("updated");
         hello.set_software_version("statefsd 0.1.0");
+        hello.reborrow().init_admin_rights(1).set(0, "admin.stats");
         let mut limits = hello.init_limits();
         limits.set_key_bytes(255);
         limits.set_value_bytes(64 << 10);

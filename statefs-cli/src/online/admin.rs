@@ -1,11 +1,10 @@
 //! The administration of a whole store, and what is recorded of its use.
 
-use serde_json::{Map, Value as Json, json};
-use statefs_client::{
-    AuditOutcome, AuditPage, AuditRecord, AuditRing, CheckReport, Counter, Reload,
-};
+use serde_json::json;
+use statefs_client::{AuditOutcome, AuditPage, AuditRecord, AuditRing, CheckReport, Reload};
 
 use super::Online;
+use super::figures::Figures;
 use crate::args::{AdminVerb, AuditArgs};
 use crate::failure::{Exit, Failure, printable};
 use crate::output::Output;
@@ -28,14 +27,12 @@ impl Online {
     }
 
     fn stats(&self, output: &mut Output) -> Result<(), Failure> {
-        let mut counters = self.client()?.admin().stats()?;
-        counters.sort_by(|one, other| one.name.cmp(&other.name));
+        let figures = Figures::new(self.client()?.admin().stats()?);
         if output.format == Format::Json {
-            let object = counters.into_iter().map(|Counter { name, value }| (name, json!(value)));
-            return output.json(&Json::Object(object.collect::<Map<_, _>>()));
+            return output.json(&figures.json());
         }
-        for Counter { name, value } in counters {
-            output.line(&format!("{}: {value}", printable(&name)))?;
+        for (name, value) in figures.iter() {
+            output.line(&format!("{}: {value}", printable(name)))?;
         }
         Ok(())
     }

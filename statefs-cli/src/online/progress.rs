@@ -62,7 +62,7 @@ fn line(key: &str, done: u64, bytes: Option<u64>) -> String {
 }
 
 /// Writes a size with one place behind the point, rounded down.
-fn mebibytes(bytes: u64) -> String {
+pub(super) fn mebibytes(bytes: u64) -> String {
     let tenths = (u128::from(bytes) * 10) >> 20;
     format!("{}.{}", tenths / 10, tenths % 10)
 }

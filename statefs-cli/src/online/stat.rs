@@ -3,6 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 use statefs_client::{Health, Hello, Limits, Rights};
 
+use super::figures::Figures;
 use super::{NAME, Online, absent, relative};
 use crate::failure::{Exit, Failure, printable};
 use crate::output::Output;
@@ -10,20 +11,38 @@ use crate::program::Format;
 
 impl Online {
     pub(super) fn health(&self, output: &mut Output) -> Result<(), Failure> {
-        let Health { mode, reason, loss_count } = self.client()?.health()?;
-        let text = match (reason.is_empty(), loss_count) {
+        let (_, Health { mode, reason, loss_count }, figures) = self.told()?;
+        let mut text = match (reason.is_empty(), loss_count) {
             (true, 0) => mode.text().to_owned(),
             (false, 0) => format!("{}: {}", mode.text(), printable(&reason)),
             (_, losses) => {
                 format!("{}: {} (losses: {losses})", mode.text(), printable(&reason))
             }
         };
-        let object = json!({"lossCount": loss_count, "mode": mode.text(), "reason": reason});
+        for line in figures.as_ref().map(Figures::summary).unwrap_or_default() {
+            text.push('\n');
+            text.push_str(&line);
+        }
+        let object = json!({
+            "counters": figures.as_ref().map(Figures::json), "lossCount": loss_count,
+            "mode": mode.text(), "reason": reason,
+        });
         output.either(&object, &text)?;
+        if figures.is_none() && output.format == Format::Text {
+            Figures::tell_missing();
+        }
         if mode.serves() {
             return Ok(());
         }
         Err(Failure::new("UNAVAILABLE", Exit::Unavailable, format!("the store is {}", mode.text())))
+    }
+
+    /// Asks the daemon for what it tells everybody, and for its figures where it tells those.
+    fn told(&self) -> Result<(Hello, Health, Option<Figures>), Failure> {
+        let client = self.client()?;
+        let (hello, health) = (client.hello_as(NAME)?, client.health()?);
+        let figures = Figures::ask(&client, &hello)?;
+        Ok((hello, health, figures))
     }
 
     pub(super) fn whoami(&self, output: &mut Output) -> Result<(), Failure> {
@@ -49,15 +68,15 @@ impl Online {
     }
 
     pub(super) fn stat(&self, output: &mut Output) -> Result<(), Failure> {
-        let client = self.client()?;
-        let (hello, health) = (client.calls().hello(NAME), client.calls().health());
-        let Hello { protocol, features, limits, service, software } = client.wait(hello)?;
-        let Health { mode, reason, loss_count } = client.wait(health)?;
+        let (hello, Health { mode, reason, loss_count }, figures) = self.told()?;
+        let Hello { protocol, features, limits, service, software, admin_rights } = hello;
         let (limits, features) = (limit_rows(&limits), feature_names(features));
         if output.format == Format::Json {
             let limits: Map<_, _> =
                 limits.iter().map(|(name, limit)| ((*name).to_owned(), json!(limit))).collect();
             return output.json(&json!({
+                "adminRights": admin_rights,
+                "counters": figures.as_ref().map(Figures::json),
                 "features": features,
                 "limits": limits,
                 "lossCount": loss_count,
@@ -72,11 +91,19 @@ impl Online {
         output.line(&format!("protocol: {protocol}"))?;
         output.line(&format!("features: {}", features.join(" ")))?;
         output.line(&format!("service: {}", printable(service.as_deref().unwrap_or_default())))?;
+        output.line(&format!("adminRights: {}", printable(&admin_rights.join(" "))))?;
         output.line(&format!("mode: {}", mode.text()))?;
         output.line(&format!("reason: {}", printable(&reason)))?;
         output.line(&format!("lossCount: {loss_count}"))?;
         for (name, limit) in limits {
             output.line(&format!("limits.{name}: {limit}"))?;
+        }
+        let Some(figures) = figures else {
+            Figures::tell_missing();
+            return Ok(());
+        };
+        for (name, value) in figures.iter() {
+            output.line(&format!("counters.{}: {value}", printable(name)))?;
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use statefs::{AuditOutcome, Feature, admin, current, directory, limits, reader, 
 
 use crate::audit;
 use crate::figures::{Family, Kind};
+use crate::gate;
 use crate::handlers::Removed;
 use crate::page::Page;
 use crate::quota::{Account, Usage};
@@ -28,18 +29,29 @@ const SERVED: [Feature; 8] = [
     Feature::Usage,
 ];
 
+/// Writes who answers whom.
+///
+/// # Errors
+/// More rights than a message can count, which there are not.
 pub(super) fn hello(
     caller: &Caller,
     protocol: u32,
     mut results: state_fs::hello_results::Builder<'_>,
-) {
+) -> Result<(), capnp::Error> {
     results.set_protocol(protocol);
     let keeps_notes = caller.shared.store.journal().is_ok_and(|journal| journal.keeps_notes());
     let served = SERVED.into_iter().chain(keeps_notes.then_some(Feature::Audit));
     results.set_features(served.fold(0, |bits, feature| bits | 1 << feature as u64));
     results.set_service_name(caller.service.as_ref().map_or("", |service| service.name()));
     results.set_software_version(&*format!("statefsd {}", env!("CARGO_PKG_VERSION")));
-    limits(caller, results.init_limits());
+    limits(caller, results.reborrow().init_limits());
+    let rights: Vec<_> = gate::admin_rights(caller).iter().collect();
+    let count = count(rights.len())?;
+    let mut names = results.init_admin_rights(count);
+    for (index, right) in (0..count).zip(rights) {
+        names.set(index, right.name());
+    }
+    Ok(())
 }
 
 fn limits(caller: &Caller, mut results: limits::Builder<'_>) {

@@ -120,6 +120,31 @@ fn each_method_needs_a_right_of_its_own() {
 }
 
 #[test]
+fn hello_tells_the_rights_of_administration_and_asking_is_no_refusal() {
+    let mut rig = Rig::open();
+    let channels = ["reader", "keeper", "elsewhere"];
+    let roots = channels.map(|channel| {
+        let client = rig.connect(channel);
+        rig.root(client)
+    });
+    rig.server.set_policy(policy("\"admin.audit\", \"admin.stats\""));
+    let told = |rig: &mut Rig, root: &state_fs::Client| {
+        let mut request = root.hello_request();
+        request.get().set_protocol(1);
+        let answer = rig.wait(request.send().promise).unwrap().unwrap();
+        let rights = answer.get().unwrap().get_admin_rights().unwrap();
+        rights.iter().map(|right| right.unwrap().to_string().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&mut rig, &roots[0]), ["admin.stats", "admin.audit"]);
+    assert_eq!(told(&mut rig, &roots[1]), [""; 0]);
+    assert_eq!(told(&mut rig, &roots[2]), [""; 0]);
+    rig.server.set_policy(Policy::parse(crate::rig::POLICY).unwrap());
+    assert_eq!(told(&mut rig, &roots[0]), [""; 0], "it is of the policy of this moment");
+    let denied = rig.events.iter().any(|event| matches!(event, statefsd::Event::Denied(_)));
+    assert!(!denied, "{:?}", rig.events);
+}
+
+#[test]
 fn figures_are_those_of_the_server() {
     let (mut rig, admin) = rig();
     let told = stats(&mut rig, &admin);
