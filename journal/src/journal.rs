@@ -275,10 +275,11 @@ impl Journal {
         self.0.state.borrow_mut().admit(&self.0.verifier, asked, now)
     }
 
-    /// Waits until everything accepted so far is durable.
+    /// Waits until everything accepted so far is durable. What had come to nothing before that is told by
+    /// [`Journal::drops`] alone, so that each of several who commit can learn of it.
     ///
     /// # Errors
-    /// [`CommitError::Indeterminate`] when the device failed first.
+    /// [`CommitError::Indeterminate`] when the device failed first, or what waits found no room.
     pub fn sync(&self) -> impl Future<Output = Result<(), CommitError>> + use<> {
         let state = &mut *self.0.state.borrow_mut();
         state.urgent = !state.queue.is_empty();
@@ -286,7 +287,6 @@ impl Journal {
             Mode::ReadOnly(ReadOnlyReason::WriteFailed | ReadOnlyReason::FlushFailed) => {
                 Err(CommitError::Indeterminate)
             }
-            _ if core::mem::take(&mut state.buffered_lost) => Err(CommitError::Indeterminate),
             _ => Ok(state.newest.clone()),
         };
         async move {
@@ -473,7 +473,6 @@ impl State {
             seal: None,
             moves: VecDeque::new(),
             moves_unsettled: 0,
-            buffered_lost: false,
             drops: 0,
             commits: 0,
             next_birth: Birth::new(durable.lsn.next(), superblock.mount),

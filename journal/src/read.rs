@@ -167,8 +167,8 @@ impl Journal {
         }
     }
 
-    /// Yields how often changes that had been accepted came to nothing, so that what was counted by
-    /// [`Journal::accepted_bytes`] has to be counted anew.
+    /// Yields how often changes that had been accepted came to nothing: the device failed, or damage holds the room that
+    /// they were to have. Buffered ones had been acknowledged; and what [`Journal::accepted_bytes`] counted has to be counted anew.
     pub fn drops(&self) -> u64 {
         self.0.state.borrow().drops
     }

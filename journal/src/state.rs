@@ -101,8 +101,6 @@ pub(crate) struct State {
     /// Moves that wait to be written, and those on their way.
     pub(crate) moves: VecDeque<Move>,
     pub(crate) moves_unsettled: usize,
-    /// Buffered commits were acknowledged and found no room: the next sync tells.
-    pub(crate) buffered_lost: bool,
     /// Batches accepted.
     pub(crate) commits: u64,
     /// How often accepted changes came to nothing.
@@ -497,8 +495,6 @@ impl State {
                 if let Some(upload) = upload {
                     self.abandon(upload);
                 }
-                let visible = self.overlay.newest(&change.key).is_some_and(|newest| newest.visible);
-                self.buffered_lost |= visible;
                 self.overlay.remove(&change.key, change.birth);
             }
             queued.ticket.settle(Settled::NoSpace);

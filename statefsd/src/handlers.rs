@@ -247,9 +247,13 @@ pub(crate) async fn sync(caller: &Caller) -> Result<bool, Error> {
     if caller.synced.get() >= noted || caller.shared.limits.plants.has(Plant::SyncSkipped) {
         return Ok(true);
     }
-    if caller.shared.store.journal()?.sync().await.is_err() {
-        return Ok(false);
+    let journal = caller.shared.store.journal()?;
+    let drops = journal.drops();
+    let durable = drops == caller.drops.get() && journal.sync().await.is_ok();
+    // A device that failed is told each time; what was lost while the store goes on, once.
+    if durable || !matches!(journal.mode(), journal::Mode::ReadOnly(_)) {
+        caller.synced.set(caller.synced.get().max(noted));
+        caller.drops.set(caller.drops.get().max(drops));
     }
-    caller.synced.set(caller.synced.get().max(noted));
-    Ok(true)
+    Ok(durable)
 }

@@ -59,8 +59,10 @@ pub(crate) struct Caller {
     pub(crate) restrictions: Slots,
     /// Writes that were taken as buffered.
     pub(crate) buffered: Cell<u64>,
-    /// How many of them a sync has covered.
+    /// How many of them a sync has answered for.
     pub(crate) synced: Cell<u64>,
+    /// The journal's drops before the first of the others: more since then may have taken them.
+    pub(crate) drops: Cell<u64>,
     pub(crate) greeted: Cell<bool>,
 }
 
@@ -73,6 +75,9 @@ impl Caller {
     /// Counts a write that a later sync has to cover.
     pub(crate) fn note(&self, durability: Durability) {
         if durability == Durability::Buffered {
+            if self.synced.get() == self.buffered.get() {
+                self.drops.set(self.shared.store.journal().map_or(0, |journal| journal.drops()));
+            }
             self.buffered.set(self.buffered.get() + 1);
         }
     }
@@ -141,6 +146,7 @@ impl Session {
             restrictions: Slots::new(shared.limits.restrictions),
             buffered: Cell::new(0),
             synced: Cell::new(0),
+            drops: Cell::new(0),
             greeted: Cell::new(false),
         });
         let vat = Vat::new(Some(wire::bootstrap(&caller)), shared.limits.connection);

@@ -1,5 +1,7 @@
 //! Devices that fail, volumes that do not open, and ends.
 
+use blockdev::MemoryDevice;
+use journal::FormatOptions;
 use statefs::Durability;
 use statefsd::{Closed, Event, Limits, Mode};
 
@@ -86,6 +88,105 @@ fn a_failed_flush_ends_writing_and_is_never_told_as_success() {
     assert_eq!(changes.count(), 1);
     let theirs = rig.directory(other, "/state/net");
     assert_eq!(rig.wait(sync(&theirs)).unwrap(), "durable", "it had written nothing");
+}
+
+/// A volume of which half is damaged values. They hold their segments, so that cleaning gains less than
+/// was counted on when writes were admitted.
+fn full_of_damage() -> Rig {
+    let mut device = Device::blank();
+    device.memory = MemoryDevice::new(2 << 20);
+    let mut limits = Limits::default();
+    // What is moved comes from the device.
+    limits.journal.cache_bytes = 0;
+    let mut rig = Rig::new(device.format(FormatOptions::default()), limits);
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    let value = b"the-marked-value".repeat(100);
+    let mut count = 0;
+    loop {
+        let key = format!("full/{count}");
+        let written = put(&directory, &key, &value, If::Any, Durability::Durable);
+        if rig.wait(written).unwrap().starts_with("NO_SPACE") {
+            break;
+        }
+        count += 1;
+    }
+    let mut bytes = std::mem::replace(&mut rig.device.memory, MemoryDevice::new(0)).into_bytes();
+    let marked = b"the-marked-value";
+    let mut at = 0;
+    while let Some(bytes) = bytes.get_mut(at..at + marked.len()) {
+        if bytes == marked {
+            bytes.fill(b'?');
+        }
+        at += 1;
+    }
+    rig.device.memory = MemoryDevice::from_bytes(bytes);
+    for number in (0..count).step_by(2) {
+        rig.wait(delete(&directory, &format!("full/{number}"), If::Any)).unwrap();
+    }
+    rig
+}
+
+#[test]
+fn every_connection_learns_once_that_its_buffered_writes_were_lost() {
+    let mut rig = full_of_damage();
+    let clients = ["one", "two", "three"].map(|name| {
+        let client = rig.connect("keeper");
+        (name, rig.directory(client, "/state"))
+    });
+    let [one, two, three] = &clients;
+    // What the third one wrote is durable before any of it is lost.
+    version(&rig.wait(put(&three.1, "three", b"x", If::Any, Durability::Buffered)).unwrap());
+    assert_eq!(rig.wait(sync(&three.1)).unwrap(), "durable");
+    let (mut taken, mut seen) = (0, Vec::new());
+    for number in 0..2000 {
+        for (name, directory) in [one, two] {
+            let key = format!("{name}/{number}");
+            let written = put(directory, &key, &[b'v'; 1000], If::Any, Durability::Buffered);
+            let answer = rig.wait(written).unwrap();
+            if answer.starts_with("version") {
+                taken += 1;
+                seen.push((name, directory, key));
+            }
+        }
+        // Nobody asks for it, and it is written all the same.
+        rig.now += 60;
+        rig.settle();
+        let lost = |rig: &mut Rig| {
+            let (_, directory, key) = seen.last().unwrap();
+            rig.wait(get(directory, key)).unwrap() == "absent"
+        };
+        if lost(&mut rig) {
+            break;
+        }
+    }
+    assert!(taken > 2, "some are durable");
+    for (name, directory) in [one, two] {
+        assert_eq!(rig.wait(sync(directory)).unwrap(), "indeterminate", "{name}");
+    }
+    let root = rig.connect("keeper");
+    let root = rig.root(root);
+    assert!(!rig.wait(health(&root)).unwrap().starts_with("ReadOnly"), "it goes on");
+    for (name, directory) in &clients {
+        assert_eq!(rig.wait(sync(directory)).unwrap(), "durable", "{name}");
+    }
+}
+
+#[test]
+fn a_sync_that_waits_while_they_are_lost_is_not_told_again() {
+    let mut rig = full_of_damage();
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    for number in 0.. {
+        let key = format!("one/{number}");
+        let written = put(&directory, &key, &[b'v'; 1000], If::Any, Durability::Buffered);
+        version(&rig.wait(written).unwrap());
+        if rig.wait(sync(&directory)).unwrap() == "indeterminate" {
+            assert_eq!(rig.wait(get(&directory, &key)).unwrap(), "absent");
+            break;
+        }
+    }
+    assert_eq!(rig.wait(sync(&directory)).unwrap(), "durable");
 }
 
 #[test]
