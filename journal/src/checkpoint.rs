@@ -263,7 +263,7 @@ async fn group_within(
         return Some((header, first));
     }
     let bytes = blocks(disk, verifier, zone, segment, block, count).await;
-    (verifier.header(segment, block, &bytes) == Some(header)).then_some(())?;
+    verifier.is_header(&header, &bytes).then_some(())?;
     verifier.records(&header, &bytes)?;
     Some((header, bytes))
 }

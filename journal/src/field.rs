@@ -32,5 +32,12 @@ pub(crate) fn put(bytes: &mut [u8], field: Range<usize>, value: &[u8]) {
 
 /// Tells whether every byte of `field` is zero.
 pub(crate) fn is_zero(bytes: &[u8], field: Range<usize>) -> bool {
-    bytes.get(field).expect(INSIDE).iter().all(|&byte| byte == 0)
+    all_zero(bytes.get(field).expect(INSIDE))
+}
+
+/// Tells whether every byte is zero; many are looked at together.
+pub(crate) fn all_zero(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<64>();
+    let any = |part: &[u8]| part.iter().fold(0, |any, byte| any | byte);
+    !words.iter().any(|word| any(word) != 0) && any(rest) == 0
 }

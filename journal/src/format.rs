@@ -1,6 +1,7 @@
 //! Making a volume on a device.
 
 use crate::disk::Disk;
+use crate::field::all_zero;
 use crate::geometry::{
     GeometryError, SLOT_BYTES, SUPERBLOCK_COPIES, VolumeGeometry, superblock_offset,
 };
@@ -132,7 +133,7 @@ async fn must_be_blank(disk: &Disk) -> Result<(), FormatError> {
     let ends = [0, device_bytes.saturating_sub(BLANK_BYTES)];
     for from in ends {
         let bytes = usize::try_from(BLANK_BYTES.min(device_bytes)).unwrap_or(usize::MAX);
-        if disk.read(from, bytes).await?.iter().any(|&byte| byte != 0) {
+        if !all_zero(&disk.read(from, bytes).await?) {
             return Err(FormatError::NotBlank);
         }
     }

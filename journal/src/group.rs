@@ -1,6 +1,6 @@
 //! Commit groups: the unit of atomicity (FORMAT.md section 4).
 
-use crate::field::{self, put, u16_at, u32_at, u64_at};
+use crate::field::{self, all_zero, put, u16_at, u32_at, u64_at};
 use crate::geometry::VolumeGeometry;
 use crate::layout::group as at;
 use crate::plant::Plant;
@@ -67,6 +67,21 @@ impl Verifier {
     /// Whether the payload is whole is another question: [`Verifier::records`].
     pub fn header(&self, segment: SegmentIndex, block: BlockIndex, bytes: &[u8]) -> Option<Header> {
         let bytes = bytes.get(..at::BYTES)?;
+        let header = self.stated(segment, block, bytes)?;
+        let right = header.tag == self.keys.header_tag(bytes.get(..at::HEADER_TAG.start)?);
+        (right || self.keys.plants.has(Plant::SkipHeaderTag)).then_some(header)
+    }
+
+    /// Tells whether `bytes` start with the header that `header` was read from when it verified.
+    pub(crate) fn is_header(&self, header: &Header, bytes: &[u8]) -> bool {
+        // Its fields are all its bytes, so that the same fields have the same tag.
+        self.stated(header.segment, header.block, bytes) == Some(*header)
+    }
+
+    /// Yields what the header at the start of `bytes` states, if it may have been written for this place; whether its
+    /// tag is right is not looked at.
+    fn stated(&self, segment: SegmentIndex, block: BlockIndex, bytes: &[u8]) -> Option<Header> {
+        let bytes = bytes.get(..at::BYTES)?;
         let known = field::array(bytes, at::MAGIC) == at::MAGIC_VALUE
             && u16_at(bytes, at::VERSION) == at::VERSION_VALUE
             && u16_at(bytes, at::FLAGS) & !at::FLAG_CHECKPOINT == 0
@@ -74,11 +89,6 @@ impl Verifier {
             && u32_at(bytes, at::SEGMENT) == segment.0
             && u32_at(bytes, at::BLOCK) == block.0;
         if !known {
-            return None;
-        }
-        let tag = Tag(field::array(bytes, at::HEADER_TAG));
-        let right = tag == self.keys.header_tag(bytes.get(..at::HEADER_TAG.start)?);
-        if !right && !self.keys.plants.has(Plant::SkipHeaderTag) {
             return None;
         }
         let header = Header {
@@ -92,7 +102,7 @@ impl Verifier {
             previous: Tag(field::array(bytes, at::PREVIOUS)),
             durable: Lsn(u64_at(bytes, at::DURABLE_LSN)),
             payload_tag: Tag(field::array(bytes, at::PAYLOAD_TAG)),
-            tag,
+            tag: Tag(field::array(bytes, at::HEADER_TAG)),
             checkpoint: u16_at(bytes, at::FLAGS) & at::FLAG_CHECKPOINT != 0,
         };
         let end = u64::from(block.0) + u64::from(header.blocks(&self.geometry));
@@ -113,7 +123,7 @@ impl Verifier {
         let Header { epoch, segment, block, first, .. } = *header;
         let tag = self.keys.payload_tag(epoch, segment, block, first, records);
         let right = tag == header.payload_tag || self.keys.plants.has(Plant::SkipPayloadTag);
-        (right && padding.iter().all(|&byte| byte == 0)).then_some(records)
+        (right && all_zero(padding)).then_some(records)
     }
 }
 
@@ -226,7 +236,7 @@ impl Builder {
         put(bytes, at::PAYLOAD_TAG, &payload_tag.0);
         let tag = verifier.keys.header_tag(bytes.get(..at::HEADER_TAG.start).unwrap_or_default());
         put(bytes, at::HEADER_TAG, &tag.0);
-        let header = verifier.header(segment, block, &buffer).expect("what is built verifies");
+        let header = verifier.stated(segment, block, &buffer).expect("what is built makes sense");
         let whole = header.blocks(&verifier.geometry) as usize * self.block_bytes;
         assert!(whole == buffer.len(), "the builder was given the blocks that the group takes");
         (header, buffer)

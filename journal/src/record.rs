@@ -138,10 +138,12 @@ impl<'a> Record<'a> {
 }
 
 fn checksum(epoch: Epoch, place: Place, covered: &[u8]) -> u32 {
+    let mut there = [0; 24];
+    put(&mut there, 0..16, &epoch.0);
+    put(&mut there, 16..20, &place.segment.0.to_le_bytes());
+    put(&mut there, 20..24, &place.offset.to_le_bytes());
     let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&epoch.0);
-    hasher.update(&place.segment.0.to_le_bytes());
-    hasher.update(&place.offset.to_le_bytes());
+    hasher.update(&there);
     hasher.update(covered);
     hasher.finalize()
 }

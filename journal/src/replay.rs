@@ -182,8 +182,7 @@ pub(crate) async fn read(
         let count = header.blocks(&verifier.geometry);
         let (segment, block) = (header.segment, header.block);
         let bytes = blocks(disk, verifier, zone, segment, block, count).await;
-        let same = verifier.header(segment, block, &bytes) == Some(header);
-        if same && verifier.records(&header, &bytes).is_some() {
+        if verifier.is_header(&header, &bytes) && verifier.records(&header, &bytes).is_some() {
             return Ok(bytes);
         }
     }
@@ -219,7 +218,7 @@ impl Window {
         }
         let skip = (header.block.0 - self.first) as usize * geometry.block_bytes();
         let bytes = self.bytes.get(skip..)?;
-        (verifier.header(header.segment, header.block, bytes) == Some(*header)).then_some(bytes)
+        verifier.is_header(header, bytes).then_some(bytes)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The superblock: encoding, decoding and choosing among its copies (FORMAT.md section 3).
 
-use crate::field::{self, is_zero, put, u8_at, u16_at, u32_at, u64_at};
+use crate::field::{self, all_zero, is_zero, put, u8_at, u16_at, u32_at, u64_at};
 use crate::geometry::{SUPERBLOCK_COPIES, VolumeGeometry};
 use crate::layout::{superblock as at, use_entry};
 use crate::tag::{Tag, superblock_tag};
@@ -102,7 +102,7 @@ impl Superblock {
             put(entry, use_entry::END, &use_.end.unwrap_or(Lsn::NONE).0.to_le_bytes());
             put(entry, use_entry::EPOCH, &use_.epoch.0);
         }
-        let tag = superblock_tag(b.get(..at::TAG.start).unwrap_or_default());
+        let tag = superblock_tag(b);
         put(b, at::TAG, &tag.0);
         bytes
     }
@@ -112,13 +112,13 @@ impl Superblock {
     /// # Errors
     /// [`SuperblockError`] tells a blank slot, a foreign one, another version and damage apart.
     pub fn decode(bytes: &[u8; at::BYTES]) -> Result<Self, SuperblockError> {
-        if bytes.iter().all(|&byte| byte == 0) {
+        if all_zero(bytes) {
             return Err(SuperblockError::Blank);
         }
         if field::array(bytes, at::MAGIC) != at::MAGIC_VALUE {
             return Err(SuperblockError::Magic);
         }
-        let tag = superblock_tag(bytes.get(..at::TAG.start).unwrap_or_default());
+        let tag = superblock_tag(bytes);
         if field::array(bytes, at::TAG) != tag.0 {
             return Err(SuperblockError::Damaged);
         }
@@ -286,7 +286,7 @@ mod tests {
         assert_eq!(Superblock::decode(&[9; 4096]), Err(SuperblockError::Magic));
         let mut newer = sample().encode();
         put(&mut newer, at::VERSION, &(at::VERSION_VALUE + 1).to_le_bytes());
-        let tag = superblock_tag(&newer[..at::TAG.start]);
+        let tag = superblock_tag(&newer);
         put(&mut newer, at::TAG, &tag.0);
         let version = SuperblockError::Version(at::VERSION_VALUE + 1);
         assert_eq!(Superblock::decode(&newer), Err(version));
@@ -297,7 +297,7 @@ mod tests {
         for field in [at::SEQUENCE, at::MOUNT, at::DURABLE_LSN, at::BASE_LSN, at::REPLAY_BYTES] {
             let mut forged = sample().encode();
             put(&mut forged, field.clone(), &(u64::MAX - 3).to_le_bytes());
-            let tag = superblock_tag(&forged[..at::TAG.start]);
+            let tag = superblock_tag(&forged);
             put(&mut forged, at::TAG, &tag.0);
             assert_eq!(Superblock::decode(&forged), Err(SuperblockError::Damaged), "{field:?}");
         }
