@@ -19,7 +19,7 @@ PERMUTED = (2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8)
 QUARTERS = ((0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15),
             (0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14))
 START, END, PARENT, ROOT, KEYED, CONTEXT, MATERIAL = 1, 2, 4, 8, 16, 32, 64
-MASK = 0xFFFFFFFF
+MASK, WIDE = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
 
 def compress(cv, words, counter, count, flags):
     v = [*cv, *IV[:4], counter & MASK, counter >> 32, count, flags]
@@ -56,6 +56,20 @@ def derived(context, material):
 
 def keyed(key, data):
     return blake3(data, unpack("<8I", key), KEYED)
+
+def siphash(key, message):
+    """Yields SipHash-2-4 of a message of eight bytes."""
+    low, high = unpack("<QQ", key)
+    v = [word ^ start for word, start in zip((low, high) * 2, unpack(">4Q", b"somepseudorandomlygeneratedbytes"))]
+    for word, last, rounds in ((message, 0, 2), (8 << 56, 0, 2), (0, 0xFF, 4)):
+        v[3] ^= word
+        v[2] ^= last
+        for a, b, turn, wide in ((0, 1, 13, 32), (2, 3, 16, 0), (2, 1, 17, 32), (0, 3, 21, 0)) * rounds:
+            v[a] = v[a] + v[b] & WIDE
+            v[b] = (v[b] << turn | v[b] >> 64 - turn) & WIDE ^ v[a]
+            v[a] = (v[a] << wide | v[a] >> 64 - wide) & WIDE
+        v[0] ^= word
+    return v[0] ^ v[1] ^ v[2] ^ v[3]
 
 class Refused(Exception):
     """There is no volume that can be read."""
@@ -262,7 +276,7 @@ class Volume:
         """Yields what clients see of a birth (section 6)."""
         left, right = birth >> 32, birth & MASK
         for turn in range(4):
-            left, right = right, left ^ unpack("<I", keyed(self.version_key, pack("<BI", turn, right))[:4])[0]
+            left, right = right, left ^ siphash(self.version_key[:16], turn << 32 | right) & MASK
         return left << 32 | right
 
 def record(data, epoch, segment, offset):
