@@ -45,14 +45,17 @@ pub struct Model {
     must: usize,
     /// By number; `None` where no such value was written.
     values: Vec<Option<Written>>,
+    /// Where values are made.
+    making: Vec<u8>,
 }
 
 impl Model {
     /// Makes the model of an empty volume.
     pub fn new(keys: u8) -> Self {
         let empty = vec![ABSENT; keys.into()];
-        let (latest, values) = (empty.clone(), Vec::new());
-        Self { base: empty, latest, commits: Vec::new(), must: 0, values }
+        let latest = empty.clone();
+        let (commits, values, making) = (Vec::new(), Vec::new(), Vec::new());
+        Self { base: empty, latest, commits, must: 0, values, making }
     }
 
     /// Yields the bytes of a new value: its number, then what follows from the number.
@@ -62,14 +65,15 @@ impl Model {
             self.values.resize(at + 1, None);
         }
         self.values[at] = Some(Written { key, bytes, version: None });
-        let mut value = vec![0; NUMBER_BYTES + usize::from(bytes)];
+        let value = &mut self.making;
+        value.resize(NUMBER_BYTES + usize::from(bytes), 0);
         value[..NUMBER_BYTES].copy_from_slice(&id.to_le_bytes());
         let (words, rest) = value[NUMBER_BYTES..].as_chunks_mut();
         for (word, at) in words.iter_mut().zip(0..) {
             *word = filler(id, at);
         }
         rest.copy_from_slice(&filler(id, words.len() as u32)[..rest.len()]);
-        value.into()
+        value.as_slice().into()
     }
 
     /// Yields the number of a value that `key` shows.

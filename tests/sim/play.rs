@@ -24,6 +24,8 @@ const WAITING_MAX: (usize, usize, usize) = (12, 2, 4);
 const UPLOADS_MAX: usize = 2;
 /// One image in so many is judged a second time where nothing else is asked for.
 pub const JUDGED_EVERY: u64 = 64;
+/// What the name of each key begins with; its number follows.
+const PREFIX: &str = "/state/";
 /// Bytes of a block of every volume here.
 const BLOCK_BYTES: u64 = 512;
 
@@ -75,7 +77,7 @@ struct Player {
     clock: Clock,
     model: Model,
     counts: Counts,
-    keys: Vec<Rc<[u8]>>,
+    keys: Rc<[Rc<[u8]>]>,
     open: Option<Open>,
     mounts: u64,
     /// Turns of the device while the volume was being opened or read.
@@ -154,7 +156,7 @@ impl Player {
             clock: Clock::default(),
             model: Model::new(shape.keys),
             counts: Counts::default(),
-            keys: (0..shape.keys).map(|key| format!("/state/{key}").into_bytes().into()).collect(),
+            keys: (0..shape.keys).map(|key| format!("{PREFIX}{key}").into_bytes().into()).collect(),
             open: None,
             mounts: 0,
             turns: 0,
@@ -358,38 +360,36 @@ impl Player {
 
     /// Reads everything: the number of each key's value, its bytes and version compared.
     fn state(&mut self, disk: &Disk, journal: &Journal) -> Result<Vec<ValueId>, String> {
-        let of = journal.clone();
-        let task: Task<Vec<_>> = Box::pin(async move {
-            let mut seen = Vec::new();
+        let (of, keys) = (journal.clone(), self.keys.clone());
+        let task: Task<Option<Vec<_>>> = Box::pin(async move {
+            let mut seen = Vec::with_capacity(keys.len());
             of.scan(b"", |key, one| {
-                seen.push((key.to_vec(), one));
+                seen.push((number_of(&keys, key), one));
                 true
             });
             let mut all = Vec::with_capacity(seen.len());
-            for (key, one) in seen {
-                let value = match of.value(&key, &one).await {
-                    Got::Large { .. } => read_whole(&of, &key, Origin(0)).await,
+            for (number, one) in seen {
+                let (number, key) = number.and_then(|it| Some((it, keys.get(usize::from(it))?)))?;
+                let value = match of.value(key, &one).await {
+                    Got::Large { .. } => read_whole(&of, key, Origin(0)).await,
                     whole => whole,
                 };
-                all.push((key, one, value));
+                all.push((number, one, value));
             }
-            all
+            Some(all)
         });
         let all = self.drive(disk, task, TURNS_MAX).ok_or("reading hangs")?;
         let mut state = vec![ABSENT; self.keys.len()];
-        for (name, seen, got) in all {
-            let key = self.keys.iter().position(|key| **key == *name);
-            let key = key.ok_or("there is a key that nobody wrote")?;
+        for (key, seen, got) in all.ok_or("there is a key that nobody wrote")? {
             let Got::Value { version, value } = got else {
                 return Err(format!("the value of key {key} cannot be read"));
             };
             if seen.suspect || version != seen.version {
                 return Err(format!("key {key} is in doubt, or in another version"));
             }
-            let number = u8::try_from(key).map_err(|_| "keys have small numbers")?;
-            let id = self.model.read(number, &value)?;
+            let id = self.model.read(key, &value)?;
             self.model.learn(id, version)?;
-            state[key] = id;
+            state[usize::from(key)] = id;
         }
         Ok(state)
     }
@@ -483,6 +483,13 @@ impl Player {
         };
         self.device.corrupt(offset, bytes, damage);
     }
+}
+
+/// Yields the number of the key with this name, if it is one of `keys`.
+fn number_of(keys: &[Rc<[u8]>], name: &[u8]) -> Option<u8> {
+    let digits = str::from_utf8(name.strip_prefix(PREFIX.as_bytes())?).ok()?;
+    let number: u8 = digits.parse().ok()?;
+    keys.get(usize::from(number)).is_some_and(|key| **key == *name).then_some(number)
 }
 
 /// Yields the seed of what is left to chance at one place of a history.
