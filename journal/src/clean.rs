@@ -6,7 +6,6 @@
 use crate::index::Entry;
 use crate::journal::Inner;
 use crate::layout::group;
-use crate::maintain::Job;
 use crate::record::{Record, RecordError, record_bytes};
 use crate::room::uses_max;
 use crate::scan::blocks;
@@ -246,21 +245,11 @@ impl Inner {
             state.moves.extend(slice.moves.drain(..));
         }
         slice.bytes = 0;
-        loop {
-            let reserve = poll_fn(|_| {
-                if self.state.borrow().moves_unsettled == 0 {
-                    Poll::Ready(false)
-                } else if self.next_job() == Some(Job::Reserve) {
-                    Poll::Ready(true)
-                } else {
-                    Poll::Pending
-                }
-            });
-            if !reserve.await {
-                return Ok(());
-            }
-            self.reserve().await?;
-        }
+        let settled = poll_fn(|_| match self.state.borrow().moves_unsettled {
+            0 => Poll::Ready(()),
+            _ => Poll::Pending,
+        });
+        self.beside_reserving(settled).await
     }
 }
 

@@ -17,7 +17,8 @@ use crate::types::{BlockIndex, Epoch, Lsn, Mode, SegmentIndex, Use};
 use crate::writer::{Asker, Stop};
 use alloc::vec::Vec;
 use blockdev::DeviceError;
-use core::future::poll_fn;
+use core::future::{Future, poll_fn};
+use core::pin::pin;
 use core::task::Poll;
 
 /// Replay bound of a volume whose checkpoint is small, in bytes of log per copy.
@@ -160,10 +161,33 @@ impl Inner {
     }
 
     /// Yields how many segments clients leave free: for the next checkpoint, and for cleaning.
+    ///
+    /// While a checkpoint is written it has taken what was kept for it, and gives as much back: the segments of the one before.
     pub(crate) fn kept_free(&self) -> u32 {
-        let state = self.state.borrow();
+        let (volume, state) = (self.volume.borrow(), self.state.borrow());
         let uses = state.uses.len();
-        state.room.checkpoint_segments_kept(&self.verifier.geometry, uses) + CLEANING_SEGMENTS
+        let kept = state.room.checkpoint_segments_kept(&self.verifier.geometry, uses);
+        let lent = volume.busy.len().min(volume.superblock.checkpoint.len());
+        (kept + CLEANING_SEGMENTS).saturating_sub(u32::try_from(lent).unwrap_or(0))
+    }
+
+    /// Does `work` of maintenance, and lists the next use meanwhile where it is wanted.
+    pub(crate) async fn beside_reserving<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Stop> {
+        let mut work = pin!(work);
+        loop {
+            let done = poll_fn(|context| match work.as_mut().poll(context) {
+                Poll::Ready(done) => Poll::Ready(Some(done)),
+                Poll::Pending if self.next_job() == Some(Job::Reserve) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            });
+            match done.await {
+                Some(done) => return Ok(done),
+                None => self.reserve().await?,
+            }
+        }
     }
 
     /// Yields how many segments a checkpoint takes now, at most.
@@ -330,8 +354,8 @@ impl Inner {
         let seed = self.volume.borrow_mut().random.bytes32();
         let mut random = crate::tag::Random::from_seed(seed);
         let (disk, verifier) = (&self.disk, &self.verifier);
-        let written = checkpoint::write(disk, verifier, &mut random, segments, snapshot).await;
-        let written = match written {
+        let written = checkpoint::write(disk, verifier, &mut random, segments, snapshot);
+        let written = match self.beside_reserving(written).await? {
             Ok(written) => written,
             // The figure was too small: what was written is forgotten, and the store goes on without.
             Err(checkpoint::CheckpointError::NoSpace) => return Ok(()),
@@ -342,7 +366,7 @@ impl Inner {
             self.flush(|| ()).await.map_err(|_| Stop::Flush)?;
         }
         if !plants.has(Plant::SkipReadBack) {
-            let held = checkpoint::verify(disk, verifier, &written).await;
+            let held = self.beside_reserving(checkpoint::verify(disk, verifier, &written)).await?;
             if let Err(Missing { segment, copies }) = held {
                 // A place that does not hold what it was given is left alone; the next try takes others. Where there
                 // is no room for one, a copy of each group is enough: the bad block is the one fault.

@@ -8,6 +8,8 @@ mod churn;
 mod cost;
 mod history;
 mod notes;
+mod pace;
+mod paced;
 mod spy;
 mod volume;
 mod window;

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use tests::drive::{Task, drive};
 
 use crate::history::open;
+use crate::paced::Paced;
 
 pub const MIB: u64 = 1 << 20;
 /// Bytes of each key.
@@ -17,7 +18,7 @@ pub const KEY_BYTES: usize = 41;
 
 /// A volume in memory, with values of one length under keys with numbers.
 pub struct Volume {
-    device: Counting<MemoryDevice>,
+    device: Counting<Paced>,
     disk: Disk,
     run: Task<()>,
     pub journal: Journal,
@@ -34,7 +35,8 @@ impl Volume {
         // Two zones between four copies of the superblock.
         let zone_bytes = zone_bytes.next_multiple_of(SLOT_BYTES);
         let device_bytes = 2 * zone_bytes + 4 * SLOT_BYTES;
-        let mut device = Counting::new(MemoryDevice::new(usize::try_from(device_bytes).unwrap()));
+        let memory = MemoryDevice::new(usize::try_from(device_bytes).unwrap());
+        let mut device = Counting::new(Paced::new(memory));
         let (disk, journal) = open(&mut device, Options::default(), Clock::default());
         let run: Task<()> = Box::pin(journal.run());
         let rng = Rng::with_seed(1);
@@ -98,6 +100,11 @@ impl Volume {
     fn share(&self) -> f64 {
         let keys = self.journal.stats().keys as f64;
         keys * self.record_bytes() as f64 / self.zone_bytes as f64
+    }
+
+    /// Yields the nanoseconds that the device has taken for all that was asked of it.
+    pub fn now(&self) -> u64 {
+        self.device.inner().now()
     }
 
     /// Yields the bytes written to each zone since this was asked last.
