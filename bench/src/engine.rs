@@ -170,6 +170,17 @@ impl Store {
         Ok(Sample::new(times, start.elapsed()))
     }
 
+    /// Writes these keys in one durable commit.
+    pub(crate) fn commit(&mut self, keys: &[u64], bytes: usize) -> Result<()> {
+        let value = value(bytes);
+        let operations = keys.iter().map(|key| operation(numbered(*key), &value)).collect();
+        let (durability, origin) = (Durability::Durable, Origin(0));
+        let commit: Task<_> =
+            Box::pin(self.journal.commit(Batch { operations, durability, origin }));
+        self.until(commit)?;
+        Ok(())
+    }
+
     /// Puts a few keys, then reads them in turn.
     pub(crate) fn cached_gets(&mut self, count: usize) -> Result<Sample> {
         self.durable_puts(16, 100, 1)?;

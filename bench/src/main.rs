@@ -7,6 +7,7 @@
 
 #[cfg(feature = "peers")]
 mod chart;
+mod cleaning;
 #[cfg(feature = "peers")]
 mod compare;
 #[cfg(feature = "peers")]
@@ -52,6 +53,9 @@ fn end(ended: Result<()>) -> ExitCode {
 
 fn run() -> Result<()> {
     let folder = Folder::new()?;
+    if std::env::args().nth(1).as_deref() == Some("cleaning") {
+        return cleaning::run(&folder.0);
+    }
     let mut table = Table::default();
     for round in 1..=ROUNDS {
         eprintln!("round {round} of {ROUNDS}");

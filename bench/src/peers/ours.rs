@@ -44,13 +44,7 @@ impl Engine for Store {
     }
 
     fn commit(&mut self, keys: &[u64], bytes: usize) -> Result<()> {
-        let value = value(bytes);
-        let operations = keys.iter().map(|key| operation(numbered(*key), &value)).collect();
-        let (durability, origin) = (Durability::Durable, Origin(0));
-        let commit: Task<_> =
-            Box::pin(self.journal().commit(Batch { operations, durability, origin }));
-        self.until(commit)?;
-        Ok(())
+        Self::commit(self, keys, bytes)
     }
 
     fn gets(&mut self, keys: &[u64]) -> Result<Sample> {
