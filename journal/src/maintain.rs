@@ -156,6 +156,11 @@ impl Inner {
     fn free(&self) -> Vec<SegmentIndex> {
         let (volume, state) = (self.volume.borrow(), self.state.borrow());
         let free = free_segments(&volume.superblock, &state.room);
+        let early = self.options.plants.has(Plant::FreeBeforeMoved).then(|| state.moves.front());
+        let early = early.flatten().and_then(|moved| state.index.get(&moved.key));
+        let early = early.map(|entry| entry.place.segment);
+        let listed = |segment| volume.superblock.log.iter().any(|use_| use_.segment == segment);
+        let free = early.into_iter().filter(|segment| !listed(*segment)).chain(free);
         free.filter(|segment| !volume.busy.contains(segment) && !volume.stuck.contains(segment))
             .collect()
     }

@@ -89,6 +89,8 @@ plants! {
     ReplayUnbounded = "replay-unbounded",
     /// Move a value in doubt like any other.
     MoveForgetsDoubt = "move-forgets-doubt",
+    /// Take a segment for free while what is moved out of it is on its way (C2).
+    FreeBeforeMoved = "free-before-moved",
     /// Let a header vouch for what is still being written.
     VouchEarly = "vouch-early",
     /// Answer a strict commit once it is durable.

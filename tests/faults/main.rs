@@ -117,7 +117,8 @@ checks! {
     t13_both_pairs_before_anything_relies_on_them: traces::t13, &[Plant::FirstPairOnly];
     t14_a_checkpoint_is_durable_before_its_superblock: traces::t14, &[Plant::CheckpointUnflushed];
     t15_freed_segments_wait_for_the_superblock: ordering::t15, &[Plant::AdoptBeforeFlush];
-    t16_a_move_undoes_nothing: ordering::t16, &[Plant::MoveReplaysAsPut];
+    t16_a_move_undoes_nothing: ordering::t16,
+        &[Plant::MoveReplaysAsPut, Plant::FreeBeforeMoved];
     t17_a_flush_covers_what_came_before_it: traces::t17,
         &[Plant::LateWrites, Plant::AckBeforeFlush];
     t18_a_failed_flush_is_the_end: traces::t18, &[Plant::RetryFlush];

@@ -82,7 +82,8 @@ pub fn t15(plants: Plants) -> Ended {
 /// T16: a move never undoes a later put or delete; C2: nothing is freed before its moves are durable.
 pub fn t16(plants: Plants) -> Ended {
     cut_at_every_flush(plants, Fate::New, Fate::New)?;
-    cut_at_every_flush(plants, Fate::Old, Fate::Old)
+    cut_at_every_flush(plants, Fate::Old, Fate::Old)?;
+    cut_at_every_flush(plants, Fate::New, Fate::Garbage)
 }
 
 /// A superblock vouches for nothing that is not durable.

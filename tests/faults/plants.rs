@@ -98,7 +98,7 @@ pub fn caught_by(plant: Plant) -> Check {
         Plant::StrictUnwitnessed => rules::strict_is_vouched_for,
         Plant::CheckTouchesTail => rules::a_check_leaves_a_torn_tail,
         Plant::AdoptBeforeFlush => ordering::t15,
-        Plant::MoveReplaysAsPut => ordering::t16,
+        Plant::MoveReplaysAsPut | Plant::FreeBeforeMoved => ordering::t16,
         Plant::ManifestFirst => large::whole_or_not_at_all,
         Plant::OrphansKept | Plant::ChunksOutlive => large::room_comes_back,
         Plant::ReadAcross => large::readers_never_mix,
