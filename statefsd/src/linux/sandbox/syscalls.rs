@@ -146,3 +146,6 @@ const ALWAYS: &[i64] = &[
     #[cfg(target_arch = "x86_64")]
     libc::SYS_rename,
 ];
+
+#[cfg(test)]
+mod tests;
