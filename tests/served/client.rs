@@ -349,6 +349,23 @@ impl Sent {
     }
 }
 
+/// Says what [`Link::act`] draws, if it does anything.
+pub(super) fn told(rng: &mut Rng) -> String {
+    let key = rng.u8(..KEYS);
+    match rng.u8(..16) {
+        0..=4 => format!("writes or deletes {}", single(key)),
+        5 => "commits a batch".into(),
+        6 => format!("sends {} in parts", single(key)),
+        7 => "commits its batch again".into(),
+        8 => "syncs".into(),
+        9 | 10 => format!("reads {key}"),
+        11 | 12 => format!("reads {key} of somebody"),
+        13 => "reads all its keys".into(),
+        14 => "lists its keys".into(),
+        _ => "asks for what is not granted".into(),
+    }
+}
+
 /// Yields a key that single writes may touch.
 fn single(key: u8) -> u8 {
     key % BATCH_KEY

@@ -2,7 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use tests::served::{Planted, ServedCounts, play};
+use tests::served::shrink::shrink;
+use tests::served::{Planted, ServedCounts, Turns, play, play_turns};
 use tests::sim::over_seeds;
 
 /// Crashes of the fixed set of seeds.
@@ -55,4 +56,23 @@ finds! {
     gaps_filled_by_what_comes_later: Planted::Journal(journal::Plant::LaterProves);
     logs_that_end_with_a_segment: Planted::Journal(journal::Plant::NextUnseen);
     superblocks_relied_on_too_early: Planted::Journal(journal::Plant::AdoptBeforeFlush);
+}
+
+/// What a planted fault breaks is told by few turns, and they tell it again.
+#[test]
+fn a_failing_history_is_shrunk_and_repeats() {
+    let planted = Some(Planted::Server(statefsd::Plant::AnswerEarly));
+    let seed = (0..SEEDS_MAX).find(|seed| play(*seed, planted).is_err()).unwrap();
+    let all = Turns::of_seed(seed);
+    let (least, what) = shrink(seed, planted, &all).unwrap();
+    println!("SIM_SEED={seed}: {what}: --keep {}\n{}", least.word(), least.told(seed));
+    assert!(least.count() * 20 < all.count(), "{} of {} are left", least.count(), all.count());
+    let again = Turns::read(seed, &least.word()).unwrap();
+    assert_eq!(again, least);
+    assert_eq!(play_turns(seed, planted, &again).unwrap_err(), what);
+    assert!(play_turns(seed, None, &again).is_ok(), "it is the plant that breaks it");
+    assert_eq!(Turns::read(seed, &all.word()), Ok(all));
+    for wrong in ["x", "0", "0:", "0:1-", "99:1", "0:999999"] {
+        assert!(Turns::read(seed, wrong).is_err(), "{wrong}");
+    }
 }

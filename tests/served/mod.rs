@@ -8,11 +8,12 @@
 
 mod answers;
 mod client;
+pub mod shrink;
 mod world;
 
 use crate::sim::counts::tally;
 use fastrand::Rng;
-use world::{Faults, World};
+use world::World;
 
 tally! {
     /// What histories of the whole server exercised, counted.
@@ -107,28 +108,64 @@ impl Planted {
     }
 }
 
+/// The turns of a history, each by the server's life that it belongs to and its number there. A life without any is not
+/// lived, but for the last.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Turns(Vec<(u32, u32)>);
+
+impl Turns {
+    /// Yields the turns of a seed.
+    pub fn of_seed(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(!seed);
+        let lives = rng.u32(3..12);
+        let turns = |life| {
+            let most = [1200, 1200, 4000][rng.usize(..3)];
+            (0..rng.u32(20..most)).map(move |turn| (life, turn))
+        };
+        Self((0..=lives).flat_map(turns).collect())
+    }
+
+    /// The last life, after which every client compares its keys.
+    fn last_life(seed: u64) -> u32 {
+        Rng::with_seed(!seed).u32(3..12)
+    }
+}
+
 /// Plays the history of one seed; `planted` is the one thing wrong with it.
 ///
 /// # Errors
 /// The promise that was broken.
 pub fn play(seed: u64, planted: Option<Planted>) -> Result<ServedCounts, String> {
+    play_turns(seed, planted, &Turns::of_seed(seed))
+}
+
+/// Plays some turns of the history of one seed.
+///
+/// # Errors
+/// Those of [`play`].
+pub fn play_turns(
+    seed: u64,
+    planted: Option<Planted>,
+    turns: &Turns,
+) -> Result<ServedCounts, String> {
     let (damage, failures) = match planted {
         Some(_) => (false, false),
         None => (seed % 3 == 1, seed % 3 == 2),
     };
+    let last = Turns::last_life(seed);
     let mut world = World::new(seed, planted);
-    let mut rng = Rng::with_seed(!seed);
-    let lives = rng.u32(3..12);
-    for life in 0..lives {
-        let faults = match failures && rng.bool() {
-            true => Faults::drawn(&mut rng),
-            false => Faults::None,
-        };
-        world.live(faults, false)?;
+    for life in turns.0.chunk_by(|one, other| one.0 == other.0) {
+        let number = life.first().map_or(last, |(life, _)| *life);
+        if number == last {
+            continue;
+        }
+        world.live(number, failures, life)?;
         // One bad block in all: what no log leads to is repaired by a check alone.
-        world.crash(damage && life == lives / 2)?;
+        world.crash(number, damage && number == last / 2)?;
     }
-    world.live(Faults::None, true)?;
+    let rest: Vec<_> = turns.0.iter().filter(|(life, _)| *life == last).copied().collect();
+    world.live(last, false, &rest)?;
+    world.settle(last)?;
     world.counts.histories = 1;
     Ok(world.counts)
 }

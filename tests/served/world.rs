@@ -14,6 +14,10 @@ use statefsd::{Event, Limits, Mode, Server};
 const CLIENTS: usize = 4;
 /// Turns after which something that should end counts as hanging.
 const TURNS_MAX: u32 = 100_000;
+/// What is drawn from at the beginning and the end of a life, and from which on while it is waited for clients.
+const BIRTH: u32 = u32::MAX;
+const DEATH: u32 = BIRTH - 1;
+const SETTLING: u32 = 1 << 30;
 /// Bytes of a block of every volume here.
 const BLOCK_BYTES: usize = 512;
 
@@ -50,6 +54,8 @@ fn writes_fail(rng: &mut Rng) -> FaultKind {
 
 /// Everything that a history consists of.
 pub(super) struct World {
+    seed: u64,
+    /// What happens in the turn at hand is drawn from it, and it from the turn's own number.
     rng: Rng,
     device: SimDevice,
     server: Option<Server>,
@@ -100,6 +106,7 @@ impl World {
             Box::pin(async move { format(&of, &mut random, options).await.map(drop) });
         drive(&disk, &mut device, None, task).expect("a blank device takes a volume");
         Self {
+            seed,
             rng,
             device,
             server: None,
@@ -121,8 +128,16 @@ impl World {
         }
     }
 
-    /// Lets a server live for a while, on a device that fails or not; whole lives let every client compare its keys.
-    pub(super) fn live(&mut self, faults: Faults, whole: bool) -> Result<(), String> {
+    /// Lets a server live for some turns, on a device that may fail.
+    pub(super) fn live(
+        &mut self,
+        life: u32,
+        failures: bool,
+        turns: &[(u32, u32)],
+    ) -> Result<(), String> {
+        self.rng = rng_of(self.seed, (life, BIRTH));
+        let fails = failures && self.rng.bool();
+        let faults = if fails { Faults::drawn(&mut self.rng) } else { Faults::None };
         let policy = Policy::parse(&policy()).expect("a sound policy");
         let seed = bytes(&mut self.rng);
         self.server = Some(Server::new(self.device.geometry(), policy, seed, self.limits));
@@ -134,24 +149,23 @@ impl World {
         for client in 0..CLIENTS {
             self.connect(client)?;
         }
-        let turns = [1200, 1200, 4000][self.rng.usize(..3)];
-        for _ in 0..self.rng.u32(20..turns) {
-            self.turn()?;
-        }
-        if whole {
-            for _ in 0..TURNS_MAX {
-                if self.links.iter().flatten().all(Link::is_settled) {
-                    return Ok(());
-                }
-                self.turn()?;
+        turns.iter().try_for_each(|turn| self.turn(*turn))
+    }
+
+    /// Lets turns go by until every client has compared its keys.
+    pub(super) fn settle(&mut self, life: u32) -> Result<(), String> {
+        for turn in SETTLING..SETTLING + TURNS_MAX {
+            if self.links.iter().flatten().all(Link::is_settled) {
+                return Ok(());
             }
-            return Err("the clients never come to compare their keys".into());
+            self.turn((life, turn))?;
         }
-        Ok(())
+        Err("the clients never come to compare their keys".into())
     }
 
     /// Ends the server, in one way or another, and with it every connection.
-    pub(super) fn crash(&mut self, harm: bool) -> Result<(), String> {
+    pub(super) fn crash(&mut self, life: u32, harm: bool) -> Result<(), String> {
+        self.rng = rng_of(self.seed, (life, DEATH));
         self.count_server();
         let way = self.rng.u8(..8);
         if way == 0 && self.open && !self.armed {
@@ -241,15 +255,16 @@ impl World {
     }
 
     /// One thing happens, and what follows from it.
-    fn turn(&mut self) -> Result<(), String> {
-        let client = self.rng.usize(..CLIENTS);
+    fn turn(&mut self, turn: (u32, u32)) -> Result<(), String> {
+        self.rng = rng_of(self.seed, turn);
+        let (client, kind) = (self.rng.usize(..CLIENTS), self.rng.u8(..16));
         if let Faults::Rate(turns) = self.faults
             && self.rng.u32(..turns) == 0
         {
             let kind = writes_fail(&mut self.rng);
             self.inject(Fault { kind, after: 0, repeat: Repeat::Once });
         }
-        match self.rng.u8(..16) {
+        match kind {
             0..=3 => self.with_link(client, |link, rng, known| {
                 link.act(rng, known);
                 Ok(())
@@ -364,6 +379,23 @@ impl World {
             }
         }
         Ok(())
+    }
+}
+
+/// What is drawn from, in a turn of a life.
+fn rng_of(seed: u64, (life, turn): (u32, u32)) -> Rng {
+    let number = u64::from(life) << 32 | u64::from(turn);
+    Rng::with_seed(seed ^ number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+/// Says what happens in a turn, as far as its number decides it; nothing where bytes or blocks move.
+pub(super) fn told(seed: u64, turn: (u32, u32)) -> Option<String> {
+    let mut rng = rng_of(seed, turn);
+    let client = rng.usize(..CLIENTS);
+    match rng.u8(..16) {
+        0..=3 => Some(format!("c{client} {}", super::client::told(&mut rng))),
+        4..=14 => None,
+        _ => Some(format!("time goes by, or c{client} stalls or breaks off")),
     }
 }
 

@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use journal::{Plant, Plants};
 use rustix::time::{ClockId, clock_gettime};
-use tests::served::{Planted, ServedCounts};
+use tests::served::shrink::shrink as shrink_served;
+use tests::served::{Planted, ServedCounts, Turns, play_turns};
 use tests::sim::counts::Counts;
 use tests::sim::plan::Plan;
 use tests::sim::play::{Broken, JUDGED_EVERY, play_judging};
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
     }
     let result = parse(std::env::args().skip(1)).and_then(|arguments| {
         let failed = match arguments.seed {
-            seed if arguments.served => served(&arguments, seed),
+            seed if arguments.served => served(&arguments, seed)?,
             Some(seed) => again(&arguments, seed)?,
             None => many(&arguments),
         };
@@ -113,7 +114,7 @@ fn many(arguments: &Arguments) -> bool {
 }
 
 /// Plays histories of the whole server, or the one of a seed; tells whether one failed.
-fn served(arguments: &Arguments, seed: Option<u64>) -> bool {
+fn served(arguments: &Arguments, seed: Option<u64>) -> Result<bool, String> {
     let start = Instant::now();
     let planted = arguments.plant.map(|(_, planted)| planted);
     let add = |total: &mut ServedCounts, counts: &ServedCounts| {
@@ -122,20 +123,35 @@ fn served(arguments: &Arguments, seed: Option<u64>) -> bool {
     };
     let threads = if seed.is_some() { 1 } else { arguments.threads };
     let first = seed.unwrap_or(arguments.first_seed);
-    match over_seeds(first, threads, |seed| tests::served::play(seed, planted), add) {
+    let kept = match (&arguments.keep, seed) {
+        (Some(word), Some(seed)) => Some(Turns::read(seed, word)?),
+        _ => None,
+    };
+    let play = |seed| match &kept {
+        Some(turns) => play_turns(seed, planted, turns),
+        None => tests::served::play(seed, planted),
+    };
+    match over_seeds(first, threads, play, add) {
         Ok(counts) => {
             print!("{counts}");
             show_rate(counts.crashes(), start, threads);
-            false
+            Ok(false)
         }
         Err((seed, what)) => {
+            let plant =
+                arguments.plant.map_or(String::new(), |(name, _)| format!(" --plant {name}"));
             println!("SIM_SEED={seed}: {what}");
-            print!("repeat it with: cargo xtask sim --served --seed {seed}");
-            println!(
-                "{}",
-                arguments.plant.map_or(String::new(), |(name, _)| format!(" --plant {name}"))
-            );
-            true
+            println!("repeat it with: cargo xtask sim --served --seed {seed}{plant}");
+            let all = kept.unwrap_or_else(|| Turns::of_seed(seed));
+            if let Some((least, what)) = shrink_served(seed, planted, &all) {
+                println!("\nshrunk from {} turns to {}: {what}", all.count(), least.count());
+                print!("{}", least.told(seed));
+                let word = least.word();
+                println!(
+                    "repeat it with: cargo xtask sim --served --seed {seed} --keep {word}{plant}"
+                );
+            }
+            Ok(true)
         }
     }
 }

@@ -5,6 +5,7 @@ use super::plan::{Action, CHANGES_MAX, Plan, Step};
 use super::play::{Broken, play_judging};
 use journal::Plants;
 use std::fmt::Write as _;
+use std::ops::Range;
 
 /// Steps that are played, over all tries, before a shorter plan counts as one that does not fail: long plans are
 /// tried with few chances of the device, short ones with many.
@@ -75,26 +76,20 @@ impl Shrinking {
     }
 
     fn fewer_steps(&mut self) {
-        let mut size = self.best.steps.len().div_ceil(2);
-        while size > 0 {
-            // From the end, where steps are most likely to be of no use.
-            let mut end = self.best.steps.len();
-            while end > 0 {
-                let start = end.saturating_sub(size);
-                if !self.keep(|steps| drop(steps.drain(start..end))) {
-                    // Perhaps nothing but its turns are of use.
-                    self.keep(|steps| {
-                        let turns: u16 = steps.drain(start..end).map(|step| step.turns).sum();
-                        let before = start.checked_sub(1).and_then(|at| steps.get_mut(at));
-                        if let Some(before) = before {
-                            before.turns = before.turns.saturating_add(turns);
-                        }
-                    });
-                }
-                end = start.min(self.best.steps.len());
+        let count = |this: &Self| this.best.steps.len();
+        pieces(self, count, |this, piece| {
+            if this.keep(|steps| drop(steps.drain(piece.clone()))) {
+                return;
             }
-            size /= 2;
-        }
+            // Perhaps nothing but its turns are of use.
+            this.keep(|steps| {
+                let turns: u16 = steps.drain(piece.clone()).map(|step| step.turns).sum();
+                let before = piece.start.checked_sub(1).and_then(|at| steps.get_mut(at));
+                if let Some(before) = before {
+                    before.turns = before.turns.saturating_add(turns);
+                }
+            });
+        });
     }
 
     fn smaller_steps(&mut self) {
@@ -125,6 +120,26 @@ impl Shrinking {
                 }
             });
         }
+    }
+}
+
+/// Offers the pieces of what is made less of, for `take` to leave out where what is left still fails: first halves,
+/// then ever smaller ones.
+pub fn pieces<T>(
+    of: &mut T,
+    count: impl Fn(&T) -> usize,
+    mut take: impl FnMut(&mut T, Range<usize>),
+) {
+    let mut size = count(of).div_ceil(2);
+    while size > 0 {
+        // From the end, where what happens is most likely to be of no use.
+        let mut end = count(of);
+        while end > 0 {
+            let start = end.saturating_sub(size);
+            take(of, start..end);
+            end = start.min(count(of));
+        }
+        size /= 2;
     }
 }
 
