@@ -167,13 +167,17 @@ impl Inner {
 
     /// Yields how many segments clients leave free: for the next checkpoint, and for cleaning.
     ///
-    /// While a checkpoint is written it has taken what was kept for it, and gives as much back: the segments of the one before.
+    /// A checkpoint that is larger than the one before, as the first is, gives back fewer segments than it takes; cleaning must find
+    /// one then, beside those of the checkpoint that follows. While one is written it has taken what was kept for it, and gives
+    /// back the segments of the one before.
     pub(crate) fn kept_free(&self) -> u32 {
         let (volume, state) = (self.volume.borrow(), self.state.borrow());
-        let uses = state.uses.len();
-        let kept = state.room.checkpoint_segments_kept(&self.verifier.geometry, uses);
-        let lent = volume.busy.len().min(volume.superblock.checkpoint.len());
-        (kept + CLEANING_SEGMENTS).saturating_sub(u32::try_from(lent).unwrap_or(0))
+        let next = state.room.checkpoint_segments_kept(&self.verifier.geometry, state.uses.len());
+        let (busy, taken) = (volume.busy.len(), volume.superblock.checkpoint.len());
+        let before = if busy > 0 { busy } else { taken };
+        let count = |segments| u32::try_from(segments).unwrap_or(u32::MAX);
+        let grows = next.saturating_sub(count(before));
+        (next + CLEANING_SEGMENTS.max(grows + 1)).saturating_sub(count(busy.min(taken)))
     }
 
     /// Does `work` of maintenance, and lists the next use meanwhile where it is wanted.
