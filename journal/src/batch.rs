@@ -3,6 +3,7 @@
 use crate::large::Manifest;
 use crate::layout::manifest;
 use crate::record::record_bytes;
+use crate::split::Part;
 use crate::types::{ReadOnlyReason, Version};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -145,10 +146,10 @@ impl core::error::Error for CommitError {}
 pub(crate) enum Content {
     /// A value of one record.
     Value(Rc<[u8]>),
-    /// A value of many.
-    Large(Manifest),
+    /// A value of many, and its bytes where they came in one call.
+    Large(Manifest, Option<Rc<[u8]>>),
     /// A part of one; the key is internal.
-    Chunk(Rc<[u8]>),
+    Chunk(Part),
     /// What a ring is given; the key is internal.
     Note(Rc<[u8]>),
 }
@@ -157,16 +158,18 @@ impl Content {
     /// Yields the bytes of the value, all of it.
     pub(crate) fn value_bytes(&self) -> u64 {
         match self {
-            Self::Value(bytes) | Self::Chunk(bytes) | Self::Note(bytes) => bytes.len() as u64,
-            Self::Large(manifest) => manifest.total_bytes.into(),
+            Self::Value(bytes) | Self::Note(bytes) => bytes.len() as u64,
+            Self::Chunk(part) => part.len() as u64,
+            Self::Large(manifest, _) => manifest.total_bytes.into(),
         }
     }
 
     /// Yields the bytes of the value in its record.
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Self::Value(bytes) | Self::Chunk(bytes) | Self::Note(bytes) => bytes.len(),
-            Self::Large(_) => manifest::BYTES,
+            Self::Value(bytes) | Self::Note(bytes) => bytes.len(),
+            Self::Chunk(part) => part.len(),
+            Self::Large(..) => manifest::BYTES,
         }
     }
 }

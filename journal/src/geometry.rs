@@ -25,7 +25,11 @@ const SEGMENTS_WANTED: u64 = 128;
 /// Bytes of a segment that loses little at its end, where the next record does not fit.
 const SEGMENT_BYTES_WANTED: u64 = 256 << 10;
 /// What a group with one chunk takes at most.
-const CHUNK_GROUP_BYTES: usize = 64 << 10;
+const CHUNK_GROUP_BYTES_MAX: usize = 64 << 10;
+/// Share of a segment that such a group takes, as a divisor, and how little it need not go below: the end of each segment
+/// may lose as much as its longest record takes. Segments below [`SEGMENT_BYTES_WANTED`] are not cut so fine.
+const CHUNK_GROUP_DIVISOR: usize = 32;
+const CHUNK_GROUP_BYTES_MIN: usize = 16 << 10;
 
 /// The shape of a volume, as its superblock states it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -113,7 +117,7 @@ impl VolumeGeometry {
     /// Chooses segments for a new volume on a device of `device_bytes`.
     ///
     /// A segment is about a hundred-and-twenty-eighth of a zone, so that those that stay free cost little, and at
-    /// least 256 KiB, so that the longest value takes a quarter, where a twelfth of the zone allows it.
+    /// least 256 KiB, so that the longest record takes a sixteenth, where a twelfth of the zone allows it.
     ///
     /// # Errors
     /// [`GeometryError`] when the device is too small or the block size does not suit it.
@@ -195,18 +199,38 @@ impl VolumeGeometry {
         (self.segment_blocks / 2) as usize * self.block_bytes()
     }
 
-    /// Longest value that this volume takes.
+    /// Longest value that this volume takes in one call; those that are longer are large.
     pub fn value_bytes_max(&self) -> usize {
-        let overhead = (record::BYTES + KEY_BYTES_MAX).next_multiple_of(record::ALIGNMENT);
-        let room = self.record_group_bytes_max() - group::BYTES;
-        VALUE_BYTES_MAX.min(room.saturating_sub(overhead))
+        VALUE_BYTES_MAX.min(value_room(self.record_group_bytes_max()))
     }
 
-    /// Bytes of each chunk of a large value but the last: the record and a header take whole blocks, 64 KiB at most.
+    /// Longest value that lies in one record: where segments are large enough, the record takes no more than one with a chunk.
+    pub(crate) fn whole_bytes_max(&self) -> usize {
+        if !self.is_cut_fine() {
+            return self.value_bytes_max();
+        }
+        VALUE_BYTES_MAX.min(value_room(self.chunk_group_bytes_max()))
+    }
+
+    /// Most bytes of each chunk of a value: the record and a header take whole blocks, 64 KiB at most.
     pub fn chunk_bytes(&self) -> usize {
-        let group_bytes = self.record_group_bytes_max().min(CHUNK_GROUP_BYTES);
         let fixed = (record::BYTES + chunk_key::BYTES).next_multiple_of(record::ALIGNMENT);
-        group_bytes - group::BYTES - fixed
+        self.chunk_group_bytes_max() - group::BYTES - fixed
+    }
+
+    /// Tells whether segments are large enough for records that take a small part of one.
+    fn is_cut_fine(&self) -> bool {
+        self.segment_bytes() as u64 >= SEGMENT_BYTES_WANTED
+    }
+
+    /// Bytes of a group that holds one chunk: whole blocks.
+    fn chunk_group_bytes_max(&self) -> usize {
+        if !self.is_cut_fine() {
+            return self.record_group_bytes_max().min(CHUNK_GROUP_BYTES_MAX);
+        }
+        let share = self.segment_bytes() / CHUNK_GROUP_DIVISOR;
+        let bytes = share.clamp(CHUNK_GROUP_BYTES_MIN, CHUNK_GROUP_BYTES_MAX);
+        bytes - bytes % self.block_bytes()
     }
 
     /// Blocks that `bytes` take.
@@ -245,6 +269,12 @@ pub(crate) fn superblock_offset(copy: usize, volume_bytes: u64) -> u64 {
         _ => slots.saturating_sub(1),
     };
     slot * SLOT_BYTES
+}
+
+/// Bytes of a value that a group of so many bytes has room for under any key.
+fn value_room(group_bytes: usize) -> usize {
+    let overhead = (record::BYTES + KEY_BYTES_MAX).next_multiple_of(record::ALIGNMENT);
+    group_bytes.saturating_sub(group::BYTES + overhead)
 }
 
 /// Bytes that one zone may take.

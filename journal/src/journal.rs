@@ -14,6 +14,7 @@ use crate::plant::{Plant, Plants};
 use crate::replay::Doubt;
 use crate::ring::{Note, Numbers};
 use crate::room::Room;
+use crate::split::Splitting;
 use crate::state::{Admitted, Asked, Durable, State};
 use crate::superblock::Superblock;
 use crate::tag::Random;
@@ -60,6 +61,9 @@ pub struct Options {
     /// Bound on the log that a mount replays, in bytes per copy; `None`: the larger of 4 MiB and twice the
     /// checkpoint. Never less than six segments, which cleaning needs to work.
     pub replay_bytes: Option<u64>,
+    /// Longest value that one record holds, in bytes; a longer one is cut into chunks. Never more than the shape of the
+    /// volume says.
+    pub value_record_bytes_max: usize,
     /// Rules that a test switched off.
     pub plants: Plants,
 }
@@ -76,6 +80,7 @@ impl Default for Options {
             buffered_ms: 50,
             watermark_ms: Some(50),
             replay_bytes: None,
+            value_record_bytes_max: usize::MAX,
             plants: Plants::default(),
         }
     }
@@ -488,13 +493,14 @@ impl State {
             repaired: 0,
             uploads: BTreeSet::new(),
             abandoned: 0,
-            keep_chunks: options.plants.has(Plant::ChunksOutlive),
+            plants: options.plants,
             check: None,
             checkpoint_asked: None,
             last_check: CheckReport::default(),
             checks: 0,
             to_repair: Vec::new(),
             numbers,
+            splitting: Splitting::new(&superblock.geometry, &options),
         };
         state.list_uses(&superblock.log);
         state

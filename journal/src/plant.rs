@@ -103,6 +103,8 @@ plants! {
     ChunksOutlive = "chunks-outlive",
     /// Write the manifest of a large value before its last chunks.
     ManifestFirst = "manifest-first",
+    /// Write the chunks of a value that came in one call behind its manifest.
+    ManifestEarly = "manifest-early",
     /// Let a reader of a large value go on in the value that another upload made.
     ReadAcross = "read-across",
 }

@@ -6,6 +6,7 @@ use crate::journal::{Inner, Journal};
 use crate::large::{Manifest, callers_from, is_internal};
 use crate::overlay::Pending;
 use crate::plant::Plant;
+use crate::reader::Piece;
 use crate::record::Record;
 use crate::state::State;
 use crate::ticket::Settled;
@@ -77,6 +78,16 @@ pub(crate) enum Fetched {
     Absent,
     DataLoss,
     Unreadable,
+}
+
+/// What a key has, as its record says.
+enum Body {
+    Value(Rc<[u8]>),
+    Large(Manifest),
+    /// Parts of it went meanwhile, with the whole.
+    Changed,
+    /// A part of it is lost, or the device reads no copy of one; that is noted.
+    Broken(Fault),
 }
 
 /// Why no copy of a record was read.
@@ -201,21 +212,16 @@ impl Journal {
                 Source::Manifest(manifest) => return Fetched::Large(version, manifest),
                 Source::Device(entry) => entry,
             };
-            let fault = match (self.0.read(key, &entry).await, entry.upload) {
-                (Ok(value), None) => return Fetched::Value(version, value),
-                (Ok(manifest), Some(upload)) => {
-                    let manifest = Manifest::decode(&manifest);
-                    let same =
-                        |it: &Manifest| it.upload == upload && it.total_bytes == entry.value_bytes;
-                    match manifest.filter(same) {
-                        Some(manifest) => return Fetched::Large(version, manifest),
-                        None => Fault::Mismatch,
-                    }
-                }
-                (Err(fault), _) => fault,
+            let fault = match self.0.read_entry(key, &entry).await {
+                Ok(Body::Value(value)) => return Fetched::Value(version, value),
+                Ok(Body::Large(manifest)) => return Fetched::Large(version, manifest),
+                Ok(Body::Broken(Fault::Mismatch)) => return Fetched::DataLoss,
+                Ok(Body::Broken(Fault::Device)) => return Fetched::Unreadable,
+                Ok(Body::Changed) => None,
+                Err(fault) => Some(fault),
             };
             let now = self.0.state.borrow().index.get(key);
-            if now == Some(entry) {
+            if let Some(fault) = fault.filter(|_| now == Some(entry)) {
                 self.0.state.borrow_mut().damaged();
                 let silent = self.0.options.plants.has(Plant::SilentAbsence);
                 return match fault {
@@ -255,10 +261,12 @@ impl Inner {
 
     fn seen_pending(&self, pending: &Pending) -> Option<Seen> {
         let (value_bytes, source) = match pending.content.clone()? {
-            Content::Value(value) | Content::Chunk(value) | Content::Note(value) => {
+            Content::Value(value) | Content::Note(value) | Content::Large(_, Some(value)) => {
                 (u32::try_from(value.len()).unwrap_or(u32::MAX), Source::Memory(value))
             }
-            Content::Large(manifest) => (manifest.total_bytes, Source::Manifest(manifest)),
+            Content::Large(manifest, None) => (manifest.total_bytes, Source::Manifest(manifest)),
+            // Nobody asks for a part.
+            Content::Chunk(_) => return None,
         };
         Some(Seen {
             version: self.verifier.keys.version(pending.birth),
@@ -273,10 +281,39 @@ impl Inner {
         Seen {
             version: self.verifier.keys.version(entry.birth),
             value_bytes: entry.value_bytes,
-            large: entry.upload.is_some(),
+            large: entry.upload.is_some() && self.is_large(entry.value_bytes),
             suspect: entry.suspect,
             source: Source::Device(entry),
         }
+    }
+
+    /// Reads the value that `entry` points to; of a large one the manifest.
+    async fn read_entry(&self, key: &[u8], entry: &Entry) -> Result<Body, Fault> {
+        let Some(upload) = entry.upload else {
+            return self.read(key, entry).await.map(Body::Value);
+        };
+        let large = self.is_large(entry.value_bytes);
+        if !large && let Some(value) = self.state.borrow().cache.get(entry.place) {
+            return Ok(Body::Value(value));
+        }
+        let manifest = Manifest::decode(&self.read(key, entry).await?);
+        let same = |it: &Manifest| it.upload == upload && it.total_bytes == entry.value_bytes;
+        let manifest = manifest.filter(same).ok_or(Fault::Mismatch)?;
+        if large {
+            return Ok(Body::Large(manifest));
+        }
+        let value = match self.assemble(key, &manifest).await {
+            Piece::Bytes(value) => value,
+            Piece::Changed => return Ok(Body::Changed),
+            Piece::DataLoss => return Ok(Body::Broken(Fault::Mismatch)),
+            Piece::Unreadable => return Ok(Body::Broken(Fault::Device)),
+        };
+        let state = &mut *self.state.borrow_mut();
+        // Its place may be another's by now.
+        if state.index.get(key) == Some(*entry) {
+            state.cache.insert(entry.place, value.clone());
+        }
+        Ok(Body::Value(value))
     }
 
     /// Shows the next key of both sources, a visible change hiding what is durable; tells whether to go on.

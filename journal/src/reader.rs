@@ -137,7 +137,7 @@ impl ValueReader {
 
 impl Inner {
     /// Reads one whole chunk of a large value.
-    async fn chunk(&self, key: &[u8], manifest: &Manifest, number: u32) -> Piece {
+    pub(crate) async fn chunk(&self, key: &[u8], manifest: &Manifest, number: u32) -> Piece {
         let chunk_key = chunk_key(manifest.upload, number);
         loop {
             let found = {

@@ -6,7 +6,7 @@
 
 use crate::checkpoint::{deleted_bytes, segments_needed};
 use crate::clean::SLICE_BYTES;
-use crate::geometry::{KEY_BYTES_MAX, VolumeGeometry};
+use crate::geometry::{KEY_BYTES_MAX, VALUE_BYTES_MAX, VolumeGeometry};
 use crate::index::{Entry, Index};
 use crate::large::{LARGE_BYTES_MAX, is_internal};
 use crate::layout::superblock::USES_MAX;
@@ -15,7 +15,7 @@ use crate::maintain::{CLEANING_SEGMENTS, USES_KEPT};
 use crate::record::record_bytes;
 use crate::replay::Doubt;
 use crate::ring::RingRoom;
-use crate::run::{cut_bytes_max, entry_bytes_max};
+use crate::run::{RUN_BYTES_MAX, cut_bytes_max, entry_bytes_max};
 use crate::superblock::Superblock;
 use crate::types::SegmentIndex;
 use alloc::collections::BTreeSet;
@@ -273,9 +273,12 @@ pub(crate) fn large_bytes_max(geometry: &VolumeGeometry) -> u64 {
         demand.add(record_bytes(KEY_BYTES_MAX, manifest::BYTES), Some(KEY_BYTES_MAX));
         demand.bytes = demand.bytes.saturating_add(chunk.saturating_mul(count));
         demand.longest = demand.longest.max(chunk);
-        let items = entry_bytes_max(chunk_key::BYTES);
-        demand.items = demand.items.saturating_add(items.saturating_mul(count));
-        demand.keys = demand.keys.saturating_add(count);
+        let items = entry_bytes_max(chunk_key::BYTES).saturating_mul(count);
+        // Chunks come in their order, so a run is cut once it is full, but for those that are on their way.
+        let cuts =
+            items.div_ceil(RUN_BYTES_MAX / 2).saturating_mul(cut_bytes_max(chunk_key::BYTES));
+        demand.items = demand.items.saturating_add(items).saturating_add(cuts);
+        demand.keys = demand.keys.saturating_add(count.min(VALUE_BYTES_MAX.div_ceil(chunk) + 1));
         demand
     };
     let chunk_bytes = geometry.chunk_bytes() as u64;

@@ -9,12 +9,13 @@ use crate::checkpoint::deleted_bytes;
 use crate::geometry::KEY_BYTES_MAX;
 use crate::group::{Header, Verifier};
 use crate::index::{Entry, Index};
-use crate::large::{UploadId, chunk_of, is_internal, replace};
+use crate::large::{UploadId, is_internal, replace};
 use crate::overlay::{Overlay, Pending};
-use crate::plant::Plant;
+use crate::plant::{Plant, Plants};
 use crate::replay::Doubt;
 use crate::ring::{Note, Numbers, keeps_notes};
 use crate::room::{Demand, Room};
+use crate::split::Splitting;
 use crate::tag::Tag;
 use crate::ticket::{Settled, Ticket};
 use crate::types::{Birth, BlockIndex, Epoch, Lsn, Mode, Place, ReadOnlyReason, SegmentIndex, Use};
@@ -131,8 +132,8 @@ pub(crate) struct State {
     pub(crate) repaired: u64,
     /// Uploads whose manifest is not durable yet.
     pub(crate) uploads: BTreeSet<UploadId>,
-    /// A rule that a test switched off: chunks go with their value.
-    pub(crate) keep_chunks: bool,
+    /// Rules that a test switched off.
+    pub(crate) plants: Plants,
     /// Uploads that came to no end.
     pub(crate) abandoned: u64,
     pub(crate) check: Option<Check>,
@@ -145,6 +146,7 @@ pub(crate) struct State {
     pub(crate) to_repair: Vec<SegmentIndex>,
     /// Of the next notes.
     pub(crate) numbers: Numbers,
+    pub(crate) splitting: Splitting,
 }
 
 /// What a key has before an operation, as preconditions see it.
@@ -169,7 +171,7 @@ impl State {
         asked: Asked,
         now: u64,
     ) -> Result<Admitted, CommitError> {
-        let Asked { operations, durability, origin, chunks, mut notes } = asked;
+        let Asked { mut operations, durability, origin, mut chunks, mut notes } = asked;
         notes.retain(|_| keeps_notes(&verifier.geometry));
         if let Mode::ReadOnly(reason) = self.mode {
             return Err(CommitError::ReadOnly(reason));
@@ -191,17 +193,10 @@ impl State {
         if self.queue_bytes + bytes > QUEUE_BYTES_MAX && chunks.is_empty() {
             return Err(CommitError::Overloaded);
         }
-        let mut demand = Demand::default();
-        for one in &operations {
-            match &one.content {
-                None if self.doubt.absent => demand.add_in_doubt(one.record_bytes(), &one.key),
-                content => demand.add(one.record_bytes(), content.as_ref().map(|_| one.key.len())),
-            }
-        }
-        // Room for notes is kept back; they take a part of the group.
-        notes.iter().for_each(|note| demand.add(note.record_bytes(), None));
-        let own = demand;
+        let own = self.demand(&operations, &notes);
+        let mut demand = own;
         chunks.iter().for_each(|chunk| chunk.add_to(&mut demand));
+        operations.iter().for_each(|one| self.splitting.add_chunks(one, &mut demand));
         let uses = self.uses.len();
         if !self.room.admits(&verifier.geometry, uses, &demand, deletes_only) {
             // A delete is never refused for good: it waits for others to end.
@@ -210,6 +205,8 @@ impl State {
         }
         // An answer that rests on a change that is not durable waits for it, even where it need not itself.
         let visible = durability == Durability::Buffered && judged_by.is_none();
+        chunks.extend(self.split(&mut operations));
+        let behind = if self.plants.has(Plant::ManifestEarly) { chunks.len() } else { 0 };
         for chunk in chunks {
             self.queue_chunk(chunk);
         }
@@ -221,7 +218,7 @@ impl State {
         let ticket = queued.ticket.clone();
         self.queue_bytes += queued.demand.bytes;
         self.room.admitted(&queued.demand);
-        self.queue.push_back(queued);
+        self.queue.insert(self.queue.len() - behind, queued);
         self.commits += 1;
         self.newest = Some(ticket.clone());
         if visible {
@@ -231,6 +228,21 @@ impl State {
         }
         let ticket = (!visible).then_some(ticket);
         Ok(Admitted { outcome: Outcome::Applied(applied), ticket })
+    }
+
+    /// Yields what a batch asks for, its chunks apart.
+    fn demand(&self, operations: &[Wanted], notes: &[Note]) -> Demand {
+        let mut demand = Demand::default();
+        for one in operations {
+            match &one.content {
+                None if self.doubt.absent => demand.add_in_doubt(one.record_bytes(), &one.key),
+                None => demand.add(one.record_bytes(), None),
+                Some(_) => self.splitting.add_value(one, &mut demand),
+            }
+        }
+        // Room for notes is kept back; they take a part of the group.
+        notes.iter().for_each(|note| demand.add(note.record_bytes(), None));
+        demand
     }
 
     /// Gives each operation its number and lays it over the index.
@@ -358,14 +370,12 @@ impl State {
         for (change, place) in queued.changes.into_iter().zip(places) {
             self.overlay.remove(&change.key, change.birth);
             let (place, birth) = (*place, change.birth);
-            let (value_bytes, upload) = match &change.content {
-                Some(Content::Value(value) | Content::Chunk(value) | Content::Note(value)) => {
-                    (value.len(), None)
-                }
-                Some(Content::Large(it)) => (it.total_bytes as usize, Some(it.upload)),
-                None => (0, None),
-            };
+            let value_bytes = change.content.as_ref().map_or(0, Content::value_bytes);
             let value_bytes = u32::try_from(value_bytes).unwrap_or(u32::MAX);
+            let upload = match &change.content {
+                Some(Content::Large(manifest, _)) => Some(manifest.upload),
+                _ => None,
+            };
             let entry = Entry { place, value_bytes, suspect: false, birth, upload };
             match change.content {
                 Some(Content::Chunk(_)) => self.settle_chunk(&change.key, entry),
@@ -376,7 +386,10 @@ impl State {
                         self.room.deleted_bytes -= deleted_bytes(&change.key);
                     }
                     match content {
-                        Content::Large(manifest) => drop(self.uploads.remove(&manifest.upload)),
+                        Content::Large(manifest, value) => {
+                            self.uploads.remove(&manifest.upload);
+                            value.into_iter().for_each(|value| self.cache.insert(place, value));
+                        }
                         Content::Value(value) => self.cache.insert(place, value),
                         Content::Chunk(_) | Content::Note(_) => {}
                     }
@@ -423,8 +436,8 @@ impl State {
         let current = self.index.get(&moved.key).filter(|entry| entry.birth == moved.birth);
         if let Some(entry) = current {
             self.give(&moved.key, Some(Entry { place, ..entry }));
-            if !moved.manifest && !is_internal(&moved.key) {
-                self.cache.moved(entry.place, place, moved.value);
+            if !is_internal(&moved.key) {
+                self.cache.moved(entry.place, place);
             }
         }
     }
@@ -462,7 +475,7 @@ impl State {
     /// Gives `key` an entry, or takes it away; with a large value its chunks go.
     pub(crate) fn give(&mut self, key: &[u8], entry: Option<Entry>) {
         let Self { index, room, .. } = self;
-        if self.keep_chunks {
+        if self.plants.has(Plant::ChunksOutlive) {
             let old = match entry {
                 Some(entry) => index.insert(key, entry),
                 None => index.remove(key),
@@ -486,15 +499,8 @@ impl State {
         self.drops += 1;
         for queued in core::mem::take(&mut self.queue) {
             self.room.settled(&queued.demand);
+            self.abandon_parts(&queued);
             for change in &queued.changes {
-                let upload = match &change.content {
-                    Some(Content::Chunk(_)) => chunk_of(&change.key).map(|(upload, _)| upload),
-                    Some(Content::Large(manifest)) => Some(manifest.upload),
-                    Some(Content::Value(_) | Content::Note(_)) | None => None,
-                };
-                if let Some(upload) = upload {
-                    self.abandon(upload);
-                }
                 self.overlay.remove(&change.key, change.birth);
             }
             queued.ticket.settle(Settled::NoSpace);
@@ -525,11 +531,13 @@ impl State {
         self.moves.clear();
         self.buffered_since = None;
         self.newest = None;
-        for queued in on_the_way {
-            queued.ticket.settle(Settled::Indeterminate);
-        }
-        for queued in core::mem::take(&mut self.queue) {
-            queued.ticket.settle(Settled::NotApplied);
+        let queue = core::mem::take(&mut self.queue);
+        let on_the_way = on_the_way.into_iter().map(|queued| (queued, Settled::Indeterminate));
+        for (queued, end) in
+            on_the_way.chain(queue.into_iter().map(|queued| (queued, Settled::NotApplied)))
+        {
+            self.abandon_parts(&queued);
+            queued.ticket.settle(end);
         }
     }
 }

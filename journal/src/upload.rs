@@ -12,6 +12,7 @@ use crate::plant::Plant;
 use crate::record::record_bytes;
 use crate::ring::Note;
 use crate::room::{Demand, large_bytes_max};
+use crate::split::Part;
 use crate::state::{Admitted, Asked, Change, QUEUE_BYTES_MAX, Queued, State};
 use crate::ticket::Ticket;
 use crate::types::Mode;
@@ -23,7 +24,7 @@ use core::mem;
 
 /// A large value on its way; dropping it gives up what was written of it.
 ///
-/// Memory: at most two chunks of 64 KiB, one that fills and one on its way. What was appended takes room in the
+/// Memory: at most two stretches of 64 KiB, one that fills and one on its way. What was appended takes room in the
 /// volume and is shown to nobody until [`Upload::commit`].
 pub struct Upload {
     journal: Journal,
@@ -42,9 +43,9 @@ pub struct Upload {
 
 /// A chunk that is to be written.
 pub(crate) struct NewChunk {
-    upload: UploadId,
-    number: u32,
-    bytes: Rc<[u8]>,
+    pub(crate) upload: UploadId,
+    pub(crate) number: u32,
+    pub(crate) bytes: Part,
 }
 
 impl NewChunk {
@@ -121,30 +122,30 @@ impl Upload {
             self.buffer.extend_from_slice(now);
             bytes = rest;
             if !bytes.is_empty() {
-                self.send_chunk().await?;
+                self.send_chunks().await?;
             }
         }
         self.total_bytes = total_bytes;
         Ok(())
     }
 
-    /// What fits into one record is no large value, and is known only when more comes, or the end.
+    /// What fits into one call is no large value, and is known only when more comes, or the end.
     fn buffer_bytes_max(&self) -> usize {
         let geometry = &self.journal.0.verifier.geometry;
         geometry.value_bytes_max().max(geometry.chunk_bytes())
     }
 
-    /// Puts the first chunk of the buffer on its way, once the one before has arrived and the queue has room.
-    async fn send_chunk(&mut self) -> Result<(), CommitError> {
+    /// Puts all whole chunks of the buffer on their way, once those before have arrived and the queue has room.
+    async fn send_chunks(&mut self) -> Result<(), CommitError> {
         if let Some(last) = self.last.take() {
             answered(last.await)?;
         }
         let chunk_bytes = self.journal.0.verifier.geometry.chunk_bytes();
-        let upload = self.begun();
+        let (upload, count) = (self.begun(), (self.buffer.len() / chunk_bytes).max(1));
         loop {
             let wait = {
                 let state = self.journal.0.state.borrow();
-                let full = state.queue_bytes + chunk_bytes > QUEUE_BYTES_MAX;
+                let full = state.queue_bytes + count * chunk_bytes > QUEUE_BYTES_MAX;
                 state.newest.clone().filter(|_| full)
             };
             match wait {
@@ -152,13 +153,20 @@ impl Upload {
                 None => break,
             }
         }
-        let rest = self.buffer.split_off(chunk_bytes.min(self.buffer.len()));
-        let bytes = mem::replace(&mut self.buffer, rest);
-        let chunk = NewChunk { upload, number: self.chunks, bytes: bytes.into() };
+        let rest = self.buffer.split_off((count * chunk_bytes).min(self.buffer.len()));
+        let bytes = mem::replace(&mut self.buffer, rest).into();
+        let chunks = self.chunks_of(upload, &bytes);
+        self.chunks += u32::try_from(chunks.len()).expect("a buffer has few chunks");
         let state = &mut *self.journal.0.state.borrow_mut();
-        self.last = Some(state.admit_chunk(&self.journal.0.verifier, chunk)?);
-        self.chunks += 1;
+        self.last = state.admit_chunks(&self.journal.0.verifier, upload, chunks)?;
         Ok(())
+    }
+
+    /// Yields the next chunks, which `bytes` are cut into.
+    fn chunks_of(&self, upload: UploadId, bytes: &Rc<[u8]>) -> Vec<NewChunk> {
+        let chunk_bytes = self.journal.0.verifier.geometry.chunk_bytes();
+        let parts = (self.chunks..).zip(Part::cut(bytes, chunk_bytes));
+        parts.map(|(number, bytes)| NewChunk { upload, number, bytes }).collect()
     }
 
     /// Yields what names the upload, made when it is first needed.
@@ -169,7 +177,7 @@ impl Upload {
 
     /// Ends the value and gives it to `key`, like a put: judged, and its place in the order fixed, before this returns.
     ///
-    /// A value that fits into one record becomes an ordinary one. A large one is never answered before it is durable:
+    /// A value that fits into one call becomes an ordinary one. A large one is never answered before it is durable:
     /// [`Durability::Buffered`] counts as [`Durability::Durable`]. Durability and errors are those of
     /// [`Journal::commit`]; when nothing was applied, what was uploaded is given up.
     ///
@@ -205,10 +213,7 @@ impl Upload {
         }
         let upload = self.begun();
         let chunk_bytes = self.journal.0.verifier.geometry.chunk_bytes();
-        let chunks: Vec<NewChunk> = (self.chunks..)
-            .zip(buffer.chunks(chunk_bytes))
-            .map(|(number, bytes)| NewChunk { upload, number, bytes: bytes.into() })
-            .collect();
+        let chunks = self.chunks_of(upload, &buffer.into());
         let manifest = Manifest {
             upload,
             total_bytes: u32::try_from(self.total_bytes).expect("append keeps to the limit"),
@@ -219,7 +224,7 @@ impl Upload {
             Durability::Buffered => Durability::Durable,
             Durability::Durable | Durability::Strict => durability,
         };
-        let content = Some(Content::Large(manifest));
+        let content = Some(Content::Large(manifest, None));
         let operations = vec![Wanted { key, content, precondition }];
         let notes = mem::take(&mut self.notes);
         let asked = Asked { operations, durability, origin: self.origin, chunks, notes };
@@ -227,7 +232,10 @@ impl Upload {
         let inner = &self.journal.0;
         let state = &mut *inner.state.borrow_mut();
         if !state.uploads.contains(&upload) {
-            return Err(CommitError::NoSpace);
+            return Err(match state.mode {
+                Mode::ReadOnly(reason) => CommitError::ReadOnly(reason),
+                Mode::Healthy | Mode::Degraded => CommitError::NoSpace,
+            });
         }
         let admitted = state.admit(&inner.verifier, asked, now)?;
         if matches!(admitted.outcome, Outcome::Applied(_)) {
@@ -250,7 +258,8 @@ impl Drop for Upload {
 }
 
 impl State {
-    fn begin_upload(&mut self) -> UploadId {
+    /// Yields what names an upload, which no other has in the volume's life.
+    pub(crate) fn begin_upload(&mut self) -> UploadId {
         let birth = self.next_birth;
         self.next_birth = birth.next();
         let upload = UploadId::of(birth).expect("births begin above 0");
@@ -258,26 +267,28 @@ impl State {
         upload
     }
 
-    /// Takes a chunk, if there is room for it and for the manifest that must follow.
-    fn admit_chunk(
+    /// Takes chunks, if there is room for them and for the manifest that must follow; yields the end of the last.
+    fn admit_chunks(
         &mut self,
         verifier: &crate::group::Verifier,
-        chunk: NewChunk,
-    ) -> Result<Ticket, CommitError> {
+        upload: UploadId,
+        chunks: Vec<NewChunk>,
+    ) -> Result<Option<Ticket>, CommitError> {
         if let Mode::ReadOnly(reason) = self.mode {
             return Err(CommitError::ReadOnly(reason));
         }
         let mut demand = Demand::default();
-        chunk.add_to(&mut demand);
+        chunks.iter().for_each(|chunk| chunk.add_to(&mut demand));
         demand.add(record_bytes(KEY_BYTES_MAX, manifest::BYTES), Some(KEY_BYTES_MAX));
         let room = self.room.admits(&verifier.geometry, self.uses.len(), &demand, false);
-        if !room || !self.uploads.contains(&chunk.upload) {
+        if !room || !self.uploads.contains(&upload) {
             return Err(CommitError::NoSpace);
         }
-        Ok(self.queue_chunk(chunk))
+        self.urgent = true;
+        Ok(chunks.into_iter().map(|chunk| self.queue_chunk(chunk)).last())
     }
 
-    /// Queues a chunk that was admitted.
+    /// Queues a chunk that was admitted; the caller says whether somebody waits.
     pub(crate) fn queue_chunk(&mut self, chunk: NewChunk) -> Ticket {
         let ticket = Ticket::default();
         let mut demand = Demand::default();
@@ -291,13 +302,13 @@ impl State {
         self.queue_bytes += demand.bytes;
         self.room.admitted(&demand);
         self.newest = Some(ticket.clone());
-        self.urgent = true;
         ticket
     }
 
     /// A chunk is durable: it counts unless its upload was given up meanwhile.
     pub(crate) fn settle_chunk(&mut self, key: &[u8], entry: Entry) {
-        if chunk_of(key).is_some_and(|(upload, _)| self.uploads.contains(&upload)) {
+        let early = self.plants.has(Plant::ManifestEarly);
+        if early || chunk_of(key).is_some_and(|(upload, _)| self.uploads.contains(&upload)) {
             self.index.insert(key, entry);
             self.room.add(key, &entry);
             self.room.measure(&self.index);

@@ -408,7 +408,7 @@ fn append(builder: &mut Builder, batches: Vec<Queued>) -> Vec<(Queued, Vec<Place
                 Some(Content::Value(value)) => (Kind::Put, &**value, false),
                 Some(Content::Chunk(value)) => (Kind::Chunk, &**value, false),
                 Some(Content::Note(value)) => (Kind::Note, &**value, false),
-                Some(Content::Large(manifest)) => {
+                Some(Content::Large(manifest, _)) => {
                     encoded = manifest.encode();
                     (Kind::Put, &encoded[..], true)
                 }

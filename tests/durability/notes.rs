@@ -235,7 +235,7 @@ fn a_note_survives_exactly_with_its_change() {
 
 #[test]
 fn a_note_that_is_written_apart_is_found() {
-    let found = (0..SEEDS).find_map(|seed| history(seed, Written::Apart).err());
+    let found = (0..10 * SEEDS).find_map(|seed| history(seed, Written::Apart).err());
     println!("found: {}", found.expect("a note that does not belong to its change goes unnoticed"));
 }
 

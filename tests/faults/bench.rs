@@ -106,6 +106,13 @@ impl Bench {
         bench
     }
 
+    /// Lets no record hold a value of more than so many bytes.
+    #[must_use]
+    pub fn cutting(mut self, value_record_bytes_max: usize) -> Self {
+        self.options.value_record_bytes_max = value_record_bytes_max;
+        self
+    }
+
     /// Makes a bench with a blank device, for an image that another bench made: no mount draws that one's epochs again.
     pub fn blank(plants: Plants, device_bytes: u64) -> Self {
         let bench = Self::of_unit(plants, device_bytes, 512);

@@ -6,7 +6,7 @@ use journal::{Plant, Plants};
 use tests::faults::histories::{Bounds, histories};
 use tests::faults::plants::{Check, caught_by};
 use tests::faults::rich::{Age, rich};
-use tests::faults::{cuts, device, large, ordering, pairs, rules, singles, traces};
+use tests::faults::{cuts, device, large, ordering, pairs, rules, singles, split, traces};
 
 #[test]
 fn the_volumes_have_everything_in_them() {
@@ -147,6 +147,12 @@ checks! {
         &[Plant::OrphansKept, Plant::ChunksOutlive];
     readers_never_mix_two_large_values: large::readers_never_mix, &[Plant::ReadAcross];
     damage_to_a_chunk_is_told_for_its_key: large::damage_is_told, &[];
+    a_value_that_is_cut_is_whole_or_not_there: split::whole_or_not_at_all,
+        &[Plant::ManifestEarly];
+    a_value_that_is_cut_is_read_before_it_is_written: split::buffered_is_read_at_once, &[];
+    damage_to_a_part_of_a_value_is_told: split::damage_is_told, &[Plant::ReadOneCopy];
+    what_values_that_are_cut_took_comes_back: split::room_comes_back,
+        &[Plant::OrphansKept, Plant::ChunksOutlive];
 }
 
 #[test]

@@ -13,4 +13,5 @@ pub mod plants;
 pub mod rich;
 pub mod rules;
 pub mod singles;
+pub mod split;
 pub mod traces;

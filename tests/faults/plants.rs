@@ -2,7 +2,7 @@
 
 use super::rich::{self, Age};
 use super::traces::{self, Ended};
-use super::{large, ordering, rules, singles};
+use super::{large, ordering, rules, singles, split};
 use journal::{Plant, Plants};
 
 /// A check of the engine under some plants.
@@ -62,6 +62,10 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("large room", large::room_comes_back),
     ("large readers", large::readers_never_mix),
     ("large damage", large::damage_is_told),
+    ("split", split::whole_or_not_at_all),
+    ("split buffered", split::buffered_is_read_at_once),
+    ("split damage", split::damage_is_told),
+    ("split room", split::room_comes_back),
 ];
 
 /// Each plant and the check that catches it.
@@ -102,5 +106,6 @@ pub fn caught_by(plant: Plant) -> Check {
         Plant::ManifestFirst => large::whole_or_not_at_all,
         Plant::OrphansKept | Plant::ChunksOutlive => large::room_comes_back,
         Plant::ReadAcross => large::readers_never_mix,
+        Plant::ManifestEarly => split::whole_or_not_at_all,
     }
 }

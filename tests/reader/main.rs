@@ -184,6 +184,32 @@ fn large_values_are_read_alike() {
     assert!(compared.lossy == 2 && compared.images > 8, "{compared:?}");
 }
 
+/// Values of one call that are cut: shown whole, whatever became of their parts.
+#[test]
+fn values_that_are_cut_are_read_alike() {
+    let mut bench = Bench::sized(Plants::default(), 128 << 10).cutting(150);
+    let mut store = bench.open().unwrap();
+    let value: Vec<u8> = (0..1000_u32).map(|n| (n % 251) as u8).collect();
+    for round in 0..30 {
+        let (longer, shorter) = (&value[round..], &value[..600 - round]);
+        bench.commit(&mut store, &[(b"/a", Some(longer)), (b"/b", Some(shorter))]).unwrap();
+    }
+    bench.commit(&mut store, &[(b"/c", Some(&value[..151])), (b"/d", Some(b"short"))]).unwrap();
+    bench.idle(&mut store).unwrap();
+    let mut compared = Compared::default();
+    compared.device("cut", &bench.device);
+    assert_eq!((compared.keys, compared.lossy), (4, 0), "a line for each: {compared:?}");
+    let image = bench.device.durable().to_vec();
+    for part in [&value[29..69], &value[500..540]] {
+        bench.device.restore(&image);
+        for (at, _) in image.windows(part.len()).enumerate().filter(|(_, window)| *window == part) {
+            bench.device.corrupt(at as u64, 8, Damage::Zero);
+        }
+        compared.device(&format!("cut-lost-{}", part[0]), &bench.device);
+    }
+    assert_eq!((compared.keys, compared.lossy), (12, 2), "{compared:?}");
+}
+
 #[test]
 fn every_end_of_a_torn_tail_is_read_alike() {
     let mut bench = Bench::new(Plants::default());

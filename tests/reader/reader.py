@@ -259,18 +259,18 @@ class Volume:
         lost, lines, parts = [pack("<BQ", 0, 0)], [(None, None)], []
         if value is not None and upload is None:
             return [pack("<BQ", 1, len(value)) + value, (None, value)]
-        chunks = pack(">BQ", 0, upload or 0)
+        chunks, large = pack(">BQ", 0, upload or 0), total > min(65536, self.sb.blocks // 2 * self.sb.block - 416)
         if value is None or sum(self.index[key][2] for key in self.index if key.startswith(chunks)) != total:
             return lost + lines
         identity, bytes_of, step, _, digest = unpack("<QQII32s", value)
         for at in range(0, total, step) if (identity, bytes_of) == (upload, total) else ():
             part = self.read(chunks + pack(">I", at // step))
             if part is None or len(part) != min(step, total - at):
-                return lost + parts + lines
+                return lost + parts * large + lines
             parts.append((at, part))
-        if not parts or blake3(b"".join(part for _, part in parts), IV, 0) != digest:
-            return lost + parts[:-1] + lines
-        return [pack("<BQ", 2, total) + digest] + parts
+        if not parts or blake3(value := b"".join(part for _, part in parts), IV, 0) != digest:
+            return lost + parts[:-1] * large + lines
+        return [pack("<BQ", 2, total) + digest, *parts] if large else [pack("<BQ", 1, total) + value, (None, value)]
 
     def version(self, birth):
         """Yields what clients see of a birth (section 6)."""

@@ -97,6 +97,8 @@ impl World {
         limits.journal.flush_bytes_max = [1, 2048, 2 << 20][rng.usize(..3)];
         limits.journal.cache_bytes = [0, 4 << 20][rng.usize(..2)];
         limits.journal.replay_bytes = [None, Some(12_288)][rng.usize(..2)];
+        // Few parts: a client must have read all its keys, part by part from a slow device, before its connection breaks again.
+        limits.journal.value_record_bytes_max = [usize::MAX, usize::MAX, 160][rng.usize(..3)];
         let pace_ms = [3, 30][rng.usize(..2)];
         let mut device = SimDevice::new(config);
         let (disk, mut random) = (Disk::new(device.geometry()), Random::from_seed(bytes(&mut rng)));

@@ -83,6 +83,8 @@ tally! {
     commits,
     /// Commits acknowledged as durable.
     commits_acknowledged,
+    /// Values of one call that were cut into chunks.
+    values_cut,
     /// Commits refused for want of room.
     commits_refused_full,
     /// Large values of which all parts went out, committed or given up.

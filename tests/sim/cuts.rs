@@ -14,6 +14,7 @@ const SHAPE: Shape = Shape {
     group_bytes_max: 1000,
     flush_bytes_max: 2048,
     cache_bytes: 0,
+    value_record_bytes_max: usize::MAX,
     replay_bytes: None,
 };
 

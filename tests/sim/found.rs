@@ -40,6 +40,7 @@ fn a_check_leaves_a_torn_tail_alone() {
             group_bytes_max: 262144,
             flush_bytes_max: 2097152,
             cache_bytes: 0,
+            value_record_bytes_max: usize::MAX,
             replay_bytes: Some(12288),
         },
         steps: vec![

@@ -32,6 +32,7 @@ fn nothing_acknowledged_is_lost_over_the_fixed_seeds() {
     );
     assert!(
         counts.uploads > 500
+            && counts.values_cut > 5000
             && counts.crashes_of_full_volumes > 500
             && counts.commits_acknowledged > 10_000
     );

@@ -36,6 +36,8 @@ pub struct Shape {
     pub flush_bytes_max: usize,
     /// Bytes of values that are kept in memory.
     pub cache_bytes: usize,
+    /// Longest value that one record holds.
+    pub value_record_bytes_max: usize,
     /// Bound on replay.
     pub replay_bytes: Option<u64>,
 }
@@ -201,6 +203,9 @@ impl Plan {
             group_bytes_max: [100, 1000, 256 << 10][rng.usize(..3)],
             flush_bytes_max: [1, 2048, 2 << 20][rng.usize(..3)],
             cache_bytes: [0, 4 << 20][rng.usize(..2)],
+            // Half of the histories cut values, the shortest of which lie in one record still.
+            value_record_bytes_max: [usize::MAX, usize::MAX, 80, 300]
+                [Rng::with_seed(!seed).usize(..4)],
             replay_bytes: [None, Some(4096), Some(12_288)][rng.usize(..3)],
         };
         let blocks = shape.device_kib * 2;

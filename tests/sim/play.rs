@@ -146,6 +146,7 @@ impl Player {
             group_bytes_max: shape.group_bytes_max,
             flush_bytes_max: shape.flush_bytes_max,
             cache_bytes: shape.cache_bytes,
+            value_record_bytes_max: shape.value_record_bytes_max,
             ..Options::default()
         };
         Self {

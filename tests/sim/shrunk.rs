@@ -67,6 +67,7 @@ fn an_answer_before_the_flush_is_lost() {
             group_bytes_max: 1000,
             flush_bytes_max: 1,
             cache_bytes: 0,
+            value_record_bytes_max: usize::MAX,
             replay_bytes: None,
         },
         steps: vec![

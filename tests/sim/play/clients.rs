@@ -26,10 +26,12 @@ impl Player {
     ) -> Result<Option<Waiting>, String> {
         let mut operations = Vec::with_capacity(CHANGES_MAX);
         let mut changed = [None; CHANGES_MAX];
-        let mut values = [ABSENT; CHANGES_MAX];
+        let (mut values, mut cut) = ([ABSENT; CHANGES_MAX], 0);
         let first = step * CHANGES_MAX as u32 + 1;
         for ((id, change), at) in (first..).zip(changes.into_iter().flatten()).zip(0..) {
             let (operation, one) = self.operation(id, change);
+            let bytes = operation.value.as_ref().map_or(0, |value| value.len());
+            cut += u64::from(bytes > self.shape.value_record_bytes_max);
             operations.push(operation);
             (changed[at], values[at]) = (Some(one), one.1);
         }
@@ -46,6 +48,7 @@ impl Player {
         let buffered = ack == Ack::Buffered;
         let batch = Batch { operations, durability, origin: Origin(origin.into()) };
         let count = taken.then_some(changed);
+        self.counts.values_cut += if taken { cut } else { 0 };
         self.sent(Box::pin(journal.commit(batch)), count, values, buffered)
     }
 
