@@ -16,7 +16,7 @@ use tests::faults::cuts::Ends;
 use tests::faults::rich::{Age, rich};
 
 /// Lines that the reader may have, its BLAKE3 and its comments among them.
-const READER_LINES_MAX: usize = 320;
+const READER_LINES_MAX: usize = 300;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_statefs-under-test");
 

@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
 """Dumps a StateFS volume as `statefs image dump` does, byte for byte. Usage: reader.py IMAGE
 
-Written from FORMAT.md alone, whose sections the comments name, to prove that it can be done. It changes nothing, needs
-nothing but the standard library, and is simple rather than fast. Exit 0: whole, 6: something acknowledged is lost,
-1: nothing that can be read.
+Written from FORMAT.md alone, whose sections the comments name: it is simple rather than fast, and changes nothing.
+Exit 0: whole, 6: something acknowledged is lost, 1: nothing that can be read.
 """
 
 import base64
@@ -16,10 +15,9 @@ from struct import Struct, pack, unpack, unpack_from
 # BLAKE3: hash, keyed hash, key derivation.
 IV = (0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19)
 PERMUTED = (2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8)
-QUARTERS = ((0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15),
-            (0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14))
+QUARTERS = [[4 * row + (at + turn * row) % 4 for row in range(4)] for turn in (0, 1) for at in range(4)]
 START, END, PARENT, ROOT, KEYED, CONTEXT, MATERIAL = 1, 2, 4, 8, 16, 32, 64
-MASK, WIDE = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
+MASK, WIDE, PLAIN = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF, pack("<8I", *IV)
 
 def compress(cv, words, counter, count, flags):
     v = [*cv, *IV[:4], counter & MASK, counter >> 32, count, flags]
@@ -27,11 +25,9 @@ def compress(cv, words, counter, count, flags):
         for at, (a, b, c, d) in enumerate(QUARTERS):
             for word, first, second in ((words[2 * at], 16, 12), (words[2 * at + 1], 8, 7)):
                 v[a] = (v[a] + v[b] + word) & MASK
-                turned = v[d] ^ v[a]
-                v[d] = (turned >> first | turned << 32 - first) & MASK
+                v[d] = ((turned := v[d] ^ v[a]) >> first | turned << 32 - first) & MASK
                 v[c] = (v[c] + v[d]) & MASK
-                turned = v[b] ^ v[c]
-                v[b] = (turned >> second | turned << 32 - second) & MASK
+                v[b] = ((turned := v[b] ^ v[c]) >> second | turned << 32 - second) & MASK
         words = [words[at] for at in PERMUTED]
     return [low ^ high for low, high in zip(v[:8], v[8:])]
 
@@ -48,22 +44,17 @@ def node(data, key, flags, chunk):
     return cv, unpack("<16I", blocks[-1].ljust(64, b"\0")), chunk, len(blocks[-1]), flags | start | END
 
 def blake3(data, key, flags):
-    cv, words, chunk, count, last = node(data, key, flags, 0)
+    cv, words, chunk, count, last = node(data, unpack("<8I", key), flags, 0)
     return pack("<8I", *compress(cv, words, chunk, count, last | ROOT))
 
 def derived(context, material):
-    return blake3(material, unpack("<8I", blake3(context.encode(), IV, CONTEXT)), MATERIAL)
-
-def keyed(key, data):
-    return blake3(data, unpack("<8I", key), KEYED)
+    return blake3(material, blake3(context.encode(), PLAIN, CONTEXT), MATERIAL)
 
 def siphash(key, message):
     """Yields SipHash-2-4 of a message of eight bytes."""
-    low, high = unpack("<QQ", key)
-    v = [word ^ start for word, start in zip((low, high) * 2, unpack(">4Q", b"somepseudorandomlygeneratedbytes"))]
+    v = [word ^ start for word, start in zip(key * 2, unpack(">4Q", b"somepseudorandomlygeneratedbytes"))]
     for word, last, rounds in ((message, 0, 2), (8 << 56, 0, 2), (0, 0xFF, 4)):
-        v[3] ^= word
-        v[2] ^= last
+        v[2:] = v[2] ^ last, v[3] ^ word
         for a, b, turn, wide in ((0, 1, 13, 32), (2, 3, 16, 0), (2, 1, 17, 32), (0, 3, 21, 0)) * rounds:
             v[a] = v[a] + v[b] & WIDE
             v[b] = (v[b] << turn | v[b] >> 64 - turn) & WIDE ^ v[a]
@@ -71,28 +62,26 @@ def siphash(key, message):
         v[0] ^= word
     return v[0] ^ v[1] ^ v[2] ^ v[3]
 
-class Refused(Exception):
-    """There is no volume that can be read."""
+class Refused(SystemExit):
+    """There is no volume that can be read: ends the program with the reason and code 1."""
 
 class Superblock:
     """One copy that verifies (section 3)."""
-
     def __init__(self, copy):
         (magic, version, flags, self.block, self.volume, self.sequence, mount, _, self.key, self.bytes, self.blocks,
          self.segments, self.copies, zero, self.durable, self.base, self.base_tag, replay, rollback, in_checkpoint,
          count) = unpack_from("<8sHHI16sQQ16s32sQIIB7sQQ16sQQII", copy)
         segment, room = self.block * self.blocks, (self.bytes // 4096 - 4) // max(self.copies, 1) * 4096
+        uses = [unpack_from("<IIQ16s", copy, 256 + 32 * at) for at in range(min(count, 119))]
         tag = derived("StateFS v1 superblock", copy[:4080])[:16]
         if not (magic == b"StateFS1" and version == 2 and copy[4080:] == tag
                 and not any((flags, rollback, *zero, *copy[176:256], *copy[4064:4080]))
                 and max(self.sequence, self.durable, self.base, replay) <= 1 << 62 and mount < 1 << 31
                 and self.block in (512, 4096) and self.bytes % 4096 == 0 and self.copies in (1, 2)
                 and 8 <= self.segments <= 65536 and self.blocks >= 4 and segment <= 16 << 20
-                and segment * self.segments <= room and in_checkpoint <= count <= 119):
-            raise Refused("no superblock")
-        uses = [unpack_from("<IIQ16s", copy, 256 + 32 * at) for at in range(count)]
-        if any(at >= self.segments or start >= self.blocks or end > 1 << 62 for at, start, end, _ in uses):
-            raise Refused("no superblock")
+                and segment * self.segments <= room and in_checkpoint <= count <= 119
+                and all(at < self.segments and start < self.blocks and end <= 1 << 62 for at, start, end, _ in uses)):
+            raise Refused("reader: no superblock")
         self.checkpoint, self.log = uses[:in_checkpoint], uses[in_checkpoint:]
 
 def superblocks(image):
@@ -107,7 +96,6 @@ def superblocks(image):
 
 class Group:
     """A header that verifies, and the records of a copy that is whole (section 4)."""
-
     def __init__(self, volume, segment, block):
         self.whole, self.tag, sb = False, None, volume.sb
         for zone in volume.zones:
@@ -118,24 +106,23 @@ class Group:
             blocks = -(-(128 + count) // sb.block)
             if (magic != b"SFG1" or version != 1 or flags > 1 or identity != sb.volume or place != [segment, block]
                     or not durable < first <= last <= 1 << 62 or block + blocks > sb.blocks
-                    or keyed(volume.header_key, head[:112])[:16] != head[112:] or self.tag not in (None, head[112:])):
+                    or blake3(head[:112], volume.header_key, KEYED)[:16] != head[112:] or self.tag not in (None, head[112:])):
                 continue
             self.flags, self.epoch, self.segment, self.block, self.tag = flags, epoch, segment, block, head[112:]
             self.first, self.last, self.records, self.previous = first, last, records, previous
             self.durable, self.end = durable, block + blocks
             body = volume.image[at + 128:at + 128 + count]
             padding = volume.image[at + 128 + count:at + blocks * sb.block]
-            if not any(padding) and keyed(volume.payload_key, head[24:56] + body)[:16] == head[96:112]:
+            if not any(padding) and blake3(head[24:56] + body, volume.payload_key, KEYED)[:16] == head[96:112]:
                 self.whole, self.payload = True, body
 
 class Volume:
     """What the newest superblock leads to: of each key segment, offset, size, birth, upload and doubt."""
-
     def __init__(self, image):
         self.image, copies = image, superblocks(image)
         self.sb = sb = max(copies, key=lambda copy: copy.sequence, default=None)
         if sb is None or sb.bytes > len(image):
-            raise Refused("no superblock, or a device that is smaller than its volume")
+            raise Refused("reader: no superblock, or a device that is smaller than its volume")
         self.header_key, self.payload_key, self.version_key = (
             derived(f"StateFS v1 {name}", sb.key) for name in ("group header", "group payload", "version"))
         self.evidence = max(copy.durable for copy in copies)
@@ -155,7 +142,7 @@ class Volume:
             while want <= end:
                 group = Group(self, segment, block) if block < self.sb.blocks else None
                 if not group or not group.whole or (group.epoch, group.first, group.flags) != (epoch, want, 1):
-                    raise Refused("the checkpoint is lost")
+                    raise Refused("reader: the checkpoint is lost")
                 self.items(group.payload)
                 block, want = group.end, group.last + 1
 
@@ -268,7 +255,7 @@ class Volume:
             if part is None or len(part) != min(step, total - at):
                 return lost + parts * large + lines
             parts.append((at, part))
-        if not parts or blake3(value := b"".join(part for _, part in parts), IV, 0) != digest:
+        if not parts or blake3(value := b"".join(part for _, part in parts), PLAIN, 0) != digest:
             return lost + parts[:-1] * large + lines
         return [pack("<BQ", 2, total) + digest, *parts] if large else [pack("<BQ", 1, total) + value, (None, value)]
 
@@ -276,7 +263,7 @@ class Volume:
         """Yields what clients see of a birth (section 6)."""
         left, right = birth >> 32, birth & MASK
         for turn in range(4):
-            left, right = right, left ^ siphash(self.version_key[:16], turn << 32 | right) & MASK
+            left, right = right, left ^ siphash(unpack("<QQ", self.version_key[:16]), turn << 32 | right) & MASK
         return left << 32 | right
 
 def record(data, epoch, segment, offset):
@@ -307,7 +294,4 @@ def dump(image):
     return 6 if lost else 0
 
 if __name__ == "__main__":
-    try:
-        sys.exit(dump(open(sys.argv[1], "rb").read()))
-    except Refused as why:
-        sys.exit(f"reader: {why}")
+    sys.exit(dump(open(sys.argv[1], "rb").read()))
