@@ -35,6 +35,7 @@ Usage: cargo xtask VERB
                     with --served the whole server and its clients
   bench [ENGINE]... figures of speed, each beside the floor of the same device in the same run, and
                     beside StateFS fjall LMDB SQLite redb, which this alone compiles; takes a quarter of an hour
+  bench cleaning    what lone puts wait for while the journal cleans and writes checkpoints beside them
   faults [PART]...  every single fault, pair of faults and cut of a small volume; parts: traces plants
                     flips blocks pairs short; histories only where it is named
   fuzz [TARGET]...  libFuzzer on the parsers: [--seconds N] on each (60), with what it has found before;
