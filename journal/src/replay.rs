@@ -2,6 +2,7 @@
 
 use crate::bulk::Bulk;
 use crate::disk::Disk;
+use crate::geometry::VolumeGeometry;
 use crate::group::{Header, Verifier};
 use crate::index::{Entry, Index};
 use crate::large::{Manifest, chunk_of, collect, is_internal};
@@ -9,16 +10,13 @@ use crate::layout::group;
 use crate::plant::{Plant, Plants};
 use crate::record::{Kind, Record};
 use crate::ring::{note_of, trim};
-use crate::scan::blocks;
+use crate::scan::{CHUNK_BYTES, Reading, blocks};
 use crate::types::{Lsn, Place, SegmentIndex, Zone};
 use crate::walk::{Accepted, History};
 use alloc::collections::BTreeSet;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use blockdev::Buffer;
-
-/// Bytes of the log that are read at a time.
-const WINDOW_BYTES: usize = 128 << 10;
 
 /// What lost groups leave in doubt.
 #[derive(Clone, Default)]
@@ -77,13 +75,16 @@ pub(crate) async fn replay(
 ) -> Result<(Index, Doubt), ReplayError> {
     let (mut state, mut window) = (Replayed::new(checkpoint), Window::default());
     let mut lost = history.lost.iter().peekable();
-    for accepted in &history.accepted {
+    let mut rest = history.accepted.as_slice();
+    while let [accepted, behind @ ..] = rest {
         while lost.next_if(|lost| lost.last < accepted.header.first).is_some() {
             state.forget();
         }
         let header = &accepted.header;
         // The scan has verified the group: its header and the CRC of each record tell whether these are its bytes.
-        if let Some(bytes) = window.group(disk, verifier, accepted).await
+        let bytes = window.group(disk, verifier, accepted, behind).await;
+        rest = behind;
+        if let Some(bytes) = bytes
             && let Ok(records) = records(verifier, header, bytes)
         {
             state.apply(verifier, header, &records)?;
@@ -195,30 +196,51 @@ struct Window {
     place: Option<(Zone, SegmentIndex)>,
     first: u32,
     bytes: Buffer,
+    /// The next stretch, on its way.
+    ahead: Option<Reading>,
 }
 
 impl Window {
-    /// Yields the bytes at the place of a group, from the copy that verified, if its header is there.
+    /// Yields the bytes at the place of a group, from the copy that verified, if its header is there; `behind` are the
+    /// groups that will be asked for next.
     async fn group(
         &mut self,
         disk: &Disk,
         verifier: &Verifier,
         accepted: &Accepted,
+        behind: &[Accepted],
     ) -> Option<&[u8]> {
         let (geometry, header) = (&verifier.geometry, &accepted.header);
-        let (place, count) = (Some((accepted.good, header.segment)), header.blocks(geometry));
-        let end = self.first + geometry.blocks(self.bytes.len());
-        let there = self.first <= header.block.0 && header.block.0 + count <= end;
-        if place != self.place || !there {
-            let count = count.max(geometry.blocks(WINDOW_BYTES));
-            let count = count.min(geometry.segment_blocks() - header.block.0);
-            let (good, segment) = (accepted.good, header.segment);
-            self.bytes = blocks(disk, verifier, good, segment, header.block, count).await;
-            (self.place, self.first) = (place, header.block.0);
+        if !self.holds(geometry, accepted) {
+            let wanted = (accepted.good, header.segment, header.block);
+            let ahead = self.ahead.take();
+            let ahead = ahead.filter(|it| (it.zone, it.segment, it.first) == wanted);
+            let reading = ahead.unwrap_or_else(|| Self::begin(disk, verifier, accepted));
+            self.bytes = reading.end(disk, verifier).await;
+            (self.place, self.first) = (Some((accepted.good, header.segment)), header.block.0);
+            let next = behind.iter().find(|next| !self.holds(geometry, next));
+            self.ahead = next.map(|next| Self::begin(disk, verifier, next));
         }
         let skip = (header.block.0 - self.first) as usize * geometry.block_bytes();
         let bytes = self.bytes.get(skip..)?;
         verifier.is_header(header, bytes).then_some(bytes)
+    }
+
+    /// Tells whether the stretch holds all of a group.
+    fn holds(&self, geometry: &VolumeGeometry, accepted: &Accepted) -> bool {
+        let header = &accepted.header;
+        let end = self.first + geometry.blocks(self.bytes.len());
+        self.place == Some((accepted.good, header.segment))
+            && self.first <= header.block.0
+            && header.block.0 + header.blocks(geometry) <= end
+    }
+
+    /// Begins to read a stretch that starts with a group and holds all of it.
+    fn begin(disk: &Disk, verifier: &Verifier, accepted: &Accepted) -> Reading {
+        let (geometry, header) = (&verifier.geometry, &accepted.header);
+        let count = header.blocks(geometry).max(geometry.blocks(CHUNK_BYTES));
+        let count = count.min(geometry.segment_blocks() - header.block.0);
+        Reading::begin(disk, verifier, accepted.good, header.segment, header.block, count)
     }
 }
 

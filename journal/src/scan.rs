@@ -2,7 +2,7 @@
 //!
 //! A block that cannot be read counts as one that does not verify.
 
-use crate::disk::Disk;
+use crate::disk::{Disk, Transfer};
 use crate::geometry::{SLOT_BYTES, SUPERBLOCK_COPIES, superblock_offset};
 use crate::group::{Header, Verifier};
 use crate::layout::superblock;
@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 use blockdev::Buffer;
 
 /// Bytes read at a time: large enough to stream, small beside a guest's memory.
-const CHUNK_BYTES: usize = 128 << 10;
+pub(crate) const CHUNK_BYTES: usize = 512 << 10;
 
 /// Reads the four superblock copies of a device.
 pub(crate) async fn superblocks(disk: &Disk) -> Copies {
@@ -131,32 +131,38 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Looks at every block of both copies of a segment from block `from` on, a piece of each in turn.
+    /// Looks at every block of both copies of a segment from block `from` on, a piece of each in turn. Both copies of a
+    /// piece are on their way together.
     async fn segment(&mut self, segment: SegmentIndex, from: u32) {
-        let geometry = self.verifier.geometry;
-        let count = geometry.blocks(CHUNK_BYTES);
-        let mut piece = Piece { segment, first: BlockIndex(from), a: None };
+        let (disk, verifier) = (self.disk, self.verifier);
+        let geometry = &verifier.geometry;
+        let mut first = from;
         // Where each copy goes on: a group may reach out of its piece.
         let mut next = [from; 2];
-        while piece.first.0 < geometry.segment_blocks() {
-            let count = count.min(geometry.segment_blocks() - piece.first.0);
-            piece.a = None;
-            for (zone, next) in geometry.zones().zip(&mut next) {
-                if *next >= piece.first.0 + count {
+        while first < geometry.segment_blocks() {
+            let count = geometry.blocks(CHUNK_BYTES).min(geometry.segment_blocks() - first);
+            let mut piece = Piece { segment, first: BlockIndex(first), a: None };
+            let begin = |zone| Reading::begin(disk, verifier, zone, segment, piece.first, count);
+            let readings: Vec<_> = geometry.zones().map(begin).collect();
+            for (reading, next) in readings.into_iter().zip(&mut next) {
+                if *next >= first + count {
                     continue;
                 }
-                let bytes = blocks(self.disk, self.verifier, zone, segment, piece.first, count);
-                let bytes = bytes.await;
+                let zone = reading.zone;
+                let bytes = reading.end(disk, verifier).await;
                 *next = self.piece(zone, &piece, *next, &bytes).await;
                 if zone == Zone::A {
                     piece.a = Some(bytes);
                 }
             }
-            piece.first.0 += count;
+            let next = next.into_iter().take(geometry.copies().into()).min();
+            // A copy that goes on behind the next piece is passed over there.
+            first = next.unwrap_or(first + count).min(first + count);
         }
     }
 
-    /// Looks at one copy of a piece from block `from` on; yields the block to go on at, which may lie behind it.
+    /// Looks at one copy of a piece from block `from` on; yields the block to go on at: that of a group which a piece that
+    /// starts with it holds whole, or one that may lie behind this piece.
     async fn piece(&mut self, zone: Zone, piece: &Piece, from: u32, bytes: &Buffer) -> u32 {
         let geometry = self.verifier.geometry;
         let plants = self.verifier.keys.plants;
@@ -175,6 +181,10 @@ impl<'a> Scan<'a> {
                 at += 1;
                 continue;
             };
+            let reaches_out = at + header.blocks(&geometry) > end;
+            if reaches_out && skip > 0 && header.blocks(&geometry) <= geometry.blocks(CHUNK_BYTES) {
+                return at;
+            }
             let there = |use_: &Use| use_.segment == segment && use_.start <= block;
             let listed = if plants.has(Plant::AnyEpoch) {
                 self.uses.iter().rposition(there)
@@ -246,17 +256,48 @@ pub(crate) async fn blocks(
     first: BlockIndex,
     count: u32,
 ) -> Buffer {
-    let geometry = &verifier.geometry;
-    let bytes = count as usize * geometry.block_bytes();
-    if let Ok(all) = disk.read(geometry.block_offset(zone, segment, first), bytes).await {
-        return all;
+    Reading::begin(disk, verifier, zone, segment, first, count).end(disk, verifier).await
+}
+
+/// Blocks of one copy that are being read.
+pub(crate) struct Reading {
+    pub(crate) zone: Zone,
+    pub(crate) segment: SegmentIndex,
+    pub(crate) first: BlockIndex,
+    bytes: usize,
+    transfer: Transfer,
+}
+
+impl Reading {
+    /// Begins to read `count` blocks.
+    pub(crate) fn begin(
+        disk: &Disk,
+        verifier: &Verifier,
+        zone: Zone,
+        segment: SegmentIndex,
+        first: BlockIndex,
+        count: u32,
+    ) -> Self {
+        let geometry = &verifier.geometry;
+        let bytes = count as usize * geometry.block_bytes();
+        let transfer = disk.read(geometry.block_offset(zone, segment, first), bytes);
+        Self { zone, segment, first, bytes, transfer }
     }
-    let mut all = Buffer::zeroed(bytes);
-    for (at, into) in (first.0..).zip(all.chunks_exact_mut(geometry.block_bytes())) {
-        let offset = geometry.block_offset(zone, segment, BlockIndex(at));
-        if let Ok(block) = disk.read(offset, geometry.block_bytes()).await {
-            into.copy_from_slice(&block);
+
+    /// Yields them; those that cannot be read come as zeros, which verify as nothing.
+    pub(crate) async fn end(self, disk: &Disk, verifier: &Verifier) -> Buffer {
+        let Self { zone, segment, first, bytes, transfer } = self;
+        if let Ok(all) = transfer.await {
+            return all;
         }
+        let geometry = &verifier.geometry;
+        let mut all = Buffer::zeroed(bytes);
+        for (at, into) in (first.0..).zip(all.chunks_exact_mut(geometry.block_bytes())) {
+            let offset = geometry.block_offset(zone, segment, BlockIndex(at));
+            if let Ok(block) = disk.read(offset, geometry.block_bytes()).await {
+                into.copy_from_slice(&block);
+            }
+        }
+        all
     }
-    all
 }
