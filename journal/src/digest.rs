@@ -51,7 +51,7 @@ pub async fn digest(journal: &Journal, mut each: impl FnMut(&[u8], &Seen, Shown<
             return Digest(*hasher.finalize().as_bytes());
         };
         hasher.update(&(key.len() as u64).to_le_bytes()).update(&key);
-        hasher.update(&seen.version.0.to_le_bytes());
+        hasher.update(&seen.version().0.to_le_bytes());
         let reader = match journal.open_seen(&key, &seen).await {
             Opened::Value(reader) if !seen.suspect => Some(reader),
             _ => None,

@@ -312,8 +312,13 @@ impl Cursor<'_> {
 
     /// Yields the next key and its entry, and steps over it.
     pub(crate) fn step(&mut self) -> Option<(&[u8], Entry)> {
-        self.peek()?;
-        self.ahead.take().map(|entry| (&*self.leaf.key, entry))
+        let entry = loop {
+            if let Some(entry) = self.ahead.take().or_else(|| self.leaf.step()) {
+                break entry;
+            }
+            self.next_leaf()?;
+        };
+        Some((&self.leaf.key, entry))
     }
 
     fn next_leaf(&mut self) -> Option<()> {
@@ -324,7 +329,7 @@ impl Cursor<'_> {
             match child {
                 None => drop(self.path.pop()),
                 Some(Node::Leaf(run)) => {
-                    self.leaf = run.reader();
+                    self.leaf.go_on(run);
                     return Some(());
                 }
                 Some(Node::Inner(inner)) => self.path.push((inner, 0)),

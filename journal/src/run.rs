@@ -437,7 +437,13 @@ pub(crate) struct Reader<'a> {
     pub(crate) key: Vec<u8>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    /// Goes on with the entries of another run.
+    pub(crate) fn go_on(&mut self, run: &'a Run) {
+        // Its first key shares nothing with the one before.
+        (self.bytes, self.base, self.at) = (&run.0, run.base(), BASE.end);
+    }
+
     /// Yields the next entry; its key is in `key` then.
     pub(crate) fn step(&mut self) -> Option<Entry> {
         let rest = self.bytes.get(self.at..).filter(|rest| !rest.is_empty())?;

@@ -22,7 +22,7 @@ pub struct Tag(pub [u8; 16]);
 pub struct Keys {
     header: [u8; 32],
     payload: [u8; 32],
-    version: SipHasher24,
+    pub(crate) versions: Versions,
     /// The rules that are switched off for whoever holds these keys.
     pub(crate) plants: Plants,
 }
@@ -34,7 +34,7 @@ impl Keys {
         Self {
             header: blake3::derive_key("StateFS v1 group header", secret),
             payload: blake3::derive_key("StateFS v1 group payload", secret),
-            version: SipHasher24::new_with_key(&field::array(&version, 0..16)),
+            versions: Versions([field::u64_at(&version, 0..8), field::u64_at(&version, 8..16)]),
             plants: Plants::default(),
         }
     }
@@ -62,8 +62,23 @@ impl Keys {
         truncated(&hasher.update(&place).update(records).finalize())
     }
 
-    /// Yields what clients see of `birth`: a permutation of the 64-bit numbers (FORMAT.md section 6).
+    /// Yields what clients see of `birth`.
     pub fn version(&self, birth: Birth) -> Version {
+        self.versions.version(birth)
+    }
+
+    /// Yields the birth that clients see as `version`.
+    pub fn birth(&self, version: Version) -> Birth {
+        self.versions.birth(version)
+    }
+}
+
+/// The permutation of the 64-bit numbers by which births become versions (FORMAT.md section 6).
+#[derive(Clone, Copy)]
+pub(crate) struct Versions([u64; 2]);
+
+impl Versions {
+    pub(crate) fn version(self, birth: Birth) -> Version {
         let mut left = (birth.0 >> 32) & u64::from(u32::MAX);
         let mut right = birth.0 & u64::from(u32::MAX);
         for round in 0..4_u8 {
@@ -72,8 +87,7 @@ impl Keys {
         Version(left << 32 | right)
     }
 
-    /// Yields the birth that clients see as `version`.
-    pub fn birth(&self, version: Version) -> Birth {
+    fn birth(self, version: Version) -> Birth {
         let mut left = (version.0 >> 32) & u64::from(u32::MAX);
         let mut right = version.0 & u64::from(u32::MAX);
         for round in (0..4_u8).rev() {
@@ -82,8 +96,9 @@ impl Keys {
         Birth(left << 32 | right)
     }
 
-    fn round(&self, round: u8, half: u64) -> u64 {
-        let mut hasher = self.version;
+    fn round(self, round: u8, half: u64) -> u64 {
+        let [low, high] = self.0;
+        let mut hasher = SipHasher24::new_with_keys(low, high);
         hasher.write(&(u64::from(round) << 32 | half).to_le_bytes());
         hasher.finish() & u64::from(u32::MAX)
     }

@@ -246,10 +246,10 @@ impl Store {
 
     /// Yields what is known of a key without reading its value.
     pub(crate) fn metadata(&self, key: &Key, seen: &journal::Seen) -> Found {
-        if seen.suspect || self.damaged.borrow().get(key) == Some(&seen.version) {
+        if seen.suspect || self.damaged.borrow().get(key) == Some(&seen.version()) {
             return Found::DataLoss;
         }
-        Found::Value { version: seen.version, bytes: seen.value_bytes.into(), data: None }
+        Found::Value { version: seen.version(), bytes: seen.value_bytes.into(), data: None }
     }
 
     /// Reads what a look or a scan has seen; of a large value its metadata.
@@ -410,7 +410,7 @@ const DENIES_ALL: &str = "the policy file cannot be loaded, and until one can, e
 fn version(journal: &Journal, key: &Key) -> Option<Version> {
     let mut version = None;
     journal.scan(key.as_str().as_bytes(), |found, seen| {
-        version = (found == key.as_str().as_bytes()).then_some(seen.version);
+        version = (found == key.as_str().as_bytes()).then(|| seen.version());
         false
     });
     version

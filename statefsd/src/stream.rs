@@ -196,7 +196,7 @@ impl Outgoing {
         let now = journal.look(key.as_str().as_bytes(), caller.origin()).await;
         Ok(match (&self.held, now) {
             (Held::Value { version, .. }, journal::Looked::Present(seen)) => {
-                seen.version == *version
+                seen.version() == *version
             }
             // Damage is told by what is read.
             (_, journal::Looked::DataLoss) => true,

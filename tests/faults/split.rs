@@ -116,7 +116,7 @@ fn versions(bench: &mut Bench, store: &mut Store) -> Result<Vec<(u64, u32)>, Str
     let mut large = false;
     journal.scan(b"", |_, one| {
         large |= one.large;
-        seen.push((one.version.0, one.value_bytes));
+        seen.push((one.version().0, one.value_bytes));
         true
     });
     let get = Box::pin(async move { journal.get(KEYS[0], Origin(9)).await });

@@ -385,7 +385,7 @@ impl Player {
             let Got::Value { version, value } = got else {
                 return Err(format!("the value of key {key} cannot be read"));
             };
-            if seen.suspect || version != seen.version {
+            if seen.suspect || version != seen.version() {
                 return Err(format!("key {key} is in doubt, or in another version"));
             }
             let id = self.model.read(key, &value)?;

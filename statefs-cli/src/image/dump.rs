@@ -84,7 +84,7 @@ fn line(key: &[u8], seen: &Seen, shown: &Shown<'_>) -> Json {
         Err(_) => ("keyBytes", base64::encode(key).into()),
     };
     let value = value.map(base64::encode);
-    let version = format!("{:016x}", seen.version.0);
+    let version = format!("{:016x}", seen.version().0);
     let part = at.map(|at| [("at", at.into()), ("bytes", seen.value_bytes.into())]);
     let fields = [(name, key), ("value", value.into()), ("version", version.into())];
     let fields = fields.into_iter().chain(part.into_iter().flatten());
