@@ -327,11 +327,7 @@ impl Inner {
             Piece::DataLoss => return Ok(Body::Broken(Fault::Mismatch)),
             Piece::Unreadable => return Ok(Body::Broken(Fault::Device)),
         };
-        let state = &mut *self.state.borrow_mut();
-        // Its place may be another's by now.
-        if state.index.get(key) == Some(*entry) {
-            state.cache.insert(entry.place, value.clone());
-        }
+        self.state.borrow_mut().keep(key, entry, &value);
         Ok(Body::Value(value))
     }
 
@@ -396,7 +392,7 @@ impl Inner {
                 }
             }
             if kept {
-                state.cache.insert(entry.place, value.clone());
+                state.keep(key, entry, &value);
             }
             return Ok(value);
         }
@@ -405,6 +401,14 @@ impl Inner {
 }
 
 impl State {
+    /// Keeps what reading `entry` yielded, if `key` has it still: the device took its time, and another record may lie at that
+    /// place by now.
+    fn keep(&mut self, key: &[u8], entry: &Entry, value: &Rc<[u8]>) {
+        if self.index.get(key) == Some(*entry) {
+            self.cache.insert(entry.place, value.clone());
+        }
+    }
+
     /// Notes that a copy did not verify when it was read; the next mount repairs it.
     pub(crate) fn damaged(&mut self) {
         self.damaged_reads += 1;

@@ -6,6 +6,7 @@
 mod capacity;
 mod churn;
 mod cost;
+mod held;
 mod history;
 mod notes;
 mod pace;
