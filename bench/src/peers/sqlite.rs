@@ -1,7 +1,7 @@
 //! SQLite: a B tree with a write-ahead log, `synchronous = FULL`.
 
 use super::{Engine, batched, threads, timed};
-use crate::engine::{key, numbered, value};
+use crate::engine::{key, value};
 use crate::{Result, Sample};
 use rusqlite::{Connection, OptionalExtension as _};
 use std::path::{Path, PathBuf};
@@ -68,14 +68,6 @@ impl Engine for Sqlite {
         }
         txn.commit()?;
         Ok(start.elapsed())
-    }
-
-    fn commit(&mut self, keys: &[u64], bytes: usize) -> Result<()> {
-        let txn = self.connection.transaction()?;
-        for key in keys {
-            txn.prepare_cached(PUT)?.execute((numbered(*key), value(bytes)))?;
-        }
-        Ok(txn.commit()?)
     }
 
     fn gets(&mut self, keys: &[u64]) -> Result<Sample> {
