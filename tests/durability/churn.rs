@@ -1,25 +1,17 @@
 //! What overwriting costs a volume, counted: bytes that reach a zone for each byte that a client writes.
 
-use crate::volume::{KEY_BYTES, Volume};
+use crate::volume::{BATCH, KEY_BYTES, Volume};
 
 const VALUE_BYTES: usize = 100;
-/// Puts of one commit.
-const BATCH: u64 = 64;
 
 /// Overwrites keys at random, 64 to a commit, in zones of `percent` of what the clients' bytes take; yields
 /// the bytes written for each of the clients'.
 fn amplification(live: u64, percent: u64) -> f64 {
     let user_bytes = (KEY_BYTES + VALUE_BYTES) as u64;
     let mut volume = Volume::new(live * user_bytes * percent / 100, VALUE_BYTES);
-    for first in (0..live).step_by(64) {
-        let keys: Vec<u64> = (first..(first + BATCH).min(live)).collect();
-        volume.commit(&keys, false).expect("it has room");
-    }
+    volume.load(live);
     let mut overwrite = |rounds: u64| {
-        for _ in 0..rounds {
-            let keys: Vec<u64> = (0..BATCH).map(|_| volume.rng.u64(..live)).collect();
-            volume.commit(&keys, false).expect("what lives fits");
-        }
+        volume.overwrite(live, rounds);
         volume.written() as f64 / (rounds * BATCH * user_bytes) as f64
     };
     overwrite(2 * live / BATCH);

@@ -13,6 +13,8 @@ use crate::history::open;
 use crate::paced::Paced;
 
 pub const MIB: u64 = 1 << 20;
+/// Puts of a commit of many.
+pub const BATCH: u64 = 64;
 /// Bytes of each key.
 pub const KEY_BYTES: usize = 41;
 
@@ -69,6 +71,22 @@ impl Volume {
         let commit = Box::pin(self.journal.commit(Batch { operations, durability, origin }));
         let commit: Task<_> = commit;
         drive(&self.disk, &mut self.device, Some(&mut self.run), commit).map(drop)
+    }
+
+    /// Puts the keys below `count`, as many to a commit as the clients of a busy server.
+    pub fn load(&mut self, count: u64) {
+        for first in (0..count).step_by(64) {
+            let keys: Vec<u64> = (first..(first + BATCH).min(count)).collect();
+            self.commit(&keys, false).expect("it has room");
+        }
+    }
+
+    /// Overwrites keys below `count` at random, in so many commits of [`BATCH`] puts.
+    pub fn overwrite(&mut self, count: u64, commits: u64) {
+        for _ in 0..commits {
+            let keys: Vec<u64> = (0..BATCH).map(|_| self.rng.u64(..count)).collect();
+            self.commit(&keys, false).expect("what lives fits");
+        }
     }
 
     /// Writes one large value.

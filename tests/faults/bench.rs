@@ -88,6 +88,16 @@ pub fn fates(fates: &[Fate]) -> impl FnMut(blockdev::Risk) -> Fate + '_ {
 }
 
 impl Bench {
+    /// Cuts the power: the first `kept` units at risk end as `first`, the others the other way; yields how many there were.
+    pub fn cut_between(&mut self, first: Fate, kept: usize) -> usize {
+        let count = self.device.risks().count();
+        let other = if first == Fate::Old { Fate::New } else { Fate::Old };
+        let ends: Vec<Fate> =
+            (0..count).map(|unit| if unit < kept { first } else { other }).collect();
+        self.device.power_cut_choosing(fates(&ends));
+        count
+    }
+
     /// Makes a bench with an empty volume.
     ///
     /// # Panics

@@ -1,6 +1,6 @@
 //! Large values: whole after any cut or not there, gone with their room when they go, never mixed, never silently damaged.
 
-use super::bench::{Answer, Bench, Go, Store, fates, on};
+use super::bench::{Answer, Bench, Go, Store, cut_after, on};
 use super::traces::Ended;
 use blockdev::{Cure, Damage, Fate, SimDevice};
 use journal::{CommitError, Opened, Origin, Piece, Plants};
@@ -25,21 +25,9 @@ pub fn whole_or_not_at_all(plants: Plants) -> Ended {
         for (first, kept) in (0..40).flat_map(|kept| [(Fate::Old, kept), (Fate::New, kept)]) {
             let mut bench = begun.fork();
             let mut store = bench.open_whole()?;
-            let mut left = spared;
-            let mut go = |_: &SimDevice| match left {
-                0 => Go::Cut,
-                _ => {
-                    left -= 1;
-                    Go::On
-                }
-            };
-            let done = bench.upload_until(&mut store, KEY, &new, &mut go)?;
+            let done = bench.upload_until(&mut store, KEY, &new, &mut cut_after(spared))?;
             drop(store);
-            let count = bench.device.risks().count();
-            let other = if first == Fate::Old { Fate::New } else { Fate::Old };
-            let ends: Vec<Fate> =
-                (0..count).map(|unit| if unit < kept { first } else { other }).collect();
-            bench.device.power_cut_choosing(fates(&ends));
+            let count = bench.cut_between(first, kept);
             let mut store = bench.open_whole()?;
             let got = bench.get(&mut store, KEY)?;
             let is = |value: &[u8]| got == Answer::Value(value.into());

@@ -44,11 +44,7 @@ pub fn whole_or_not_at_all(plants: Plants) -> Ended {
             let before = store.journal.stats().free_bytes;
             let done = bench.commit_until(&mut store, &changes(&new), &mut cut_after(spared))?;
             drop(store);
-            let count = bench.device.risks().count();
-            let other = if first == Fate::Old { Fate::New } else { Fate::Old };
-            let ends: Vec<Fate> =
-                (0..count).map(|unit| if unit < kept { first } else { other }).collect();
-            bench.device.power_cut_choosing(fates(&ends));
+            let count = bench.cut_between(first, kept);
             let mut store = bench.open_whole()?;
             let there = [&old, &new].map(|values| all(&mut bench, &mut store, values));
             let why = format!("after {spared} flushes, {kept} {first:?}");
