@@ -2,8 +2,9 @@
 //!
 //! With direct I/O requests go into a ring of the kernel (`uring.rs`), where it gives one to the process: no thread has to be
 //! woken for a lone commit. Elsewhere this module owns everything that blocks: two threads take writes and flushes in
-//! the order of submission, a third takes reads. Either way a read never waits for a flush, and the two
-//! copies of a commit group are written side by side.
+//! the order of submission, a third takes reads. Either way the two copies of a commit group are written side by side, and a
+//! read never waits for a flush, but for those that take less than half a millisecond: as long as they do, the ring's owner
+//! makes them itself, within [`BlockDevice::completion`], because it takes less time than to wake a thread and be woken.
 
 mod holder;
 mod lanes;
@@ -16,6 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use holder::Holder;
+pub(crate) use medium::sync;
 pub use open::{Action, OpenError, OpenOptions};
 
 use crate::uring::Ring;

@@ -1,7 +1,9 @@
 //! A file served by the kernel's own queue, io_uring(7): no thread of ours between a request and the medium.
 //!
 //! This module owns the ring and every buffer that is in it. Reads and writes go to the device from within
-//! [`Ring::submit`], a flush is a worker's of the kernel, and nothing here waits for the medium unless it is asked to.
+//! [`Ring::submit`], and nothing there waits for the medium. The ring would give a flush to a worker of the kernel: to wake
+//! that, and to be woken by it, takes longer than the flush of a quick device where processors sleep meanwhile. So as
+//! long as flushes are quick, [`Ring::completion`] makes them itself, and waits for them.
 //! The ring can do nothing but read, write and flush the one file: it gives up the rest before it starts, since no
 //! filter of system calls sees what it does.
 
@@ -12,6 +14,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::thread;
+use std::time::{Duration, Instant};
 use std::vec::Vec;
 
 use io_uring::register::Restriction;
@@ -19,6 +22,7 @@ use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{Fixed, FsyncFlags};
 use io_uring::{IoUring, opcode};
 
+use crate::file::sync;
 use crate::{Completion, DeviceError, EIO, EROFS, Operation, Request};
 
 /// Requests that the kernel has at once; more wait in a queue of ours. Both copies of many groups, and as many reads.
@@ -33,9 +37,15 @@ const UNREGISTER_FILES: u8 = 3;
 /// Bytes of one transfer at most: Linux moves less than 2 GiB at once.
 const TRANSFER_BYTES_MAX: usize = 1 << 30;
 
+/// What a flush takes at most for the next to be made without a worker: no more than a read may wait for one, and
+/// several times what a worker costs.
+const QUICK: Duration = Duration::from_micros(500);
+
 /// The ring, and what is in it.
 pub(crate) struct Ring {
     ring: IoUring,
+    /// The file, for flushes that are made without the ring.
+    file: File,
     writable: bool,
     /// By slot, what the kernel has.
     flights: Vec<Option<Flight>>,
@@ -45,7 +55,12 @@ pub(crate) struct Ring {
     /// Flushes behind the one that is out: two never overlap, because of two at once the kernel tells only one of a
     /// lost write, and the other would vouch for it.
     flushes: VecDeque<Request>,
-    flushing: bool,
+    /// When the flush that is out began.
+    flushing: Option<Instant>,
+    /// The flush that is out, where it waits for [`Ring::completion`] to make it.
+    kept: Option<Request>,
+    /// Whether the last flush was [`QUICK`].
+    quick: bool,
     /// Why a flush failed, which is final.
     failure: Option<DeviceError>,
     ended: VecDeque<Completion>,
@@ -81,12 +96,15 @@ impl Ring {
     ) -> io::Result<Self> {
         Ok(Self {
             ring: restricted(file)?,
+            file: file.try_clone()?,
             writable,
             flights: (0..SLOTS).map(|_| None).collect(),
             free: (0..SLOTS).collect(),
             waiting: VecDeque::new(),
             flushes: VecDeque::new(),
-            flushing: false,
+            flushing: None,
+            kept: None,
+            quick: false,
             failure: None,
             ended: VecDeque::new(),
             wake,
@@ -110,10 +128,17 @@ impl Ring {
         (self.wake)();
     }
 
-    /// Hands out what has ended.
+    /// Hands out what has ended. Where nothing has, it makes the flush that waits for that, if there is one.
     pub(crate) fn completion(&mut self) -> Option<Completion> {
         if self.ended.is_empty() {
             self.reap();
+            self.launch();
+        }
+        if self.ended.is_empty()
+            && let Some(request) = self.kept.take()
+        {
+            let result = sync(|| self.file.sync_data());
+            self.flushed(request, result);
             self.launch();
         }
         self.ended.pop_front()
@@ -150,14 +175,20 @@ impl Ring {
     /// Yields the next request that needs the kernel; ends those that do not.
     fn next(&mut self) -> Option<Request> {
         loop {
-            let flush = if self.flushing { None } else { self.flushes.pop_front() };
+            let flush = if self.flushing.is_some() { None } else { self.flushes.pop_front() };
             let request = flush.or_else(|| self.waiting.pop_front())?;
             match (request.operation, self.failure) {
                 (Operation::Flush, Some(error)) => self.answer(request, Err(error)),
-                (Operation::Flush, None) if self.flushing => self.flushes.push_back(request),
+                (Operation::Flush, None) if self.flushing.is_some() => {
+                    self.flushes.push_back(request);
+                }
                 (Operation::Flush, None) => {
-                    self.flushing = true;
-                    return Some(request);
+                    self.flushing = Some(Instant::now());
+                    if !self.quick {
+                        return Some(request);
+                    }
+                    self.kept = Some(request);
+                    (self.wake)();
                 }
                 (Operation::Write { .. }, _) if !self.writable => {
                     self.answer(request, Err(DeviceError::Io { code: EROFS }));
@@ -217,9 +248,15 @@ impl Ring {
     fn land(&mut self, slot: usize, request: Request, result: Result<(), DeviceError>) {
         self.free.push(slot);
         if request.operation == Operation::Flush {
-            self.flushing = false;
-            self.failure = result.err();
+            return self.flushed(request, result);
         }
+        self.ended.push_back(Completion { id: request.id, buffer: request.buffer, result });
+    }
+
+    /// Ends the flush that is out.
+    fn flushed(&mut self, request: Request, result: Result<(), DeviceError>) {
+        self.quick = self.flushing.take().is_some_and(|begun| begun.elapsed() <= QUICK);
+        self.failure = result.err();
         self.ended.push_back(Completion { id: request.id, buffer: request.buffer, result });
     }
 
@@ -367,7 +404,7 @@ mod tests {
     #[test]
     fn a_failed_flush_is_final_and_flushes_never_overlap() {
         let Some(mut ring) = ring("flush") else { return };
-        ring.flushing = true;
+        ring.flushing = Some(Instant::now());
         ring.submit(flush(1));
         ring.submit(flush(2));
         assert!(ring.completion().is_none());
@@ -380,6 +417,28 @@ mod tests {
             assert_eq!(completion.result, Err(DeviceError::Io { code: 5 }));
         }
         assert!(ring.completion_blocking().is_none());
+    }
+
+    #[test]
+    fn a_flush_after_a_quick_one_takes_no_worker() {
+        let Some(mut ring) = ring("quick") else { return };
+        ring.quick = true;
+        ring.submit(flush(1));
+        ring.submit(write(2, 0, &[7; 4096]));
+        assert_eq!((ring.kept.is_some(), ring.free.len()), (true, SLOTS - 1));
+        // Neither overtakes the other, and the next one waits.
+        ring.submit(flush(3));
+        let mut seen: Vec<u64> = (0..3).map(|_| ring.completion_blocking().unwrap().id.0).collect();
+        assert!(ring.completion_blocking().is_none());
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 2, 3]);
+
+        ring.flushing = Instant::now().checked_sub(2 * QUICK);
+        ring.flushed(flush(4), Ok(()));
+        ring.submit(flush(5));
+        assert_eq!((ring.kept.is_some(), ring.free.len()), (false, SLOTS - 1));
+        let seen: Vec<u64> = (0..2).map(|_| ring.completion_blocking().unwrap().id.0).collect();
+        assert_eq!(seen, [4, 5]);
     }
 
     #[test]

@@ -79,15 +79,19 @@ fn flush_once(
     if let Some(error) = *failure {
         return Err(error);
     }
-    // A flush that was interrupted has reported nothing yet, so it alone may be called again.
-    let result = loop {
-        match sync() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => break result.map_err(|error| device_error(&error)),
-        }
-    };
+    let result = self::sync(sync);
     *failure = result.err();
     result
+}
+
+/// Flushes by `sync`. A flush that was interrupted has reported nothing yet, so it alone is called again.
+pub(crate) fn sync(sync: impl Fn() -> io::Result<()>) -> Result<(), DeviceError> {
+    loop {
+        match sync() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result.map_err(|error| device_error(&error)),
+        }
+    }
 }
 
 /// Fills `buffer` from `offset`, however little each call of `read_at` yields.
