@@ -19,7 +19,7 @@ fn waits(percent: u64, overwritten: u64) -> Waits {
     let user_bytes = (KEY_BYTES + VALUE_BYTES) as u64;
     let mut volume = Volume::new(LIVE * user_bytes * percent / 100, VALUE_BYTES);
     volume.load(LIVE);
-    volume.overwrite(LIVE, overwritten / BATCH);
+    volume.overwrite(LIVE, 10, overwritten / BATCH);
     let (mut waits, cleaned) = (Vec::new(), volume.journal.stats().cleaned);
     for _ in 0..LONE {
         let begun = volume.now();

@@ -81,10 +81,15 @@ impl Volume {
         }
     }
 
-    /// Overwrites keys below `count` at random, in so many commits of [`BATCH`] puts.
-    pub fn overwrite(&mut self, count: u64, commits: u64) {
+    /// Overwrites keys below `count` at random, in so many commits of [`BATCH`] puts, `to_hot` of a hundred in the first tenth.
+    pub fn overwrite(&mut self, count: u64, to_hot: u64, commits: u64) {
+        let hot = count / 10;
         for _ in 0..commits {
-            let keys: Vec<u64> = (0..BATCH).map(|_| self.rng.u64(..count)).collect();
+            let key = |_| match self.rng.u64(..100) {
+                percent if percent < to_hot => self.rng.u64(..hot),
+                _ => self.rng.u64(hot..count),
+            };
+            let keys: Vec<u64> = (0..BATCH).map(key).collect();
             self.commit(&keys, false).expect("what lives fits");
         }
     }
