@@ -3,10 +3,11 @@
 //! A segment is read front to back and each record looked up in the index, so that cleaning costs by what lies in
 //! the segment, not by how many keys there are. What verifies in neither copy stays where it is.
 
+use crate::group::group_blocks;
 use crate::index::Entry;
 use crate::journal::Inner;
 use crate::layout::group;
-use crate::record::{Record, RecordError, record_bytes};
+use crate::record::{Record, RecordError};
 use crate::room::uses_max;
 use crate::scan::blocks;
 use crate::state::Move;
@@ -17,6 +18,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use blockdev::Buffer;
 use core::future::poll_fn;
+use core::mem;
 use core::task::Poll;
 
 /// Bytes of a group that one slice of cleaning fills: commits wait for a slice at most. Each ends in a block that is not quite
@@ -24,8 +26,8 @@ use core::task::Poll;
 pub(crate) const SLICE_BYTES: usize = 256 << 10;
 /// Bytes read at a time: the longest record fits twice.
 const WINDOW_BYTES: usize = 144 << 10;
-/// Cleanings that may free nothing, as a multiple of the segments: admission keeps back a sixty-fourth, so that a
-/// segment is gained by fewer than twice as many.
+/// Cleanings that may free nothing, as a multiple of the segments, of which there are eight: admission keeps back a
+/// hundred-and-twenty-eighth, so that a segment is gained by fewer than twice as many.
 const VAIN_MAX: u32 = 32;
 
 /// A key and where its value lies.
@@ -40,11 +42,16 @@ struct Window {
     bytes: Buffer,
 }
 
-/// Moves that become one group.
+/// Moves that are written together. The last of a segment wait for those of the next, so that groups end where segments do and
+/// no block is left half empty.
 #[derive(Default)]
-struct Slice {
+pub(crate) struct Slice {
     moves: Vec<Move>,
     bytes: usize,
+    /// Bytes of those from the segment that is being read.
+    of_victim: u64,
+    /// Segments that were read and hold what these moves take away.
+    victims: Vec<SegmentIndex>,
 }
 
 impl Inner {
@@ -80,7 +87,9 @@ impl Inner {
         let (volume, state) = (self.volume.borrow(), self.state.borrow());
         let mut taken = vec![false; self.verifier.geometry.segment_count() as usize];
         let uses = volume.superblock.log.iter().chain(&volume.superblock.checkpoint);
-        for segment in uses.map(|use_| &use_.segment).chain(&volume.stuck) {
+        let waiting = self.slice.borrow();
+        let others = volume.stuck.iter().chain(&waiting.victims);
+        for segment in uses.map(|use_| &use_.segment).chain(others) {
             if let Some(taken) = taken.get_mut(segment.0 as usize) {
                 *taken = true;
             }
@@ -90,27 +99,69 @@ impl Inner {
         open.map(|(segment, _)| segment).collect()
     }
 
-    /// Moves every live value out of `victim`, slice by slice. What cannot be read stays.
+    /// Yields how many segments are free once the moves that wait are durable.
+    pub(crate) fn waiting(&self) -> u32 {
+        let slice = self.slice.borrow();
+        let held = slice.victims.iter().filter(|victim| self.live_in(**victim) > 0).count();
+        u32::try_from(held).unwrap_or(u32::MAX)
+    }
+
+    /// Tells whether moves wait that can be written: another segment has room for them, or the one at hand.
+    pub(crate) fn may_move(&self, another: bool) -> bool {
+        let (geometry, slice) = (&self.verifier.geometry, self.slice.borrow());
+        let blocks = group_blocks(geometry, slice.bytes) as usize;
+        let fits = another || blocks * geometry.block_bytes() <= self.head_bytes();
+        fits && !slice.moves.is_empty()
+    }
+
+    /// Moves every live value out of `victim`, slice by slice; the last wait for more. What cannot be read stays.
     pub(crate) async fn clean(&self, victim: SegmentIndex) -> Result<(), Stop> {
         self.maintaining.set(true);
+        let mut slice = self.slice.take();
+        slice.of_victim = 0;
+        let mut read = false;
         for zone in self.verifier.geometry.zones() {
-            if self.live_in(victim) > 0 {
-                self.move_records(victim, zone).await?;
+            if self.live_in(victim) > slice.of_victim {
+                if read {
+                    self.send(&mut slice, usize::MAX).await?;
+                }
+                self.move_records(victim, zone, &mut slice).await?;
+                read = true;
             }
         }
-        if self.live_in(victim) > 0 {
+        if self.live_in(victim) > slice.of_victim {
+            self.send(&mut slice, usize::MAX).await?;
             self.move_the_rest(victim).await?;
         }
+        if slice.of_victim > 0 {
+            slice.victims.push(victim);
+        } else {
+            self.forget_uses(victim);
+        }
+        self.slice.replace(slice);
+        self.state.borrow_mut().cleaned += 1;
+        self.maintaining.set(false);
+        Ok(())
+    }
+
+    /// Writes the moves that wait.
+    pub(crate) async fn move_the_waiting(&self) -> Result<(), Stop> {
+        self.maintaining.set(true);
+        let mut slice = self.slice.take();
+        self.send(&mut slice, usize::MAX).await?;
+        self.maintaining.set(false);
+        Ok(())
+    }
+
+    /// Forgets the uses of a segment that nothing lies in any more.
+    fn forget_uses(&self, victim: SegmentIndex) {
         let volume = self.volume.borrow();
         // It may have been listed again already, when its last value was written over.
         let listed = volume.superblock.log.iter().any(|use_| use_.segment == victim);
         let state = &mut *self.state.borrow_mut();
-        state.cleaned += 1;
         if !listed && state.room.live_in(victim) == 0 {
             state.uses.retain(|use_| use_.segment != victim);
         }
-        self.maintaining.set(false);
-        Ok(())
     }
 
     /// Notes whether there are more free segments than at any time since the last commit.
@@ -124,12 +175,17 @@ impl Inner {
     }
 
     /// Moves what one copy of `victim` holds of live values, front to back.
-    async fn move_records(&self, victim: SegmentIndex, zone: Zone) -> Result<(), Stop> {
+    async fn move_records(
+        &self,
+        victim: SegmentIndex,
+        zone: Zone,
+        slice: &mut Slice,
+    ) -> Result<(), Stop> {
         let geometry = self.verifier.geometry;
         let bytes = Buffer::zeroed(0);
         let mut window = Window { zone, segment: victim, start: 0, bytes };
-        let (mut slice, mut block) = (Slice::default(), 0);
-        while block < geometry.segment_blocks() && self.live_in(victim) > 0 {
+        let (mut block, most) = (0, SLICE_BYTES.min(geometry.segment_bytes()));
+        while block < geometry.segment_blocks() && self.live_in(victim) > slice.of_victim {
             let start = block as usize * geometry.block_bytes();
             let first = self.window(&mut window, start, group::BYTES).await;
             let header = self.verifier.header(victim, BlockIndex(block), first);
@@ -152,17 +208,38 @@ impl Inner {
                 let Ok(record) = found else { break };
                 at += record.bytes();
                 if let Some(moved) = self.moved(&record, place) {
-                    let bytes = record_bytes(moved.key.len(), moved.value.len());
-                    if !slice.moves.is_empty() && group::BYTES + slice.bytes + bytes > SLICE_BYTES {
-                        self.send(&mut slice).await?;
+                    let bytes = moved.record_bytes();
+                    if group::BYTES + slice.bytes + bytes > most && !slice.moves.is_empty() {
+                        self.send(slice, self.head_takes(slice)).await?;
                     }
                     slice.bytes += bytes;
+                    slice.of_victim += bytes as u64;
                     slice.moves.push(moved);
                 }
             }
             block += header.blocks(&geometry);
         }
-        self.send(&mut slice).await
+        Ok(())
+    }
+
+    /// Yields the bytes that are left of the segment at hand.
+    fn head_bytes(&self) -> usize {
+        let (geometry, volume) = (&self.verifier.geometry, self.volume.borrow());
+        let blocks = geometry.segment_blocks().saturating_sub(volume.tail.block);
+        if volume.tail.epoch.is_some() { blocks as usize * geometry.block_bytes() } else { 0 }
+    }
+
+    /// Yields how many moves fill what is left of the segment at hand; all where that takes none.
+    fn head_takes(&self, slice: &Slice) -> usize {
+        let (mut left, head) = (self.head_bytes().checked_sub(group::BYTES), slice.moves.iter());
+        let fits = |moved: &&Move| {
+            left = left.and_then(|left| left.checked_sub(moved.record_bytes()));
+            left.is_some()
+        };
+        match head.take_while(fits).count() {
+            0 => slice.moves.len(),
+            some => some,
+        }
     }
 
     /// Yields the use that a block of values lies in.
@@ -212,7 +289,7 @@ impl Inner {
                     }
                 }
             }
-            self.send(&mut slice).await?;
+            self.send(&mut slice, usize::MAX).await?;
             if end {
                 return Ok(());
             }
@@ -237,19 +314,28 @@ impl Inner {
         (found, true)
     }
 
-    /// Hands a slice to the writer as one, and waits until it is durable; lists the next use where it needs it.
-    async fn send(&self, slice: &mut Slice) -> Result<(), Stop> {
+    /// Hands the first moves of a slice to the writer as one, and waits until they are durable; lists the next use where it
+    /// needs it.
+    async fn send(&self, slice: &mut Slice, count: usize) -> Result<(), Stop> {
         {
+            let count = count.min(slice.moves.len());
             let mut state = self.state.borrow_mut();
-            state.moves_unsettled += slice.moves.len();
-            state.moves.extend(slice.moves.drain(..));
+            state.moves_unsettled += count;
+            state.moves.extend(slice.moves.drain(..count));
         }
-        slice.bytes = 0;
+        slice.bytes = slice.moves.iter().map(Move::record_bytes).sum();
+        slice.of_victim = slice.of_victim.min(slice.bytes as u64);
         let settled = poll_fn(|_| match self.state.borrow().moves_unsettled {
             0 => Poll::Ready(()),
             _ => Poll::Pending,
         });
-        self.beside_reserving(settled).await
+        self.beside_reserving(settled).await?;
+        let waits = |victim: &SegmentIndex| !slice.moves.is_empty() && self.live_in(*victim) > 0;
+        let (waiting, done) = mem::take(&mut slice.victims).into_iter().partition(waits);
+        slice.victims = waiting;
+        let done: Vec<_> = done;
+        done.into_iter().for_each(|victim| self.forget_uses(victim));
+        Ok(())
     }
 }
 

@@ -21,15 +21,15 @@ pub const KEY_BYTES_MAX: usize = 255;
 pub const VALUE_BYTES_MAX: usize = 65_536;
 /// Segments that a zone is cut into where their size is free to choose: the list of uses takes the checkpoint and the
 /// log of a full volume several times.
-const SEGMENTS_WANTED: u64 = 128;
+const SEGMENTS_WANTED: u64 = 256;
 /// Bytes of a segment that loses little at its end, where the next record does not fit.
-const SEGMENT_BYTES_WANTED: u64 = 256 << 10;
+const SEGMENT_BYTES_WANTED: u64 = 160 << 10;
 /// What a group with one chunk takes at most.
 const CHUNK_GROUP_BYTES_MAX: usize = 64 << 10;
 /// Share of a segment that such a group takes, as a divisor, and how little it need not go below: the end of each segment
 /// may lose as much as its longest record takes. Segments below [`SEGMENT_BYTES_WANTED`] are not cut so fine.
 const CHUNK_GROUP_DIVISOR: usize = 32;
-const CHUNK_GROUP_BYTES_MIN: usize = 16 << 10;
+const CHUNK_GROUP_BYTES_MIN: usize = 8 << 10;
 
 /// The shape of a volume, as its superblock states it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -116,8 +116,8 @@ impl VolumeGeometry {
 
     /// Chooses segments for a new volume on a device of `device_bytes`.
     ///
-    /// A segment is about a hundred-and-twenty-eighth of a zone, so that those that stay free cost little, and at
-    /// least 256 KiB, so that the longest record takes a sixteenth, where a twelfth of the zone allows it.
+    /// A segment is about a two-hundred-and-fifty-sixth of a zone, so that those that stay free cost little, and at
+    /// least 160 KiB, so that the longest record takes a twentieth, where a twelfth of the zone allows it.
     ///
     /// # Errors
     /// [`GeometryError`] when the device is too small or the block size does not suit it.
@@ -219,7 +219,7 @@ impl VolumeGeometry {
     }
 
     /// Tells whether segments are large enough for records that take a small part of one.
-    fn is_cut_fine(&self) -> bool {
+    pub(crate) fn is_cut_fine(&self) -> bool {
         self.segment_bytes() as u64 >= SEGMENT_BYTES_WANTED
     }
 

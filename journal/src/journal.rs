@@ -3,6 +3,7 @@
 use crate::batch::{Batch, CommitError, Outcome, Wanted};
 use crate::cache::ValueCache;
 use crate::check::CheckReport;
+use crate::clean::Slice;
 use crate::disk::Disk;
 use crate::geometry::VolumeGeometry;
 use crate::group::Verifier;
@@ -109,6 +110,8 @@ pub(crate) struct Inner {
     pub(crate) free_counted: Cell<Option<(Changes, u32)>>,
     /// Most free segments since the last commit, and the cleanings since then that freed no more.
     pub(crate) cleaned_in_vain: Cell<(u32, u32)>,
+    /// Moves that wait for those of another segment.
+    pub(crate) slice: RefCell<Slice>,
     report: Report,
 }
 
@@ -546,6 +549,7 @@ impl Inner {
             running: Cell::new(false),
             free_counted: Cell::new(None),
             cleaned_in_vain: Cell::new((0, 0)),
+            slice: RefCell::default(),
             report,
         }
     }

@@ -39,6 +39,8 @@ pub(crate) enum Job {
     Decline,
     /// Move the live values out of a segment.
     Clean(SegmentIndex),
+    /// Write the moves that wait for those of another segment.
+    Move,
     /// Let the superblock vouch for what is durable, where the log has no room to.
     Witness,
     /// Compare both copies of a segment and repair.
@@ -64,6 +66,7 @@ pub(crate) async fn maintain(inner: &Inner) -> Stop {
                 Ok(())
             }
             Job::Clean(victim) => inner.clean(victim).await.inspect(|()| inner.count_vain()),
+            Job::Move => inner.move_the_waiting().await,
             Job::Repair(segment) => {
                 inner.state.borrow_mut().to_repair.retain(|one| *one != segment);
                 inner.repair_segment(segment).await.map(drop)
@@ -98,9 +101,16 @@ impl Inner {
         if !reserved && free >= least && listed < USES_MAX {
             return Some(Job::Reserve);
         }
-        let pressed = free + u32::from(reserved) < kept + 2;
-        let victim = if pressed { self.victim() } else { self.victim_of_many_uses() };
-        let victim = victim.filter(|_| reserved || free > checkpoint);
+        let pressed = free + u32::from(reserved) + self.waiting() < kept + 2;
+        let fits = reserved || free > checkpoint;
+        let waits = self.may_move(fits);
+        // Moves wait for others as long as segments are wanted beyond those that they free.
+        let victim = match pressed {
+            true => self.victim(),
+            false => self.victim_of_many_uses().filter(|_| !waits),
+        };
+        let victim = victim.filter(|_| fits);
+        let clean = victim.map(Job::Clean).or(waits.then_some(Job::Move));
         let room = free >= checkpoint + u32::from(taken == 0);
         let shortens = self.log_is_shortened_by_checkpoint();
         let shrinks = (checkpoint as usize) < taken;
@@ -112,22 +122,17 @@ impl Inner {
         }
         if self.state.borrow().checkpoint_asked.is_some() {
             // Cleaning may make room; without it there is none to wait for.
-            let without = victim.map_or(Job::Decline, Job::Clean);
-            return Some(if room { Job::Checkpoint } else { without });
+            return Some(if room { Job::Checkpoint } else { clean.unwrap_or(Job::Decline) });
         }
         let state = self.state.borrow();
         let repair = state.to_repair.first().copied().map(Job::Repair);
         let asked = !state.strict.is_empty() || state.seal.is_some();
         let waits = asked && !state.is_vouched() && state.queue.is_empty();
         drop(state);
-        let witness = (victim.is_none() && waits && self.prepare(1, Asker::Client).is_none())
+        let witness = (clean.is_none() && waits && self.prepare(1, Asker::Client).is_none())
             .then_some(Job::Witness);
         let state = self.state.borrow();
-        victim
-            .map(Job::Clean)
-            .or(witness)
-            .or(repair)
-            .or_else(|| state.check_next(self.clock.now()).map(Job::Check))
+        clean.or(witness).or(repair).or_else(|| state.check_next(self.clock.now()).map(Job::Check))
     }
 
     /// Tells whether waiting for maintenance is in vain.
@@ -273,8 +278,10 @@ impl Inner {
             (Some(0), _) | (None, _) => {
                 let long = self.options.replay_bytes.unwrap_or(REPLAY_BYTES_MIN) / 4;
                 let first = log.first().map_or(0, |use_| use_.start.0);
-                let blocks = u64::from(state.durable.block.0.saturating_sub(first));
-                at.is_some() && blocks * self.verifier.geometry.block_bytes() as u64 > long
+                let (end, geometry) = (state.durable.block.0, &self.verifier.geometry);
+                let blocks = u64::from(end.saturating_sub(first));
+                let long = blocks * geometry.block_bytes() as u64 > long;
+                at.is_some() && (long || end >= geometry.segment_blocks())
             }
             (Some(_), _) => true,
         }

@@ -22,8 +22,10 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::iter;
 
-/// Segments that notes are kept from: below it a group of the longest value or batch has no room for one.
-const SEGMENT_BYTES_MIN: usize = 256 << 10;
+/// Segments and zones that notes are kept from: below it a group of the longest value or batch has no room for one, or
+/// notes would take much of the zone.
+const SEGMENT_BYTES_MIN: usize = 160 << 10;
+const ZONE_BYTES_MIN: u64 = 3 << 20;
 /// Share of a zone that the notes of mutations may take, as a divisor, and the bounds of that.
 const ZONE_DIVISOR: u64 = 128;
 const RING_BYTES_MIN: u64 = 64 << 10;
@@ -110,10 +112,10 @@ impl Ring {
     }
 
     fn bounds(self, geometry: &VolumeGeometry) -> Bounds {
-        if geometry.segment_bytes() < SEGMENT_BYTES_MIN {
+        let zone = geometry.segment_bytes() as u64 * u64::from(geometry.segment_count());
+        if geometry.segment_bytes() < SEGMENT_BYTES_MIN || zone < ZONE_BYTES_MIN {
             return Bounds::default();
         }
-        let zone = geometry.segment_bytes() as u64 * u64::from(geometry.segment_count());
         let mutations = (zone / ZONE_DIVISOR).clamp(RING_BYTES_MIN, RING_BYTES_MAX);
         let bytes = match self {
             Self::Mutations => mutations,

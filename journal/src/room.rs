@@ -23,7 +23,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 /// Share of the usable bytes kept back so that cleaning gains something, as a divisor.
-const SLACK_DIVISOR: u64 = 64;
+const SLACK_DIVISOR: u64 = 128;
 /// Bytes by which the lengths of records are told apart.
 const CLASS_BYTES: usize = 64;
 /// Segments of the largest checkpoint: the list of uses takes it, the next mounts' uses and a log of some length.
@@ -238,16 +238,21 @@ impl Room {
 
     /// Yields the bytes of records that a segment is sure to take from cleaning, should one of `longest` be among them.
     ///
-    /// What moving as much takes, from anywhere in the head on, is one more segment at most, which is what cleaning has: the head
-    /// ends where the next record does not fit, and each group, one to a slice and one more at the head's end, wastes less than
-    /// a header and a block, or the next record. Half of a segment is always used, for no record is longer than that.
+    /// Moves fill it to where the next record does not fit, and go on in the next one with those of the next victim. Each slice
+    /// before the one at the end wastes less than a header and a block, or the next record. One slice of a run of cleaning ends in
+    /// a block that is not full, which the slack is for; where that is more than the slack of all segments, each counts it.
+    /// Half of a segment is always used, for no record is longer than that.
     pub(crate) fn usable(&self, geometry: &VolumeGeometry, longest: usize) -> u64 {
-        let longest = self.longest().max(longest);
-        let groups = geometry.segment_bytes().div_ceil(SLICE_BYTES) + 1;
+        let (segment, longest) = (geometry.segment_bytes(), self.longest().max(longest));
+        let groups = if geometry.is_cut_fine() {
+            segment.saturating_sub(SLICE_BYTES).div_ceil(SLICE_BYTES - longest)
+        } else {
+            segment.div_ceil(SLICE_BYTES) + 1
+        };
         let of_groups = groups * (group::BYTES + geometry.block_bytes().min(longest));
         let lost = group::BYTES + longest + of_groups;
-        let half = geometry.segment_bytes() / 2 - group::BYTES;
-        geometry.segment_bytes().saturating_sub(lost).max(half) as u64
+        let half = segment / 2 - group::BYTES;
+        segment.saturating_sub(lost).max(half) as u64
     }
 
     /// Yields the most bytes of live records: all segments but those that writing, checkpoints and cleaning need.
@@ -256,8 +261,9 @@ impl Room {
         if checkpoint as usize > CHECKPOINT_SEGMENTS_MAX {
             return 0;
         }
-        // The checkpoint, the next one, the head, the reserved use, those that clients leave to cleaning.
-        let needed = 2 * checkpoint + 2 + CLEANING_SEGMENTS;
+        // The checkpoint, the next one, the head, those that clients leave to cleaning: where they wait for cleaning there is
+        // no reserved use, or one of the others is.
+        let needed = 2 * checkpoint + 1 + CLEANING_SEGMENTS;
         let segments = geometry.segment_count().saturating_sub(needed);
         let bytes = u64::from(segments) * self.usable(geometry, demand.longest);
         (bytes - bytes / SLACK_DIVISOR).saturating_sub(self.rings.bytes_max())

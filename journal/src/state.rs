@@ -12,6 +12,7 @@ use crate::index::{Entry, Index};
 use crate::large::{UploadId, is_internal, replace};
 use crate::overlay::{Overlay, Pending};
 use crate::plant::{Plant, Plants};
+use crate::record::record_bytes;
 use crate::replay::Doubt;
 use crate::ring::{Note, Numbers, keeps_notes};
 use crate::room::{Demand, Room};
@@ -72,6 +73,11 @@ impl Move {
     pub(crate) fn new(key: Rc<[u8]>, value: Rc<[u8]>, entry: &Entry) -> Self {
         let (birth, suspect, manifest) = (entry.birth, entry.suspect, entry.upload.is_some());
         Self { key, value, birth, suspect, manifest }
+    }
+
+    /// Yields the bytes of its record.
+    pub(crate) fn record_bytes(&self) -> usize {
+        record_bytes(self.key.len(), self.value.len())
     }
 }
 

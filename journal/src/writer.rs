@@ -6,7 +6,7 @@ use crate::geometry::SUPERBLOCK_COPIES;
 use crate::group::{Builder, Header, group_blocks};
 use crate::journal::Inner;
 use crate::plant::Plant;
-use crate::record::{Kind, Record, record_bytes};
+use crate::record::{Kind, Record};
 use crate::state::{BUFFERED_BYTES_MAX, Move, Queued, State};
 use crate::superblock::Superblock;
 use crate::tag::{Random, Tag};
@@ -182,7 +182,7 @@ fn next_group(inner: &Inner, written: &mut Vec<Written>) -> Option<usize> {
         (Vec::new(), take_batches(inner, room))
     };
     let bytes = batches.iter().map(|queued| queued.demand.bytes).sum::<usize>()
-        + moves.iter().map(|moved| record_bytes(moved.key.len(), moved.value.len())).sum::<usize>();
+        + moves.iter().map(Move::record_bytes).sum::<usize>();
     let blocks = group_blocks(&geometry, bytes);
     let block = BlockIndex(volume.tail.block);
     let (segment, first) = (use_.segment, volume.tail.next);
@@ -317,8 +317,9 @@ impl Inner {
     fn front_bytes(&self) -> Option<usize> {
         let state = self.state.borrow();
         let moved = state.moves.front();
-        let moved = moved.map(|moved| record_bytes(moved.key.len(), moved.value.len()));
-        moved.or_else(|| state.queue.front().map(|queued| queued.demand.bytes))
+        moved
+            .map(Move::record_bytes)
+            .or_else(|| state.queue.front().map(|queued| queued.demand.bytes))
     }
 
     /// Tells whether what would be written next has room, or is not there any more.
@@ -386,7 +387,7 @@ fn take_moves(inner: &Inner, room: u32) -> Vec<Move> {
     let mut state = inner.state.borrow_mut();
     let (mut moves, mut bytes) = (Vec::new(), 0);
     while let Some(moved) = state.moves.pop_front() {
-        let sum = bytes + record_bytes(moved.key.len(), moved.value.len());
+        let sum = bytes + moved.record_bytes();
         let fits = group_blocks(geometry, sum) <= room;
         if !moves.is_empty() && !fits {
             state.moves.push_front(moved);

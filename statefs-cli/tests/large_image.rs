@@ -18,7 +18,7 @@ use common::{Folder, statefs};
 use serde_json::Value as Json;
 
 /// A volume whose chunks have nearly 64 KiB.
-const BYTES: u64 = 4 << 20;
+const BYTES: u64 = 7 << 19;
 const LARGE: &str = "/state/crash/1";
 
 /// Bytes of which no part is like another.

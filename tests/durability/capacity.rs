@@ -35,7 +35,7 @@ fn churn(volume: &mut Volume, zones: u64) {
 ///
 /// What counts is the bytes of live records, each with its header of 32 bytes and its key of 41, of one copy, against all
 /// bytes of a zone. What is missing: the checkpoint and the place of the next one, both of which small values make
-/// large; four segments for the head, the next use and cleaning; the end of each segment, where the next record does not fit,
+/// large; three segments for the head and cleaning; the end of each segment, where the next record does not fit,
 /// a part of a value of 64 KiB as any other; and what is kept back for notes, 1 to 2 % of a zone or 1.25 MiB.
 fn fills(zone_mib: u64, least: [f64; 4]) {
     for (value_bytes, least) in [100, 1 << 10, 4 << 10, 64 << 10].into_iter().zip(least) {
@@ -45,17 +45,17 @@ fn fills(zone_mib: u64, least: [f64; 4]) {
 
 #[test]
 fn live_records_fill_most_of_a_zone_of_16_mib() {
-    fills(16, [0.74, 0.86, 0.83, 0.80]);
+    fills(16, [0.785, 0.90, 0.90, 0.875]);
 }
 
 #[test]
 fn live_records_fill_most_of_a_zone_of_64_mib() {
-    fills(64, [0.78, 0.88, 0.89, 0.87]);
+    fills(64, [0.815, 0.925, 0.935, 0.92]);
 }
 
 #[test]
 fn live_records_fill_most_of_a_zone_of_256_mib() {
-    fills(256, [0.79, 0.90, 0.91, 0.895]);
+    fills(256, [0.82, 0.935, 0.94, 0.925]);
 }
 
 /// One value of 64 KiB among small ones costs its own bytes, and not as much at the end of every segment.
@@ -79,7 +79,7 @@ fn one_long_value_takes_no_room_from_others() {
 #[test]
 fn a_full_volume_deletes_and_is_writable_again_by_itself() {
     for (zone_mib, value_bytes, least) in
-        [(16, 100, 0.73), (8, 4096, 0.75), (32, 4096, 0.88), (32, 65_536, 0.84)]
+        [(16, 100, 0.78), (8, 4096, 0.85), (32, 4096, 0.91), (32, 65_536, 0.89)]
     {
         let mut volume = filled(zone_mib, value_bytes, least);
         let deleted: Vec<u64> = (0..volume.keys).step_by(20).collect();
@@ -103,6 +103,30 @@ fn the_longest_value_fits_and_no_longer_one() {
         let mut volume = Volume::new(zone_kib << 10, 1);
         volume.upload(most).expect("it is told");
         let mut volume = Volume::new(zone_kib << 10, 1);
-        assert_eq!(volume.upload(most + (128 << 10)), Err(CommitError::NoSpace));
+        // The checkpoint counts with the longest lines, so a segment more for each of the two.
+        let more = 2 * volume.journal.stats().geometry.segment_bytes() as u64 + (128 << 10);
+        assert_eq!(volume.upload(most + more), Err(CommitError::NoSpace));
+    }
+}
+
+/// A volume that is full but for two commits takes a zone of overwrites: cleaning gains from segments that are almost all live.
+#[test]
+fn a_volume_that_is_as_good_as_full_is_written_over() {
+    for (zone_mib, value_bytes) in [(4, 100), (8, 1 << 10), (16, 4 << 10), (16, 64 << 10)] {
+        let mut volume = Volume::new(zone_mib * MIB, value_bytes);
+        let share = fill(&mut volume);
+        let count = (BATCH_BYTES / volume.record_bytes()).max(1) as u64;
+        let apart = volume.keys / (2 * count);
+        let deleted: Vec<u64> = (0..2 * count).map(|n| n * apart).collect();
+        volume.commit(&deleted, true).expect("a full volume deletes");
+        let commits = volume.zone_bytes / (count * volume.record_bytes() as u64);
+        volume.written();
+        for _ in 0..commits {
+            let some = (0..count).map(|_| volume.rng.u64(..volume.keys));
+            let some: Vec<u64> = some.map(|n| n + u64::from(n % apart == 0)).collect();
+            volume.commit(&some, false).expect("garbage is no reason to refuse");
+        }
+        let cost = volume.written() as f64 / volume.zone_bytes as f64;
+        println!("{zone_mib} MiB, {share:.3} full of {value_bytes} bytes: {cost:.1} for each byte");
     }
 }

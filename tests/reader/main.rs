@@ -274,7 +274,7 @@ fn two_damaged_copies_are_told_alike() {
         // The history began here, and no mount may draw the epochs of another.
         bench.seed = 1 << 20;
         let between = rich.last[1] - rich.last[0];
-        for block in (17..16 + between).step_by(3) {
+        for block in (18..16 + between).step_by(3) {
             bench.device.restore(&rich.image);
             for copy in [block, block + between] {
                 bench.device.corrupt(copy as u64 * 512, 512, Damage::Random);
