@@ -36,6 +36,8 @@ pub struct Server {
     clock: Clock,
     task: Task,
     sessions: BTreeMap<ConnectionId, Session>,
+    /// Bytes that all of them make the server hold.
+    held: usize,
     /// Connections that the transport has to look at.
     touched: VecDeque<ConnectionId>,
     last_id: u64,
@@ -114,6 +116,7 @@ impl Server {
             clock,
             task: Task::Opening(Box::pin(opening)),
             sessions: BTreeMap::new(),
+            held: 0,
             touched: VecDeque::new(),
             last_id: 0,
             mode: Mode::Opening,
@@ -141,6 +144,7 @@ impl Server {
         let (peer, service) = (session.caller().peer.clone(), session.caller().service.clone());
         let event = Event::Connected { connection, peer, service };
         self.shared.events.borrow_mut().push(event);
+        self.held += session.held_bytes();
         self.sessions.insert(connection, session);
         count(&self.shared.tally.connections_accepted);
         self.shared.tally.connections.set(self.sessions.len() as u64);
@@ -160,13 +164,18 @@ impl Server {
             return Ok(0);
         }
         let (now, held_max) = (self.clock.now(), self.held_max());
-        self.sessions.get_mut(&id).map(|session| session.receive(bytes, held_max, now)).ok_or(Gone)
+        let session = self.sessions.get_mut(&id).ok_or(Gone)?;
+        self.held -= session.held_bytes();
+        let taken = session.receive(bytes, held_max, now);
+        self.held += session.held_bytes();
+        Ok(taken)
     }
 
     /// Ends a connection: its transport is gone, or the driver is done with it. Its calls are
     /// cancelled; a write that was begun goes on and nobody learns how it ended.
     pub fn close(&mut self, connection: ConnectionId) {
         if let Some(mut session) = self.sessions.remove(&connection) {
+            self.held -= session.held_bytes();
             session.end(Closed::Transport);
             self.shared.tally.connections.set(self.sessions.len() as u64);
             let why = session.ended().cloned().unwrap_or(Closed::Transport);
@@ -245,7 +254,9 @@ impl Server {
     pub fn sent(&mut self, id: ConnectionId, bytes: usize) {
         let now = self.clock.now();
         if let Some(session) = self.sessions.get_mut(&id) {
+            self.held -= session.held_bytes();
             session.sent(bytes, now);
+            self.held += session.held_bytes();
         }
     }
 
@@ -398,7 +409,7 @@ impl Server {
     /// Lets the calls of every connection go on; tells whether any did.
     fn run(&mut self) -> bool {
         let (share, memory) = (self.share(), self.shared.limits.memory_bytes);
-        let mut held: usize = self.sessions.values().map(Session::held_bytes).sum();
+        let mut held = self.recount();
         let mut ran = false;
         for session in self.sessions.values_mut() {
             held -= session.held_bytes();
@@ -412,7 +423,14 @@ impl Server {
             }
             held += session.held_bytes();
         }
+        self.held = held;
         ran
+    }
+
+    /// Counts anew what the connections hold, after calls went on or ended; what bytes in and out change is known.
+    fn recount(&mut self) -> usize {
+        self.held = self.sessions.values().map(Session::held_bytes).sum();
+        self.held
     }
 
     fn opened(&mut self, opened: Opened) {
@@ -445,8 +463,9 @@ impl Server {
     /// Whether the connections hold more memory than they may together. Then those that hold more
     /// than a share of it have to wait.
     fn is_pressed(&self) -> bool {
-        let held: usize = self.sessions.values().map(Session::held_bytes).sum();
-        held > self.shared.limits.memory_bytes
+        let held = || self.sessions.values().map(Session::held_bytes).sum::<usize>();
+        debug_assert_eq!(self.held, held(), "what the connections hold is known");
+        self.held > self.shared.limits.memory_bytes
     }
 
     /// What a connection may hold at this moment for its calls to go on.
@@ -462,6 +481,7 @@ impl Server {
     /// Ends who stands still with more than a share of a memory that is used up; yields when to
     /// look again.
     fn relieve(&mut self, now: u64) -> Option<u64> {
+        self.recount();
         if !self.is_pressed() {
             return None;
         }
@@ -508,6 +528,7 @@ impl Server {
     }
 
     fn refresh(&mut self) {
+        self.recount();
         let (pressed, serves, share) = (self.is_pressed(), self.serves(), self.share());
         for (id, session) in &mut self.sessions {
             let admits = serves && !(pressed && session.held_bytes() > share);
@@ -517,6 +538,7 @@ impl Server {
                 self.touched.push_back(*id);
             }
         }
+        self.recount();
     }
 }
 

@@ -56,6 +56,8 @@ impl Link {
                         return Tended::Over;
                     }
                     moved = true;
+                    // A stream that yields less than it could has no more now, epoll(7): the next bytes are an event.
+                    self.readable = bytes == buffer.len();
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => self.readable = false,
