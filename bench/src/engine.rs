@@ -118,6 +118,18 @@ impl Store {
         }
     }
 
+    /// Goes on with what needs no waiting: requests out, what has ended in, and what follows from that.
+    pub(crate) fn pass(&mut self) {
+        loop {
+            while let Some(request) = self.disk.next_request() {
+                self.device.submit(request);
+            }
+            let Some(completion) = self.device.completion() else { return };
+            self.disk.complete(completion);
+            self.poll();
+        }
+    }
+
     /// Goes on for as long as one completion takes.
     pub(crate) fn step(&mut self) {
         self.poll();
@@ -173,7 +185,7 @@ impl Store {
     /// Writes these keys in one durable commit.
     pub(crate) fn commit(&mut self, keys: &[u64], bytes: usize) -> Result<()> {
         let value = value(bytes);
-        let operations = keys.iter().map(|key| operation(numbered(*key), &value)).collect();
+        let operations = keys.iter().map(|key| operation(&numbered(*key), &value)).collect();
         let (durability, origin) = (Durability::Durable, Origin(0));
         let commit: Task<_> =
             Box::pin(self.journal.commit(Batch { operations, durability, origin }));
@@ -214,7 +226,7 @@ fn put(
     round: usize,
     bytes: usize,
 ) -> Task<std::result::Result<Outcome, CommitError>> {
-    let operations = vec![operation(key(writer, round), &value(bytes))];
+    let operations = vec![operation(&key(writer, round), &value(bytes))];
     let (durability, origin) = (Durability::Durable, Origin(writer));
     Box::pin(journal.commit(Batch { operations, durability, origin }))
 }
@@ -233,7 +245,7 @@ pub(crate) fn value(bytes: usize) -> Vec<u8> {
     value
 }
 
-pub(crate) fn operation(key: Vec<u8>, value: &[u8]) -> Operation {
+pub(crate) fn operation(key: &[u8], value: &[u8]) -> Operation {
     Operation { key: key.into(), value: Some(Rc::from(value)), precondition: Precondition::Any }
 }
 

@@ -27,12 +27,14 @@ impl Engine for Store {
     ) -> Result<Duration> {
         let (start, value) = (Instant::now(), value(bytes));
         batched(keys, batch, |keys| {
-            let operations = keys.iter().map(|key| operation(key.clone(), &value)).collect();
+            let operations = keys.iter().map(|key| operation(key, &value)).collect();
             let (durability, origin) = (Durability::Buffered, Origin(0));
             let commit: Task<_> =
                 Box::pin(self.journal().commit(Batch { operations, durability, origin }));
             self.until(commit)?;
-            // As a server would: what waits is bounded.
+            // As a server would: the device works while the next batch comes.
+            self.pass();
+            // What waits is bounded.
             while self.journal().stats().queued_bytes > QUEUE_BYTES {
                 self.step();
             }
