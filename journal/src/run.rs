@@ -1,9 +1,9 @@
 //! Runs: keys in their order with their entries, each key cut against the one before it.
 //!
-//! A leaf of the index is a run, and never changes: a change makes another one. One pass over its bytes, some hundreds,
-//! finds a key; what a key shares with the one before it tells most of the others apart without being looked at.
+//! A leaf of the index is a run, and changes in place only where nothing else holds it. One pass over its bytes, some
+//! hundreds, finds a key; what a key shares with the one before it tells most of the others apart without being looked at.
 
-use crate::field::array;
+use crate::field::{array, put};
 use crate::geometry::{KEY_BYTES_MAX, VALUE_BYTES_MAX, VolumeGeometry};
 use crate::index::Entry;
 use crate::large::{UploadId, chunk_of, is_internal};
@@ -42,7 +42,16 @@ pub(crate) fn cut_bytes_max(longest_key: usize) -> usize {
 
 /// Keys in order with their entries.
 #[derive(Clone, Default)]
-pub(crate) struct Run(Rc<[u8]>);
+pub(crate) struct Run {
+    memory: Rc<[u8]>,
+    /// Bytes at the end of the memory that are no part of the run: most keys that come later need no other memory.
+    spare: u8,
+}
+
+/// Bytes by which the memory of runs grows.
+const MEMORY_STEP: usize = 64;
+/// Least bytes to spare of a run that has just outgrown its memory.
+const SPARE_LEAST: usize = MEMORY_STEP / 2;
 
 /// An entry as it lies in a run.
 struct Raw<'a> {
@@ -138,11 +147,17 @@ fn size(number: u64) -> usize {
 
 /// Yields how many bytes two keys begin with alike.
 pub(crate) fn shared_bytes(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+    let (words_a, words_b) = (a.as_chunks::<8>().0, b.as_chunks::<8>().0);
+    let words = words_a.iter().zip(words_b).take_while(|(a, b)| a == b).count() * 8;
+    let (a, b) = (a.get(words..).unwrap_or_default(), b.get(words..).unwrap_or_default());
+    words + a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 /// Yields the first eight bytes as a number; keys in order have numbers in order.
 pub(crate) fn head(bytes: &[u8]) -> u64 {
+    if let Some(head) = bytes.first_chunk() {
+        return u64::from_be_bytes(*head);
+    }
     let mut head = [0; 8];
     for (into, byte) in head.iter_mut().zip(bytes) {
         *into = *byte;
@@ -195,12 +210,22 @@ struct Found {
 impl Run {
     /// Yields the bytes of the run.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
+        self.memory.get(..self.len()).unwrap_or_default()
+    }
+
+    /// Yields how many bytes that are.
+    pub(crate) fn len(&self) -> usize {
+        self.memory.len() - usize::from(self.spare)
     }
 
     /// Tells whether it holds no key.
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
+    }
+
+    /// A run of these bytes in memory of just that size.
+    fn of(bytes: &[u8]) -> Self {
+        Self { memory: bytes.into(), spare: 0 }
     }
 
     /// Reads a run whose keys lie above `before`, the last key of the run before it; `before` is the last of this then.
@@ -229,18 +254,23 @@ impl Run {
             each(before, &entry);
             at += raw.bytes();
         }
-        Some(Self(bytes.into()))
+        Some(Self::of(bytes))
     }
 
     /// Yields a birth that none lies below.
     pub(crate) fn base(&self) -> Birth {
-        if self.is_empty() { Birth(0) } else { Birth(u64::from_le_bytes(array(&self.0, BASE))) }
+        if self.is_empty() {
+            Birth(0)
+        } else {
+            Birth(u64::from_le_bytes(array(&self.memory, BASE)))
+        }
     }
 
     fn find(&self, key: &[u8]) -> Found {
         // As long as keys are below, `matched` is what the last of them shares with `key`.
-        let (mut at, mut matched) = (BASE.end.min(self.0.len()), 0);
-        while let Some(rest) = self.0.get(at..).filter(|rest| !rest.is_empty()) {
+        let bytes = self.bytes();
+        let (mut at, mut matched) = (BASE.end.min(bytes.len()), 0);
+        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             let raw = Raw::read(rest).expect(SOUND);
             // One that shares more with its neighbour is below where that one is, at the same byte.
             if raw.shared <= matched {
@@ -262,7 +292,7 @@ impl Run {
     }
 
     fn raw(&self, at: usize) -> Option<Raw<'_>> {
-        let rest = self.0.get(at..).filter(|rest| !rest.is_empty())?;
+        let rest = self.bytes().get(at..).filter(|rest| !rest.is_empty())?;
         Some(Raw::read(rest).expect(SOUND))
     }
 
@@ -291,12 +321,12 @@ impl Run {
             && found.same
         {
             let (range, old) = (found.at + SIZES.start..found.at + raw.fixed(), raw.entry(base));
-            self.begin(scratch, range.start);
+            scratch.clear();
             append_tail(scratch, base, entry);
             self.finish(range, scratch);
             return Some(old.expect(SOUND));
         }
-        self.begin(scratch, found.at);
+        scratch.clear();
         let suffix = key.get(found.before..).unwrap_or_default();
         append(scratch, base, found.before, suffix, entry);
         let mut to = found.at;
@@ -317,7 +347,7 @@ impl Run {
         let gone = self.raw(found.at).filter(|_| found.same)?;
         let old = gone.entry(base).expect(SOUND);
         let mut to = found.at + gone.bytes();
-        self.begin(scratch, found.at);
+        scratch.clear();
         if let Some(next) = self.raw(to) {
             let shared = next.shared.min(gone.shared);
             // What it shared with the key that goes alone, it now says itself.
@@ -327,7 +357,7 @@ impl Run {
             to += next.bytes();
         }
         self.finish(found.at..to, scratch);
-        if self.0.len() == BASE.end {
+        if self.len() == BASE.end {
             *self = Self::default();
         }
         Some(old)
@@ -335,7 +365,8 @@ impl Run {
 
     /// Marks every entry as one whose later record may be lost.
     pub(crate) fn suspect_all(&mut self) {
-        let bytes = Rc::make_mut(&mut self.0);
+        let end = self.len();
+        let bytes = Rc::make_mut(&mut self.memory).get_mut(..end).unwrap_or_default();
         let mut at = BASE.end;
         while let Some(rest) = bytes.get_mut(at..).filter(|rest| !rest.is_empty()) {
             at += Raw::read(rest).expect(SOUND).bytes();
@@ -351,7 +382,7 @@ impl Run {
         let mut cut = (usize::MAX, 0);
         let mut at = BASE.end;
         while let Some(raw) = self.raw(at) {
-            let right = BASE.end + raw.shared + self.0.len() - at;
+            let right = BASE.end + raw.shared + self.len() - at;
             if at > BASE.end && at.max(right) < cut.0 {
                 cut = (at.max(right), at);
             }
@@ -369,16 +400,15 @@ impl Run {
         let mut right = Vec::with_capacity(cut.0 + KEY_BYTES_MAX);
         right.extend_from_slice(&self.base().0.to_le_bytes());
         append(&mut right, self.base(), 0, &reader.key, &first);
-        right.extend_from_slice(self.0.get(reader.at..).unwrap_or_default());
-        let left = self.0.get(..cut.1).unwrap_or_default();
-        self.0 = left.into();
-        (separator, Self(right.into()))
+        right.extend_from_slice(self.bytes().get(reader.at..).unwrap_or_default());
+        *self = Self::of(self.bytes().get(..cut.1).unwrap_or_default());
+        (separator, Self::of(&right))
     }
 
     /// Yields both runs as one, `right` holding the greater keys, where that takes at most half of what a run may
     /// take, and no more than the two.
     pub(crate) fn joined(&self, right: &Self) -> Option<Self> {
-        let together = self.0.len() + right.0.len();
+        let together = self.len() + right.len();
         let base = self.base().min(right.base());
         let (mut encoder, mut last) = (Encoder::new(base), Vec::new());
         for run in [self, right] {
@@ -390,12 +420,12 @@ impl Run {
             }
         }
         let joined = encoder.take()?;
-        (joined.0.len() <= together.min(RUN_BYTES_MAX / 2)).then_some(joined)
+        (joined.len() <= together.min(RUN_BYTES_MAX / 2)).then_some(joined)
     }
 
     /// Reads the entries in their order.
     pub(crate) fn reader(&self) -> Reader<'_> {
-        Reader { bytes: &self.0, base: self.base(), at: BASE.end, key: Vec::new() }
+        Reader { bytes: self.bytes(), base: self.base(), at: BASE.end, key: Vec::new() }
     }
 
     /// Makes the base one that is not above `birth`.
@@ -407,24 +437,30 @@ impl Run {
             append(&mut bytes, birth, raw.shared, raw.suffix, &entry);
             at += raw.bytes();
         }
-        self.0 = bytes.into();
+        *self = Self::of(&bytes);
     }
 
-    /// Puts the bytes up to `at` into `scratch`.
-    fn begin(&self, scratch: &mut Vec<u8>, at: usize) {
-        scratch.clear();
-        scratch.extend_from_slice(self.0.get(..at).unwrap_or_default());
-    }
-
-    /// Puts what was appended to `scratch` since [`Run::begin`] in the place of the bytes of `range`.
+    /// Puts what `scratch` holds in the place of the bytes of `range`.
     fn finish(&mut self, range: Range<usize>, scratch: &mut Vec<u8>) {
-        let fresh = scratch.get(range.start..).unwrap_or_default();
-        if fresh.len() != range.len() {
-            scratch.extend_from_slice(self.0.get(range.end..).unwrap_or_default());
-            self.0 = scratch.as_slice().into();
-        } else if let Some(old) = Rc::make_mut(&mut self.0).get_mut(range) {
-            old.copy_from_slice(fresh);
+        let (fresh, old) = (scratch.len(), self.len());
+        let new = old - range.len() + fresh;
+        let spare = self.memory.len().checked_sub(new).filter(|spare| *spare < 2 * MEMORY_STEP);
+        if let Some(spare) = spare.and_then(|spare| u8::try_from(spare).ok())
+            && let Some(memory) = Rc::get_mut(&mut self.memory)
+        {
+            memory.copy_within(range.end..old, range.start + fresh);
+            put(memory, range.start..range.start + fresh, scratch);
+            self.spare = spare;
+            return;
         }
+        let (left, right) = self.bytes().split_at(range.end);
+        scratch.extend_from_slice(left.get(..range.start).unwrap_or_default());
+        scratch.extend_from_within(..fresh);
+        scratch.extend_from_slice(right);
+        let spare = (new + SPARE_LEAST).next_multiple_of(MEMORY_STEP) - new;
+        scratch.resize(scratch.len() + spare, 0);
+        self.memory = scratch.get(fresh..).unwrap_or_default().into();
+        self.spare = u8::try_from(spare).expect("less than two steps");
     }
 }
 
@@ -441,7 +477,7 @@ impl<'a> Reader<'a> {
     /// Goes on with the entries of another run.
     pub(crate) fn go_on(&mut self, run: &'a Run) {
         // Its first key shares nothing with the one before.
-        (self.bytes, self.base, self.at) = (&run.0, run.base(), BASE.end);
+        (self.bytes, self.base, self.at) = (run.bytes(), run.base(), BASE.end);
     }
 
     /// Yields the next entry; its key is in `key` then.
@@ -489,7 +525,7 @@ impl Encoder {
 
     /// Yields the run of what was appended since the last one; nothing where that is nothing.
     pub(crate) fn take(&mut self) -> Option<Run> {
-        let run = (!self.bytes.is_empty()).then(|| Run(self.bytes.as_slice().into()));
+        let run = (!self.bytes.is_empty()).then(|| Run::of(&self.bytes));
         self.bytes.clear();
         run
     }
