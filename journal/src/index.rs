@@ -7,7 +7,8 @@ use crate::geometry::VolumeGeometry;
 use crate::large::UploadId;
 use crate::layout::{checkpoint_run, manifest};
 use crate::record::record_bytes;
-use crate::run::{Encoder, RUN_BYTES_MAX, Reader, Run, head, shared_bytes};
+use crate::run::{Encoder, RUN_BYTES_MAX, Reader, Run, shared_bytes};
+use crate::sorted::{Rank, Sorted};
 use crate::types::{Birth, Place};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -73,11 +74,7 @@ enum Node {
 #[derive(Clone, Default)]
 struct Inner {
     children: Vec<Node>,
-    separators: Vec<Rc<[u8]>>,
-    /// Bytes that all separators begin with alike.
-    shared: usize,
-    /// Of each separator the eight bytes behind those, as a number: most searches end with these.
-    heads: Vec<u64>,
+    separators: Sorted,
 }
 
 /// What a change works with on its way down.
@@ -340,9 +337,7 @@ impl Cursor<'_> {
 
 impl Node {
     fn inner(children: Vec<Self>, separators: Vec<Rc<[u8]>>) -> Self {
-        let mut inner = Inner { children, separators, ..Inner::default() };
-        inner.measure();
-        Self::Inner(Rc::new(inner))
+        Self::Inner(Rc::new(Inner { children, separators: separators.into() }))
     }
 
     /// Inserts below this node; a node that grew too large gives a part of it away.
@@ -364,9 +359,7 @@ impl Node {
                 let cut = cut.and_then(|(separator, right)| {
                     inner.children.insert(at + 1, right);
                     inner.separators.insert(at, separator);
-                    let cut = inner.split();
-                    inner.measure();
-                    cut
+                    inner.split()
                 });
                 (old, cut)
             }
@@ -388,7 +381,6 @@ impl Node {
                 let old = child.remove(key, work)?;
                 if child.is_low() {
                     inner.shrink(at, work);
-                    inner.measure();
                 }
                 Some(old)
             }
@@ -427,7 +419,8 @@ impl Node {
                 fits.then(|| {
                     let children = [&*left.children, &right.children].concat();
                     let between = core::slice::from_ref(separator);
-                    Self::inner(children, [&left.separators, between, &right.separators].concat())
+                    let (left, right) = (left.separators.keys(), right.separators.keys());
+                    Self::inner(children, [left, between, right].concat())
                 })
             }
             _ => unreachable!("all leaves have the same depth"),
@@ -438,30 +431,8 @@ impl Node {
 impl Inner {
     /// The child whose range holds `key`: behind every separator that is not above it.
     fn child_of(&self, key: &[u8]) -> usize {
-        let Some(prefix) = self.separators.first().and_then(|first| first.get(..self.shared))
-        else {
-            return 0;
-        };
-        match key.get(..self.shared.min(key.len())).unwrap_or_default().cmp(prefix) {
-            core::cmp::Ordering::Less => return 0,
-            core::cmp::Ordering::Greater => return self.separators.len(),
-            core::cmp::Ordering::Equal => {}
-        }
-        let head = head(key.get(self.shared..).unwrap_or_default());
-        let low = self.heads.partition_point(|other| *other < head);
-        // Those that the heads do not tell apart; mostly there is none, or one.
-        let alike = self.heads.iter().skip(low).take_while(|other| **other == head).count();
-        let alike = self.separators.get(low..low + alike).unwrap_or_default();
-        low + alike.partition_point(|separator| **separator <= *key)
-    }
-
-    /// Takes measure of the separators after they changed.
-    fn measure(&mut self) {
-        let (first, last) = (self.separators.first(), self.separators.last());
-        self.shared = first.zip(last).map_or(0, |(first, last)| shared_bytes(first, last));
-        self.heads.clear();
-        let tails = self.separators.iter().map(|one| one.get(self.shared..).unwrap_or_default());
-        self.heads.extend(tails.map(head));
+        let Rank { below, there } = self.separators.rank(key);
+        below + usize::from(there)
     }
 
     /// Gives the upper half away where there are too many children.
@@ -471,7 +442,8 @@ impl Inner {
         }
         let children = self.children.split_off(CHILDREN_MAX / 2);
         let separators = self.separators.split_off(CHILDREN_MAX / 2);
-        let between = self.separators.pop()?;
+        let between = self.separators.keys().last()?.clone();
+        self.separators.remove(CHILDREN_MAX / 2 - 1);
         Some((between, Node::inner(children, separators)))
     }
 
@@ -484,7 +456,8 @@ impl Inner {
             return;
         }
         let Some([one, two]) = self.children.get(left..left + 2) else { return };
-        let separator = self.separators.get(left).expect("one stands between each two children");
+        let separator =
+            self.separators.keys().get(left).expect("one stands between each two children");
         if let Some(joined) = one.joined(separator, two) {
             if let (Node::Leaf(one), Node::Leaf(two), Node::Leaf(joined)) = (one, two, &joined) {
                 *work.coded_bytes += coded_bytes(joined);

@@ -38,6 +38,7 @@ mod ring;
 mod room;
 mod run;
 mod scan;
+mod sorted;
 mod split;
 mod state;
 mod superblock;
