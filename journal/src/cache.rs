@@ -49,15 +49,17 @@ impl ValueCache {
     /// Keeps `value`; large ones are not worth pushing others out for.
     pub(crate) fn insert(&mut self, place: Place, value: Rc<[u8]>) {
         // A place may be written again after its segment was freed: what lay there is not the value any more.
-        self.forget(key(place));
         let cost = value.len() + OVERHEAD_BYTES;
         if cost > self.bytes_max / 8 {
+            self.forget(key(place));
             return;
         }
         let (key, number) = (key(place), self.next);
         self.next += 1;
         self.bytes += cost;
-        self.values.insert(key, Kept { value, number });
+        if let Some(old) = self.values.insert(key, Kept { value, number }) {
+            self.bytes -= old.value.len() + OVERHEAD_BYTES;
+        }
         self.order.push_back((key, number));
         while self.bytes > self.bytes_max {
             let Some(oldest) = self.order.pop_front() else {

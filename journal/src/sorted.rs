@@ -101,3 +101,13 @@ impl Sorted {
         self.heads.extend(tails.map(head));
     }
 }
+
+/// Yields numbers from 0 on in the order of their heads, `tie` telling of those with the same head.
+pub(crate) fn in_order(
+    heads: impl Iterator<Item = u64>,
+    tie: &dyn Fn(usize, usize) -> Ordering,
+) -> Vec<(u64, usize)> {
+    let mut order: Vec<_> = heads.zip(0..).collect();
+    order.sort_unstable_by(|(a_head, a), (b_head, b)| a_head.cmp(b_head).then_with(|| tie(*a, *b)));
+    order
+}

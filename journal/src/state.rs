@@ -16,6 +16,8 @@ use crate::record::record_bytes;
 use crate::replay::Doubt;
 use crate::ring::{Note, Numbers, keeps_notes};
 use crate::room::{Demand, Room};
+use crate::run::{head, shared_bytes};
+use crate::sorted::in_order;
 use crate::split::Splitting;
 use crate::tag::Tag;
 use crate::ticket::{Settled, Ticket};
@@ -24,6 +26,7 @@ use crate::upload::NewChunk;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 /// Most bytes of records that may wait to be written: beyond it commits are refused as overload.
 pub(crate) const QUEUE_BYTES_MAX: usize = 4 << 20;
@@ -45,6 +48,14 @@ pub(crate) struct Change {
     /// `None` deletes.
     pub(crate) content: Option<Content>,
     pub(crate) birth: Birth,
+}
+
+/// What a change that is durable gives a caller's key.
+pub(crate) struct Given {
+    key: Rc<[u8]>,
+    birth: Birth,
+    /// `None` takes the key away.
+    entry: Option<Entry>,
 }
 
 /// A batch before it is judged.
@@ -370,43 +381,30 @@ impl State {
         self.doubt.absent && !self.doubt.deleted.contains(key)
     }
 
-    /// Applies a batch that is durable and answers who waits for it; a strict one once it is vouched for.
-    pub(crate) fn settle(&mut self, queued: Queued, places: &[Place]) {
+    /// A batch is durable: answers who waits for it; a strict one once it is vouched for. What it gives callers' keys is
+    /// added to `given`, to be applied before anybody looks.
+    pub(crate) fn settle(&mut self, queued: Queued, places: &[Place], given: &mut Vec<Given>) {
         self.room.settled(&queued.demand);
         for (change, place) in queued.changes.into_iter().zip(places) {
-            self.overlay.remove(&change.key, change.birth);
             let (place, birth) = (*place, change.birth);
             let value_bytes = change.content.as_ref().map_or(0, Content::value_bytes);
             let value_bytes = u32::try_from(value_bytes).unwrap_or(u32::MAX);
-            let upload = match &change.content {
-                Some(Content::Large(manifest, _)) => Some(manifest.upload),
-                _ => None,
-            };
-            let entry = Entry { place, value_bytes, suspect: false, birth, upload };
+            let mut entry = Entry { place, value_bytes, suspect: false, birth, upload: None };
+            let key = change.key;
             match change.content {
-                Some(Content::Chunk(_)) => self.settle_chunk(&change.key, entry),
-                Some(Content::Note(_)) => self.settle_note(&change.key, entry),
-                Some(content) => {
-                    self.give(&change.key, Some(entry));
-                    if self.doubt.absent && self.doubt.deleted.remove(&change.key) {
-                        self.room.deleted_bytes -= deleted_bytes(&change.key);
-                    }
-                    match content {
-                        Content::Large(manifest, value) => {
-                            self.uploads.remove(&manifest.upload);
-                            value.into_iter().for_each(|value| self.cache.insert(place, value));
-                        }
-                        Content::Value(value) => self.cache.insert(place, value),
-                        Content::Chunk(_) | Content::Note(_) => {}
-                    }
+                Some(Content::Chunk(_)) => self.settle_chunk(&key, entry),
+                Some(Content::Note(_)) => self.settle_note(&key, entry),
+                Some(Content::Large(manifest, value)) => {
+                    self.uploads.remove(&manifest.upload);
+                    value.into_iter().for_each(|value| self.cache.insert(place, value));
+                    entry.upload = Some(manifest.upload);
+                    given.push(Given { key, birth, entry: Some(entry) });
                 }
-                None => {
-                    self.give(&change.key, None);
-                    let bytes = deleted_bytes(&change.key);
-                    if self.doubt.absent && self.doubt.deleted.insert(change.key) {
-                        self.room.deleted_bytes += bytes;
-                    }
+                Some(Content::Value(value)) => {
+                    self.cache.insert(place, value);
+                    given.push(Given { key, birth, entry: Some(entry) });
                 }
+                None => given.push(Given { key, birth, entry: None }),
             }
         }
         if queued.strict {
@@ -414,6 +412,37 @@ impl State {
         } else {
             queued.ticket.settle(Settled::Durable);
         }
+    }
+
+    /// Applies what batches gave callers' keys, from the last key to the first: neighbours lie in the same nodes of the
+    /// index, and what is taken off the end of a block of the overlay moves nothing.
+    pub(crate) fn apply(&mut self, given: &mut Vec<Given>) {
+        let Some(first) = given.first().map(|given| given.key.clone()) else { return };
+        let alike = given.iter().map(|given| shared_bytes(&first, &given.key)).min();
+        let heads =
+            given.iter().map(|given| head(given.key.get(alike.unwrap_or(0)..).unwrap_or_default()));
+        // Births rise with the log, so that the last change of a key comes last.
+        let by_key = |a: usize, b: usize| {
+            given
+                .get(a)
+                .zip(given.get(b))
+                .map_or(Ordering::Equal, |(a, b)| a.key.cmp(&b.key).then(b.birth.cmp(&a.birth)))
+        };
+        for (_, at) in in_order(heads, &by_key).into_iter().rev() {
+            let Some(Given { key, birth, entry }) = given.get(at) else { continue };
+            self.overlay.remove(key, *birth);
+            self.give(key, *entry);
+            if !self.doubt.absent {
+                continue;
+            }
+            let bytes = deleted_bytes(key);
+            if entry.is_some() && self.doubt.deleted.remove(key) {
+                self.room.deleted_bytes -= bytes;
+            } else if entry.is_none() && self.doubt.deleted.insert(key.clone()) {
+                self.room.deleted_bytes += bytes;
+            }
+        }
+        given.clear();
     }
 
     /// Something that was flushed states that everything up to `lsn` is durable.

@@ -263,16 +263,21 @@ fn send(
 fn settle(inner: &Inner, written: &mut Vec<Written>) {
     let mut state = inner.state.borrow_mut();
     state.idle_since = inner.clock.now();
+    let mut given = Vec::new();
     for group in written.drain(..) {
         state.durable_up_to(&group.header, group.blocks);
         for (queued, places) in group.batches {
-            state.settle(queued, &places);
+            state.settle(queued, &places, &mut given);
+        }
+        if !group.moves.is_empty() {
+            state.apply(&mut given);
         }
         for (moved, place) in group.moves {
             state.settle_move(moved, place);
         }
         state.vouch(group.header.durable);
     }
+    state.apply(&mut given);
 }
 
 impl Inner {
