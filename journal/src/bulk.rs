@@ -3,14 +3,16 @@
 //! Sorted, they are merged with the keys that are there into new leaves, which costs a fraction of as many insertions.
 
 use crate::index::{Builder, Entry, Index};
-use crate::large::{UploadId, drop_chunks, replace};
+use crate::large::{UploadId, drop_chunks, is_internal, replace};
 use crate::record::Kind;
 use crate::run::{head, shared_bytes};
+use crate::sorted::in_order;
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 use core::mem;
 
 /// Bytes of changes that are collected before they are applied: the replay of a long log must not hold all of it.
-const BYTES_MAX: usize = 16 << 20;
+const BYTES_MAX: usize = 32 << 20;
 /// Merging takes all keys in hand; where they are so many times more than the changes, those are made one by one.
 const KEYS_PER_CHANGE: usize = 8;
 
@@ -23,8 +25,8 @@ pub(crate) struct Bulk {
 
 /// What a record does to its key.
 struct Change {
-    key_start: usize,
-    key_bytes: usize,
+    key_start: u32,
+    key_bytes: u8,
     kind: Kind,
     /// Meaningless in a delete.
     entry: Entry,
@@ -46,7 +48,9 @@ impl Change {
 impl Bulk {
     /// Adds a change; of a delete `entry` counts for nothing.
     pub(crate) fn push(&mut self, kind: Kind, key: &[u8], entry: Entry) {
-        self.changes.push(Change { key_start: self.keys.len(), key_bytes: key.len(), kind, entry });
+        let key_start = u32::try_from(self.keys.len()).expect("it is applied once it is full");
+        let key_bytes = u8::try_from(key.len()).expect("keys have at most 255 bytes");
+        self.changes.push(Change { key_start, key_bytes, kind, entry });
         self.keys.extend_from_slice(key);
     }
 
@@ -57,48 +61,52 @@ impl Bulk {
 
     /// Applies all changes to `index` and forgets them. With a large value its chunks go.
     pub(crate) fn apply(&mut self, index: &mut Index) {
-        let Self { keys, changes } = mem::take(self);
+        let Self { keys, changes } = &*self;
         let key = |change: &Change| {
-            keys.get(change.key_start..change.key_start + change.key_bytes).unwrap_or_default()
+            let start = change.key_start as usize;
+            keys.get(start..start + usize::from(change.key_bytes)).unwrap_or_default()
         };
+        // Internal keys come before all others; what those share says nothing of their order.
+        let mut callers = changes.iter().map(key).filter(|key| !is_internal(key));
+        let first = callers.next().unwrap_or_default();
+        let alike = callers.map(|key| shared_bytes(first, key)).min().unwrap_or(0);
+        let rank = |change| match key(change) {
+            key if is_internal(key) => 0,
+            key => head(key.get(alike..).unwrap_or_default()),
+        };
+        let of = |at: usize| changes.get(at).expect("it has a number");
+        let by_key = |a: usize, b: usize| key(of(a)).cmp(key(of(b))).then(a.cmp(&b));
+        let sorted = in_order(changes.iter().map(rank), &by_key);
         if changes.len() < index.len() / KEYS_PER_CHANGE {
-            for change in &changes {
-                let old = index.get(key(change));
+            for change in sorted.iter().map(|(_, at)| of(*at)) {
+                let moves = change.kind == Kind::Move;
+                let old = if moves { index.get(key(change)) } else { None };
                 let new = change.after(old);
-                if new != old {
+                if !moves || new != old {
                     replace(index, key(change), new, |_, _| ());
                 }
             }
+            self.clear();
             return;
         }
-        let first = changes.first().map(key).unwrap_or_default();
-        let alike = changes.iter().map(|change| shared_bytes(first, key(change))).min();
-        let tail = |change: &Change| key(change).get(alike.unwrap_or(0)..).unwrap_or_default();
-        let mut sorted: Vec<_> =
-            changes.iter().map(|change| (head(tail(change)), change)).collect();
-        // Keys come to lie behind each other in memory as the changes come in the log.
-        let order = |change: &Change| change.key_start;
-        sorted.sort_unstable_by(|(a_head, a), (b_head, b)| {
-            let by_key = || tail(a).cmp(tail(b)).then_with(|| order(a).cmp(&order(b)));
-            a_head.cmp(b_head).then_with(by_key)
-        });
         let births = changes.iter().map(|change| change.entry.birth);
         let base = births.chain(index.least_birth()).min().unwrap_or_default();
-        let sorted =
-            sorted.chunk_by(|(a_head, a), (b_head, b)| a_head == b_head && key(a) == key(b));
-        let of_key = sorted.filter_map(|of_key| Some((key(of_key.first()?.1), of_key)));
+        let sorted = sorted
+            .chunk_by(|(a_rank, a), (b_rank, b)| a_rank == b_rank && key(of(*a)) == key(of(*b)));
+        let of_key = sorted.filter_map(|of_key| Some((key(of(of_key.first()?.1)), of_key)));
         let (mut builder, mut gone) = (Builder::new(base), Vec::new());
         let mut there = index.cursor(&[]);
         for (key, of_key) in of_key {
-            while let Some((other, entry)) = there.peek().filter(|(other, _)| *other < key) {
-                builder.push(other, &entry);
+            let mut now = None;
+            while let Some((other, entry)) = there.peek() {
+                match other.cmp(key) {
+                    Ordering::Less => builder.push(other, &entry),
+                    Ordering::Equal => now = Some(entry),
+                    Ordering::Greater => break,
+                }
                 there.step();
             }
-            let mut now = there.peek().filter(|(other, _)| *other == key).map(|(_, entry)| entry);
-            if now.is_some() {
-                there.step();
-            }
-            for (_, change) in of_key {
+            for change in of_key.iter().map(|(_, at)| of(*at)) {
                 let new = change.after(now);
                 let old = mem::replace(&mut now, new);
                 let upload = |entry: Option<Entry>| entry.and_then(|entry| entry.upload);
@@ -114,6 +122,13 @@ impl Bulk {
         *index = builder.finish();
         // A value's chunks come before it in the log, so none of these is another's.
         gone.into_iter().for_each(|upload: UploadId| drop_chunks(index, upload, |_, _| ()));
+        self.clear();
+    }
+
+    /// Forgets all changes; their memory is used again.
+    fn clear(&mut self) {
+        self.keys.clear();
+        self.changes.clear();
     }
 }
 
