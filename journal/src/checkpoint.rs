@@ -9,7 +9,7 @@ use crate::layout::{checkpoint_run as run_at, checkpoint_use as use_at, group};
 use crate::plant::Plant;
 use crate::replay::Doubt;
 use crate::run::Run;
-use crate::scan::blocks;
+use crate::scan::{Stretch, blocks};
 use crate::tag::{Random, Tag};
 use crate::types::{Birth, BlockIndex, Epoch, Lsn, SegmentIndex, Use, Zone};
 use alloc::rc::Rc;
@@ -193,27 +193,35 @@ pub(crate) async fn load(
     uses: &[Use],
     base: Lsn,
 ) -> Result<Loaded, CheckpointError> {
+    let geometry = &verifier.geometry;
     let (mut items, mut repairs, mut bytes) = (Items::default(), Vec::new(), 0);
-    let (mut next, mut likely) = (base.next(), 1);
+    let mut next = base.next();
+    let copies = if verifier.keys.plants.has(Plant::CheckpointOneCopy) { 1 } else { 2 };
     for use_ in uses {
         let mut block = use_.start;
+        // Each group takes one LSN.
+        let groups = use_.end.map_or(0, |end| (end.0 + 1).saturating_sub(next.0));
+        let groups = u32::try_from(groups).unwrap_or(u32::MAX);
+        let likely = groups.saturating_mul(geometry.blocks(GROUP_BYTES_MAX));
+        let end = block.0.saturating_add(likely);
+        let begin = |zone| Stretch::begin(disk, verifier, zone, use_.segment, block, end);
+        let mut stretches: Vec<_> = geometry.zones().take(copies).map(begin).collect();
         while use_.end.is_some_and(|end| next <= end) {
             let damaged = CheckpointError::Damaged { at: next };
             let fits = |h: &Header| h.epoch == use_.epoch && h.first == next && h.checkpoint;
-            let mut good: Option<(Zone, Header, Buffer)> = None;
+            let mut good: Option<(Zone, Header, &[u8])> = None;
             let mut bad = None;
-            let copies = if verifier.keys.plants.has(Plant::CheckpointOneCopy) { 1 } else { 2 };
-            for zone in verifier.geometry.zones().take(copies) {
-                let place = (use_.segment, block);
+            for stretch in &mut stretches {
+                let zone = stretch.zone();
                 if let Some((_, header, bytes)) = &good {
-                    let count = header.blocks(&verifier.geometry);
-                    let other = blocks(disk, verifier, zone, place.0, place.1, count).await;
+                    let count = header.blocks(geometry);
+                    let whole = count as usize * geometry.block_bytes();
+                    let other = stretch.get(block, count).await.get(..whole);
                     // Equal bytes need not be hashed again.
-                    let same = bytes.get(..other.len()) == Some(&*other);
-                    bad = (!same).then_some(zone);
+                    bad = (bytes.get(..whole) != other).then_some(zone);
                     continue;
                 }
-                let found = group_within(disk, verifier, zone, place, likely).await;
+                let found = group_of(stretch, verifier, block).await;
                 match found.filter(|(header, _)| fits(header)) {
                     Some((header, bytes)) => good = Some((zone, header, bytes)),
                     None => bad = Some(zone),
@@ -223,15 +231,28 @@ pub(crate) async fn load(
             if let Some(bad) = bad {
                 repairs.push((header, zone, bad));
             }
-            let payload = header.payload(&group).ok_or(damaged)?;
-            items.read(payload, &verifier.geometry).ok_or(damaged)?;
-            let count = header.blocks(&verifier.geometry);
-            bytes += u64::from(count) * verifier.geometry.block_bytes() as u64;
+            let payload = header.payload(group).ok_or(damaged)?;
+            items.read(payload, geometry).ok_or(damaged)?;
+            let count = header.blocks(geometry);
+            bytes += u64::from(count) * geometry.block_bytes() as u64;
             block = BlockIndex(block.0 + count);
-            (next, likely) = (header.last.next(), count);
+            next = header.last.next();
         }
     }
     Ok(Loaded { snapshot: items.finish(base), repairs, bytes })
+}
+
+/// Reads the group at a place of a stretch, if it verifies as a whole; it may yield more bytes.
+async fn group_of<'a>(
+    stretch: &'a mut Stretch<'_>,
+    verifier: &Verifier,
+    block: BlockIndex,
+) -> Option<(Header, &'a [u8])> {
+    let segment = stretch.segment();
+    let header = verifier.header(segment, block, stretch.get(block, 1).await)?;
+    let bytes = stretch.get(block, header.blocks(&verifier.geometry)).await;
+    verifier.records(&header, bytes)?;
+    Some((header, bytes))
 }
 
 /// Reads the group at a place, if it verifies as a whole.
@@ -242,23 +263,11 @@ pub(crate) async fn group_at(
     segment: SegmentIndex,
     block: BlockIndex,
 ) -> Option<(Header, Buffer)> {
-    group_within(disk, verifier, zone, (segment, block), 1).await
-}
-
-/// As [`group_at`], where the group takes `likely` blocks or fewer with a single read; it may yield more bytes then.
-async fn group_within(
-    disk: &Disk,
-    verifier: &Verifier,
-    zone: Zone,
-    (segment, block): (SegmentIndex, BlockIndex),
-    likely: u32,
-) -> Option<(Header, Buffer)> {
-    let left = verifier.geometry.segment_blocks().checked_sub(block.0).filter(|left| *left > 0)?;
-    let likely = likely.min(left);
-    let first = blocks(disk, verifier, zone, segment, block, likely).await;
+    verifier.geometry.segment_blocks().checked_sub(block.0).filter(|left| *left > 0)?;
+    let first = blocks(disk, verifier, zone, segment, block, 1).await;
     let header = verifier.header(segment, block, &first)?;
     let count = header.blocks(&verifier.geometry);
-    if count <= likely {
+    if count == 1 {
         verifier.records(&header, &first)?;
         return Some((header, first));
     }

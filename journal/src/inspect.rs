@@ -234,7 +234,7 @@ impl<P: FnMut(u64, u64)> Look<'_, P> {
         mut state: Replayed,
     ) -> (Index, Doubt) {
         let verifier = &facts.verifier;
-        let mut seen = scan::log(self.disk, verifier, &facts.superblock, self.copies).await;
+        let mut seen = scan::log(self.disk, verifier, &facts.superblock, self.copies, None).await;
         seen.evidence = seen.evidence.min(LSN_MAX);
         for of_use in &mut seen.groups {
             of_use.retain(|sighting| sighting.header.last < LSN_MAX);

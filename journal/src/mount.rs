@@ -7,7 +7,7 @@ use crate::geometry::{GeometryError, superblock_offset};
 use crate::group::{Header, Verifier};
 use crate::index::Index;
 use crate::plant::{Plant, Plants};
-use crate::replay::{Doubt, ReplayError, read, replay};
+use crate::replay::{Ahead, Doubt, ReplayError, read, replay};
 use crate::room::{Room, free_segments};
 use crate::scan;
 use crate::superblock::{Copies, Superblock, SuperblockError, update_order};
@@ -158,14 +158,28 @@ pub(crate) async fn look(
         geometry: superblock.geometry,
     };
     verifier.keys.plants = plants;
-    let Loaded { snapshot, repairs, bytes } =
-        checkpoint::load(disk, &verifier, &superblock.checkpoint, superblock.base)
-            .await
-            .map_err(OpenError::Checkpoint)?;
-    let seen = scan::log(disk, &verifier, &superblock, &copies).await;
-    let history = walk(&seen, plants.weakened());
-    let Snapshot { index, doubt, uses, .. } = snapshot;
-    let replayed = replay(disk, &verifier, &history, (index, doubt)).await;
+    let mut walked = None;
+    let (history, begun, uses, repairs, bytes) = loop {
+        let (listed, base) = (&superblock.checkpoint, superblock.base);
+        let loaded = checkpoint::load(disk, &verifier, listed, base).await;
+        let Loaded { snapshot, repairs, bytes } = loaded.map_err(OpenError::Checkpoint)?;
+        let Snapshot { index, doubt, uses, base } = snapshot;
+        let mut ahead = Ahead::new((index, doubt), base, superblock.base_tag);
+        let history = match walked.take() {
+            Some(history) => history,
+            None => {
+                let ahead = Some(&mut ahead);
+                let seen = scan::log(disk, &verifier, &superblock, &copies, ahead).await;
+                walk(&seen, plants.weakened())
+            }
+        };
+        match ahead.of(&history) {
+            Some(begun) => break (history, begun, uses, repairs, bytes),
+            // Others count than those that were applied: begin anew, and trust none.
+            None => walked = Some(history),
+        }
+    };
+    let replayed = replay(disk, &verifier, &history, begun).await;
     let (index, mut doubt) = replayed.map_err(OpenError::Replay)?;
     doubt.absent &= !plants.has(Plant::DoubtForgotten);
     let found = Found { superblock, history, index, doubt, uses, repairs, checkpoint_bytes: bytes };

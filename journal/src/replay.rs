@@ -11,6 +11,7 @@ use crate::plant::{Plant, Plants};
 use crate::record::{Kind, Record};
 use crate::ring::{note_of, trim};
 use crate::scan::{CHUNK_BYTES, Reading, blocks};
+use crate::tag::Tag;
 use crate::types::{Lsn, Place, SegmentIndex, Zone};
 use crate::walk::{Accepted, History};
 use alloc::collections::BTreeSet;
@@ -66,16 +67,16 @@ pub(crate) struct Replayed {
     bulk: Bulk,
 }
 
-/// Applies `history` to what the checkpoint holds.
+/// Applies what of `history` is behind the `done` groups that `state` has.
 pub(crate) async fn replay(
     disk: &Disk,
     verifier: &Verifier,
     history: &History,
-    checkpoint: (Index, Doubt),
+    (mut state, done): (Replayed, usize),
 ) -> Result<(Index, Doubt), ReplayError> {
-    let (mut state, mut window) = (Replayed::new(checkpoint), Window::default());
+    let mut window = Window::default();
     let mut lost = history.lost.iter().peekable();
-    let mut rest = history.accepted.as_slice();
+    let mut rest = history.accepted.get(done..).unwrap_or_default();
     while let [accepted, behind @ ..] = rest {
         while lost.next_if(|lost| lost.last < accepted.header.first).is_some() {
             state.forget();
@@ -102,6 +103,46 @@ pub(crate) async fn replay(
     }
     trim(&mut index, &verifier.geometry);
     Ok((index, doubt))
+}
+
+/// Groups that are applied as the scan comes upon them, on trust that they count: mostly they do, and need not be read again.
+pub(crate) struct Ahead {
+    state: Replayed,
+    /// Those that were applied, from the first of the log on without a gap.
+    groups: Vec<Header>,
+    next: Lsn,
+    tag: Tag,
+    /// Of one only a part could be applied.
+    broken: bool,
+}
+
+impl Ahead {
+    /// Begins with what a checkpoint holds, the log going on behind the group of that tag.
+    pub(crate) fn new(checkpoint: (Index, Doubt), base: Lsn, tag: Tag) -> Self {
+        let state = Replayed::new(checkpoint);
+        Self { state, groups: Vec::new(), next: base.next(), tag, broken: false }
+    }
+
+    /// Applies a group that verifies as a whole, if it is the next; `bytes` start with it.
+    pub(crate) fn offer(&mut self, verifier: &Verifier, header: &Header, bytes: &[u8]) {
+        let is_next = header.first == self.next && header.previous == self.tag;
+        if !is_next || self.broken || header.payload(bytes).is_none() {
+            return;
+        }
+        let records = records(verifier, header, bytes);
+        let applied = records.and_then(|records| self.state.apply(verifier, header, &records));
+        self.broken = applied.is_err();
+        self.groups.push(*header);
+        (self.next, self.tag) = (header.last.next(), header.tag);
+    }
+
+    /// Yields the state and how many of the groups that count it has; nothing where it has others.
+    pub(crate) fn of(self, history: &History) -> Option<(Replayed, usize)> {
+        let done = self.groups.len();
+        let counted = history.accepted.get(..done)?.iter().map(|accepted| accepted.header);
+        let lost = history.lost.first().is_some_and(|lost| lost.first < self.next);
+        (!self.broken && !lost && counted.eq(self.groups)).then_some((self.state, done))
+    }
 }
 
 impl Replayed {

@@ -7,12 +7,14 @@ use crate::geometry::{SLOT_BYTES, SUPERBLOCK_COPIES, superblock_offset};
 use crate::group::{Header, Verifier};
 use crate::layout::superblock;
 use crate::plant::Plant;
+use crate::replay::Ahead;
 use crate::superblock::{Copies, Superblock, SuperblockError};
 use crate::types::{BlockIndex, Lsn, SegmentIndex, Use, Zone};
 use crate::walk::{Seen, Sighting};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use blockdev::Buffer;
+use core::mem;
 
 /// Bytes read at a time: large enough to stream, small beside a guest's memory.
 pub(crate) const CHUNK_BYTES: usize = 512 << 10;
@@ -53,24 +55,32 @@ async fn superblock_at(
     Ok(superblock)
 }
 
-/// Reads everything that the walk may know, as `superblock` lists it.
+/// Reads everything that the walk may know, as `superblock` lists it; `ahead` is offered the groups, as far as they come in
+/// their order.
 pub(crate) async fn log(
     disk: &Disk,
     verifier: &Verifier,
     superblock: &Superblock,
     copies: &Copies,
+    ahead: Option<&mut Ahead>,
 ) -> Seen {
     let uses = superblock.log.clone();
     let mut scan = Scan::new(disk, verifier, &superblock.log);
+    scan.ahead = ahead;
     scan.evidence = copies.valid().map(|copy| copy.durable).max().unwrap_or(Lsn::NONE);
+    let from = |segment| {
+        let listed = uses.iter().filter(|use_: &&Use| use_.segment == segment);
+        listed.map(|use_| use_.start.0).min()
+    };
     for segment in (0..verifier.geometry.segment_count()).map(SegmentIndex) {
-        let listed = uses.iter().filter(|use_| use_.segment == segment);
-        let from = listed.map(|use_| use_.start.0).min();
-        if from != Some(0) && !verifier.keys.plants.has(Plant::HeadsUnscanned) {
+        if from(segment) != Some(0) && !verifier.keys.plants.has(Plant::HeadsUnscanned) {
             scan.head(segment).await;
         }
-        if let Some(from) = from {
-            scan.segment(segment, from).await;
+    }
+    for (at, Use { segment, .. }) in uses.iter().enumerate() {
+        let before = uses.iter().take(at).any(|use_| use_.segment == *segment);
+        if let Some(from) = from(*segment).filter(|_| !before) {
+            scan.segment(*segment, from).await;
         }
     }
     Seen {
@@ -101,7 +111,7 @@ struct Piece {
     segment: SegmentIndex,
     first: BlockIndex,
     /// Copy A of it, once that was looked at.
-    a: Option<Buffer>,
+    a: Option<Vec<u8>>,
 }
 
 struct Scan<'a> {
@@ -110,12 +120,13 @@ struct Scan<'a> {
     uses: &'a [Use],
     groups: Vec<BTreeMap<BlockIndex, Sighting>>,
     evidence: Lsn,
+    ahead: Option<&'a mut Ahead>,
 }
 
 impl<'a> Scan<'a> {
     fn new(disk: &'a Disk, verifier: &'a Verifier, uses: &'a [Use]) -> Self {
         let groups = uses.iter().map(|_| BTreeMap::new()).collect();
-        Self { disk, verifier, uses, groups, evidence: Lsn::NONE }
+        Self { disk, verifier, uses, groups, evidence: Lsn::NONE, ahead: None }
     }
 
     /// Looks at the first block of a segment for evidence alone.
@@ -132,38 +143,49 @@ impl<'a> Scan<'a> {
     }
 
     /// Looks at every block of both copies of a segment from block `from` on, a piece of each in turn. Both copies of a
-    /// piece are on their way together.
+    /// piece are on their way together, while those before are looked at.
     async fn segment(&mut self, segment: SegmentIndex, from: u32) {
         let (disk, verifier) = (self.disk, self.verifier);
         let geometry = &verifier.geometry;
-        let mut first = from;
-        // Where each copy goes on: a group may reach out of its piece.
-        let mut next = [from; 2];
-        while first < geometry.segment_blocks() {
-            let count = geometry.blocks(CHUNK_BYTES).min(geometry.segment_blocks() - first);
+        let begin = |first: u32| -> Vec<Reading> {
+            let left = geometry.segment_blocks().saturating_sub(first);
+            let count = geometry.blocks(CHUNK_BYTES).min(left);
+            let of = |zone| Reading::begin(disk, verifier, zone, segment, BlockIndex(first), count);
+            geometry.zones().filter(|_| count > 0).map(of).collect()
+        };
+        let (mut first, mut end) = (from, from);
+        // Where each copy goes on: a group may reach out of its piece, and what there is of it then comes before the next.
+        let (mut next, mut kept) = ([from; 2], [const { Vec::new() }; 2]);
+        let mut ahead = begin(end);
+        while let Some(reading) = ahead.first() {
+            end += geometry.blocks(reading.bytes);
+            let readings = mem::replace(&mut ahead, begin(end));
             let mut piece = Piece { segment, first: BlockIndex(first), a: None };
-            let begin = |zone| Reading::begin(disk, verifier, zone, segment, piece.first, count);
-            let readings: Vec<_> = geometry.zones().map(begin).collect();
-            for (reading, next) in readings.into_iter().zip(&mut next) {
-                if *next >= first + count {
-                    continue;
-                }
+            for ((reading, next), kept) in readings.into_iter().zip(&mut next).zip(&mut kept) {
                 let zone = reading.zone;
-                let bytes = reading.end(disk, verifier).await;
-                *next = self.piece(zone, &piece, *next, &bytes).await;
+                kept.extend_from_slice(&reading.end(disk, verifier).await);
+                if *next < end {
+                    *next = self.piece(zone, &piece, *next, kept).await;
+                }
                 if zone == Zone::A {
-                    piece.a = Some(bytes);
+                    piece.a = Some(mem::take(kept));
                 }
             }
-            let next = next.into_iter().take(geometry.copies().into()).min();
+            if let ([a, _], Some(bytes)) = (&mut kept, piece.a) {
+                *a = bytes;
+            }
             // A copy that goes on behind the next piece is passed over there.
-            first = next.unwrap_or(first + count).min(first + count);
+            let next = next.into_iter().take(geometry.copies().into()).min();
+            let next = next.unwrap_or(end).min(end);
+            let seen = (next - first) as usize * geometry.block_bytes();
+            kept.iter_mut().for_each(|kept| drop(kept.drain(..seen.min(kept.len()))));
+            first = next;
         }
     }
 
-    /// Looks at one copy of a piece from block `from` on; yields the block to go on at: that of a group which a piece that
-    /// starts with it holds whole, or one that may lie behind this piece.
-    async fn piece(&mut self, zone: Zone, piece: &Piece, from: u32, bytes: &Buffer) -> u32 {
+    /// Looks at one copy of a piece from block `from` on; yields the block to go on at: that of a group which the next
+    /// piece, starting with it, holds whole, or one that may lie behind this piece.
+    async fn piece(&mut self, zone: Zone, piece: &Piece, from: u32, bytes: &[u8]) -> u32 {
         let geometry = self.verifier.geometry;
         let plants = self.verifier.keys.plants;
         let segment = piece.segment;
@@ -200,6 +222,9 @@ impl<'a> Scan<'a> {
                 at += 1;
                 continue;
             };
+            if let Some(ahead) = self.ahead.as_mut().filter(|_| whole) {
+                ahead.offer(self.verifier, &header, bytes);
+            }
             self.sight(in_use, zone, header, whole);
             // Nothing but its own bytes can lie inside a group that verifies.
             at += if whole { header.blocks(&geometry) } else { 1 };
@@ -299,5 +324,76 @@ impl Reading {
             }
         }
         all
+    }
+}
+
+/// One copy of a stretch of blocks, read front to back, some of it before it is asked for.
+pub(crate) struct Stretch<'a> {
+    disk: &'a Disk,
+    verifier: &'a Verifier,
+    zone: Zone,
+    segment: SegmentIndex,
+    /// Where `bytes` begin.
+    first: u32,
+    bytes: Vec<u8>,
+    /// The block that nothing is likely to be asked for from.
+    end: u32,
+    ahead: Option<Reading>,
+}
+
+impl<'a> Stretch<'a> {
+    /// Begins to read at block `first`, up to block `end` without being asked.
+    pub(crate) fn begin(
+        disk: &'a Disk,
+        verifier: &'a Verifier,
+        zone: Zone,
+        segment: SegmentIndex,
+        first: BlockIndex,
+        end: u32,
+    ) -> Self {
+        let (first, end) = (first.0, end.min(verifier.geometry.segment_blocks()));
+        let (bytes, ahead) = (Vec::new(), None);
+        let mut stretch = Self { disk, verifier, zone, segment, first, bytes, end, ahead };
+        stretch.ahead = stretch.next(first, end);
+        stretch
+    }
+
+    pub(crate) fn zone(&self) -> Zone {
+        self.zone
+    }
+
+    pub(crate) fn segment(&self) -> SegmentIndex {
+        self.segment
+    }
+
+    /// Yields what lies in `count` blocks from `block` on, which is not before what was asked for last, and maybe more;
+    /// less at the end of the segment.
+    pub(crate) async fn get(&mut self, block: BlockIndex, count: u32) -> &[u8] {
+        let (disk, verifier, geometry) = (self.disk, self.verifier, &self.verifier.geometry);
+        let seen = (block.0 - self.first) as usize * geometry.block_bytes();
+        self.bytes.drain(..seen.min(self.bytes.len()));
+        self.first = block.0;
+        let wanted = (block.0 + count).min(geometry.segment_blocks());
+        loop {
+            let end = self.first + geometry.blocks(self.bytes.len());
+            if end >= wanted {
+                return &self.bytes;
+            }
+            let Some(reading) = self.ahead.take().or_else(|| self.next(end, wanted)) else {
+                return &self.bytes;
+            };
+            let end = end + geometry.blocks(reading.bytes);
+            self.ahead = self.next(end, self.end);
+            self.bytes.extend_from_slice(&reading.end(disk, verifier).await);
+        }
+    }
+
+    /// Begins to read from one block up to another, or as far as is read at a time.
+    fn next(&self, from: u32, to: u32) -> Option<Reading> {
+        let count = to.saturating_sub(from).min(self.verifier.geometry.blocks(CHUNK_BYTES));
+        let from = BlockIndex(from);
+        let begin =
+            || Reading::begin(self.disk, self.verifier, self.zone, self.segment, from, count);
+        (count > 0).then(begin)
     }
 }

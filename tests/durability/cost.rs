@@ -3,7 +3,7 @@
 use blockdev::{BlockDevice, Counting, Counts, FileDevice, MemoryDevice};
 use journal::{
     Batch, Clock, CommitError, Disk, Durability, Journal, Note, Operation, Options, Origin,
-    Outcome, Precondition, Ring,
+    Outcome, Precondition, Random, Ring, Stats,
 };
 use std::rc::Rc;
 use tests::drive::{Task, drive};
@@ -84,6 +84,29 @@ fn a_value_of_64_kib_costs_its_blocks_twice_and_one_flush() {
     store.put(put(0, 65_536, Durability::Durable)).unwrap();
     let bytes_written = 2 * 17 * BLOCK_BYTES;
     assert_eq!(store.take_counts(), Counts { bytes_written, ..ONE_PUT });
+}
+
+/// Each copy of the log is read when a volume is opened, and nothing a second time to be applied.
+#[test]
+fn opening_reads_the_log_once() {
+    let mut store = Store::new(MemoryDevice::new(64 << 20));
+    for client in 0..250 {
+        store.put(put(client, 8000, Durability::Durable)).unwrap();
+    }
+    let Stats { geometry, log_bytes, keys, .. } = store.journal.stats();
+    let Store { mut device, disk, .. } = store;
+    device.take_counts();
+    let random = Random::from_seed([3; 32]);
+    let open = Journal::open(disk.clone(), random, Clock::default(), Options::default());
+    let journal = drive(&disk, &mut device, None, Box::pin(open)).unwrap();
+    assert_eq!(journal.stats().keys, keys);
+    assert!(log_bytes > 2_000_000);
+    // Segments to their end, one that is listed ahead, a block of each for evidence, and the superblock.
+    let segment = geometry.segment_bytes() as u64;
+    let copy = log_bytes.next_multiple_of(segment) + segment;
+    let heads = u64::from(geometry.segment_count()) * BLOCK_BYTES;
+    let read = device.take_counts().bytes_read;
+    assert!(read <= 2 * (copy + heads) + 4 * BLOCK_BYTES, "{read} bytes, of {copy} in a copy");
 }
 
 fn check_single_puts<D: BlockDevice>(device: D) {
