@@ -270,22 +270,24 @@ impl Run {
         // As long as keys are below, `matched` is what the last of them shares with `key`.
         let bytes = self.bytes();
         let (mut at, mut matched) = (BASE.end.min(bytes.len()), 0);
-        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
-            let raw = Raw::read(rest).expect(SOUND);
+        while let Some(rest @ [shared, suffix_bytes, sizes, ..]) = bytes.get(at..) {
             // One that shares more with its neighbour is below where that one is, at the same byte.
-            if raw.shared <= matched {
-                if raw.shared < matched {
-                    return Found { at, before: matched, behind: Some(raw.shared), same: false };
-                }
-                let wanted = key.get(matched..).unwrap_or_default();
-                let more = shared_bytes(raw.suffix, wanted);
-                let (next, wanted) = (raw.suffix.get(more), wanted.get(more));
-                if next.is_none() && wanted.is_none() || next > wanted {
-                    let (before, same) = (matched, next == wanted);
-                    return Found { at, before, behind: Some(matched + more), same };
-                }
-                matched += more;
+            if usize::from(*shared) > matched {
+                at += FIXED_BYTES + numbers_bytes(*sizes) + usize::from(*suffix_bytes);
+                continue;
             }
+            let raw = Raw::read(rest).expect(SOUND);
+            if raw.shared < matched {
+                return Found { at, before: matched, behind: Some(raw.shared), same: false };
+            }
+            let wanted = key.get(matched..).unwrap_or_default();
+            let more = shared_bytes(raw.suffix, wanted);
+            let (next, wanted) = (raw.suffix.get(more), wanted.get(more));
+            if next.is_none() && wanted.is_none() || next > wanted {
+                let (before, same) = (matched, next == wanted);
+                return Found { at, before, behind: Some(matched + more), same };
+            }
+            matched += more;
             at += raw.bytes();
         }
         Found { at, before: matched, behind: None, same: false }
