@@ -165,10 +165,13 @@ pub(crate) async fn verify(
 ) -> Result<(), Missing> {
     let mut worst = Ok(());
     for header in &written.headers {
-        let (segment, mut copies) = (header.segment, 0);
+        let (segment, block, mut copies) = (header.segment, header.block, 0);
+        let count = header.blocks(&verifier.geometry);
         for zone in verifier.geometry.zones() {
-            let found = group_at(disk, verifier, zone, segment, header.block).await;
-            copies += usize::from(found.is_some_and(|(found, _)| found == *header));
+            // One read at a time: commits go on meanwhile.
+            let bytes = blocks(disk, verifier, zone, segment, block, count).await;
+            let same = verifier.header(segment, block, &bytes) == Some(*header);
+            copies += usize::from(same && verifier.records(header, &bytes).is_some());
         }
         let least = worst.as_ref().map_or_else(|missing: &Missing| missing.copies, |()| 2);
         if copies < least.min(usize::from(verifier.geometry.copies())) {
