@@ -136,11 +136,12 @@ impl Ahead {
         (self.next, self.tag) = (header.last.next(), header.tag);
     }
 
-    /// Yields the state and how many of the groups that count it has; nothing where it has others.
+    /// Yields the state and how many of the groups that count it has; nothing where it has others. What has none is always
+    /// yielded, so that to begin anew ends.
     pub(crate) fn of(self, history: &History) -> Option<(Replayed, usize)> {
         let done = self.groups.len();
         let counted = history.accepted.get(..done)?.iter().map(|accepted| accepted.header);
-        let lost = history.lost.first().is_some_and(|lost| lost.first < self.next);
+        let lost = history.lost.first().is_some_and(|lost| done > 0 && lost.first < self.next);
         (!self.broken && !lost && counted.eq(self.groups)).then_some((self.state, done))
     }
 }
