@@ -3,8 +3,8 @@
 //! With direct I/O requests go into a ring of the kernel (`uring.rs`), where it gives one to the process: no thread has to be
 //! woken for a lone commit. Elsewhere this module owns everything that blocks: two threads take writes and flushes in
 //! the order of submission, a third takes reads. Either way the two copies of a commit group are written side by side, and a
-//! read never waits for a flush, but for those that take less than half a millisecond: as long as they do, the ring's owner
-//! makes them itself, within [`BlockDevice::completion`], because it takes less time than to wake a thread and be woken.
+//! read never waits for a flush, but for one that follows a flush of less than half a millisecond: the ring's owner makes
+//! it itself, within [`BlockDevice::completion`], because that mostly takes less time than to wake a thread and be woken.
 
 mod holder;
 mod lanes;

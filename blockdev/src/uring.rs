@@ -37,8 +37,8 @@ const UNREGISTER_FILES: u8 = 3;
 /// Bytes of one transfer at most: Linux moves less than 2 GiB at once.
 const TRANSFER_BYTES_MAX: usize = 1 << 30;
 
-/// What a flush takes at most for the next to be made without a worker: no more than a read may wait for one, and
-/// several times what a worker costs.
+/// What a flush takes at most for the next to be made without a worker: several times what a worker costs. Reads wait for
+/// that one, however long it takes.
 const QUICK: Duration = Duration::from_micros(500);
 
 /// The ring, and what is in it.
