@@ -5,6 +5,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
 use fastrand::Rng;
+use rustix::process::Signal;
 use statefs_client::blocking::Directory;
 use statefs_client::{Client, Error, Rights};
 use statefsd::limits::{CONNECTIONS_MAX, MEMORY_BYTES_MAX};
@@ -39,6 +40,21 @@ fn frames_that_break_the_rules_end_their_connection_alone() {
     stream.read_to_end(&mut Vec::new()).unwrap();
     victim.serves();
     victim.ends_small(REST_BYTES);
+}
+
+/// The end of a stream that came with its last bytes has no event of its own.
+#[test]
+fn a_peer_that_hangs_up_behind_its_bytes_is_let_go() {
+    let mut victim = Victim::new();
+    let mut stream = victim.connect();
+    // It is watched, and all that was to tell of it was told.
+    victim.serves();
+    victim.machine.freeze();
+    stream.write_all(&nested(3)[..20]).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    victim.machine.signal(Signal::CONT);
+    stream.read_to_end(&mut Vec::new()).unwrap();
+    victim.serves();
 }
 
 #[test]

@@ -230,8 +230,7 @@ impl Driver {
             Token(token) => {
                 let id = ConnectionId((token - LINKS) as u64);
                 if let Some(link) = self.links.get_mut(&id) {
-                    link.readable |= event.is_readable() || event.is_read_closed();
-                    link.writable |= event.is_writable() || event.is_write_closed();
+                    link.note(event);
                     self.due.insert(id);
                 }
             }

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 
+use mio::event::Event;
 use mio::net::UnixStream;
 
 use crate::{ConnectionId, Server};
@@ -12,8 +13,10 @@ const READS_MAX: usize = 4;
 /// A connection's socket, and what is known of it since it last said "would block".
 pub(crate) struct Link {
     pub(crate) stream: UnixStream,
-    pub(crate) readable: bool,
-    pub(crate) writable: bool,
+    readable: bool,
+    writable: bool,
+    /// The peer has hung up, and says so once: the end is read behind the last bytes.
+    hung_up: bool,
 }
 
 /// What became of a connection when it was tended.
@@ -29,7 +32,14 @@ pub(crate) enum Tended {
 
 impl Link {
     pub(crate) fn new(stream: UnixStream) -> Self {
-        Self { stream, readable: true, writable: true }
+        Self { stream, readable: true, writable: true, hung_up: false }
+    }
+
+    /// Notes what the kernel says has changed.
+    pub(crate) fn note(&mut self, event: &Event) {
+        self.hung_up |= event.is_read_closed();
+        self.readable |= event.is_readable() || event.is_read_closed();
+        self.writable |= event.is_writable() || event.is_write_closed();
     }
 
     /// Sends and receives what can be, through `buffer`.
@@ -57,7 +67,8 @@ impl Link {
                     }
                     moved = true;
                     // A stream that yields less than it could has no more now, epoll(7): the next bytes are an event.
-                    self.readable = bytes == buffer.len();
+                    // Its end may have come with the event of these.
+                    self.readable = bytes == buffer.len() || self.hung_up;
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => self.readable = false,
