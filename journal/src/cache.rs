@@ -1,13 +1,15 @@
 //! A bounded cache of values that were read from the device or are about to be asked for.
 
 use crate::types::Place;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use core::cell::Cell;
+use core::hash::{BuildHasherDefault, Hasher};
+use hashbrown::HashMap;
 
 /// Values by place, the oldest of them dropped first.
 pub(crate) struct ValueCache {
-    values: BTreeMap<Key, Kept>,
+    values: HashMap<Key, Kept, BuildHasherDefault<PlaceHasher>>,
     /// What was kept, the oldest first, each with its number; some of it was dropped since.
     order: VecDeque<(Key, u64)>,
     next: u64,
@@ -17,7 +19,30 @@ pub(crate) struct ValueCache {
     misses: Cell<u64>,
 }
 
-type Key = (u32, u32);
+/// A place, its segment in the upper half.
+type Key = u64;
+
+/// Spreads places. Nobody but the journal chooses them, so a product with an odd number does.
+#[derive(Default)]
+struct PlaceHasher(u64);
+
+impl Hasher for PlaceHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(self.0 ^ u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, place: u64) {
+        // Golden ratio (Knuth, TAOCP volume 3, section 6.4): the upper half of the product is what is spread best.
+        let spread = place.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = spread ^ spread >> 32;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 struct Kept {
     value: Rc<[u8]>,
@@ -30,7 +55,7 @@ const OVERHEAD_BYTES: usize = 64;
 impl ValueCache {
     pub(crate) fn new(bytes_max: usize) -> Self {
         let (hits, misses) = (Cell::new(0), Cell::new(0));
-        let (values, order) = (BTreeMap::new(), VecDeque::new());
+        let (values, order) = (HashMap::default(), VecDeque::new());
         Self { values, order, next: 0, bytes: 0, bytes_max, hits, misses }
     }
 
@@ -99,7 +124,7 @@ impl ValueCache {
 }
 
 fn key(place: Place) -> Key {
-    (place.segment.0, place.offset)
+    u64::from(place.segment.0) << 32 | u64::from(place.offset)
 }
 
 #[cfg(test)]
