@@ -2,7 +2,9 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use fastrand::Rng;
 use rustix::process::Signal;
@@ -11,6 +13,7 @@ use statefs_client::{Client, Error, Rights};
 use statefsd::limits::{CONNECTIONS_MAX, MEMORY_BYTES_MAX};
 
 use crate::machine::{Machine, PATIENCE};
+use crate::openmetrics::read;
 use crate::wire::reads;
 
 /// Hostile connections at a time: with the good one, less than there may be.
@@ -55,6 +58,48 @@ fn a_peer_that_hangs_up_behind_its_bytes_is_let_go() {
     victim.machine.signal(Signal::CONT);
     stream.read_to_end(&mut Vec::new()).unwrap();
     victim.serves();
+}
+
+/// A manager that hears nothing kills the daemon, and a collector that is told nothing raises an alarm.
+#[test]
+fn peers_that_never_pause_keep_neither_signs_of_life_nor_figures_back() {
+    let mut machine = Machine::new(32 << 20, POLICY, &["any"]);
+    let (manager, metrics) = (machine.path("manager"), machine.path("metrics"));
+    machine.option("--metrics", &format!("unix:{}", metrics.display()));
+    machine.variable("NOTIFY_SOCKET", manager.to_str().unwrap());
+    machine.variable("WATCHDOG_USEC", "20000");
+    let manager = UnixDatagram::bind(&manager).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut victim = Victim::of(machine);
+    let streams: Vec<UnixStream> = (0..4).map(|_| victim.connect()).collect();
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for mut stream in streams {
+            let ended = &ended;
+            scope.spawn(move || {
+                while !ended.load(Ordering::Relaxed) {
+                    stream.write_all(&finishes(2000)).unwrap();
+                }
+            });
+        }
+        // More than the kernel keeps from before.
+        let mut signs = 0;
+        while signs < 100 {
+            let mut words = [0; 256];
+            match manager.recv(&mut words) {
+                Ok(bytes) => signs += u32::from(words[..bytes].starts_with(b"WATCHDOG=1")),
+                Err(error) => {
+                    ended.store(true, Ordering::Relaxed);
+                    panic!("{signs} signs of life: {error}");
+                }
+            }
+        }
+        let mut told = String::new();
+        UnixStream::connect(&metrics).unwrap().read_to_string(&mut told).unwrap();
+        ended.store(true, Ordering::Relaxed);
+        read(&told).unwrap();
+    });
+    victim.ends_small(REST_BYTES);
 }
 
 #[test]
@@ -177,7 +222,10 @@ struct Victim {
 
 impl Victim {
     fn new() -> Self {
-        let mut machine = Machine::new(32 << 20, POLICY, &["any"]);
+        Self::of(Machine::new(32 << 20, POLICY, &["any"]))
+    }
+
+    fn of(mut machine: Machine) -> Self {
         machine.start();
         let all = machine.connect("any").directory("/state", Rights::ALL);
         all.put("large", &vec![b'v'; 65_536]).unwrap();
@@ -224,6 +272,13 @@ fn broken_frames() -> Vec<(&'static str, Vec<u8>)> {
         ("a far pointer to no segment", words(&[0, 1, 2, 9])),
         ("two segments that point at each other", words(&[1, 1, 1, 0, 2, 1, 2, 0])),
     ]
+}
+
+/// So many messages that nothing comes of: each ends a question that was never asked.
+fn finishes(count: usize) -> Vec<u8> {
+    let (root, finish, target) = (0x0001_0001_0000_0000_u64, 4_u64, 0x0000_0001_0000_0000_u64);
+    let message = [4 << 32, root, finish, target, 7].map(u64::to_le_bytes).concat();
+    message.repeat(count)
 }
 
 /// A chain of structs, each a pointer to the next.

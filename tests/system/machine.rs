@@ -28,6 +28,7 @@ pub struct Machine {
     folder: PathBuf,
     channels: &'static [&'static str],
     options: Vec<String>,
+    variables: Vec<(String, String)>,
     child: Option<Child>,
 }
 
@@ -38,7 +39,8 @@ impl Machine {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = env::temp_dir().join(format!("statefs-system-{}-{number}", process::id()));
         fs::create_dir(&folder).unwrap();
-        let machine = Self { folder, channels, options: Vec::new(), child: None };
+        let (options, variables) = (Vec::new(), Vec::new());
+        let machine = Self { folder, channels, options, variables, child: None };
         machine.write_policy(policy);
         let mut device = FileDevice::create(machine.image(), bytes, || {}).unwrap();
         let disk = Disk::new(device.geometry());
@@ -62,6 +64,11 @@ impl Machine {
     /// Starts the daemon with an option more from now on.
     pub fn option(&mut self, name: &str, value: &str) {
         self.options.extend([name.into(), value.into()]);
+    }
+
+    /// Starts the daemon with a variable more in its environment from now on.
+    pub fn variable(&mut self, name: &str, value: &str) {
+        self.variables.push((name.into(), value.into()));
     }
 
     /// Starts the daemon, and returns when it answers on every socket.
@@ -91,6 +98,7 @@ impl Machine {
         let mut command = Command::new(PROGRAM);
         command.arg("--image").arg(self.image()).arg("--policy").arg(self.policy());
         command.args(&self.options);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -205,14 +205,15 @@ impl Driver {
         // Answers leave in the same round in which they were made.
         moved |= self.tend();
         self.log()?;
-        // What this round sent may let calls go on that the poll before held back.
-        if moved || self.server.wants_poll() || !self.due.is_empty() {
-            return Ok(Some(self.now()));
-        }
         let now = self.now();
+        // Peers that never pause keep nobody who watches the machine waiting.
         let figures = || figures(&self.server, &self.asked, &self.sandbox);
         let told = self.metrics.tell(now, figures);
         let alive = self.notify.live(now);
+        // What this round sent may let calls go on that the poll before held back.
+        if moved || self.server.wants_poll() || !self.due.is_empty() {
+            return Ok(Some(now));
+        }
         Ok([accepts, turn.deadline, self.stop_at, told, alive].into_iter().flatten().min())
     }
 

@@ -161,6 +161,7 @@ impl Metrics {
                 *due = now.saturating_add(FILE_MS);
                 Some(*due)
             }
+            Self::Socket(listener, _) if !listener.ready => None,
             Self::Socket(listener, pause) => {
                 if let Some(until) = pause.filter(|until| now < *until) {
                     return Some(until);
@@ -170,7 +171,10 @@ impl Metrics {
                     match listener.accept() {
                         // Far less than what the kernel buffers; who reads nothing gets nothing.
                         Ok((mut stream, _)) => drop(stream.write_all(text().as_bytes())),
-                        Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                            listener.ready = false;
+                            return None;
+                        }
                         Err(_) => {
                             *pause = Some(now.saturating_add(PAUSE_MS));
                             return *pause;
