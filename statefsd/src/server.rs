@@ -206,7 +206,10 @@ impl Server {
         let audit = self.shared.audit.deadline().filter(|_| journal.is_some());
         let journal = journal.and_then(|journal| journal.deadline());
         let events = self.shared.events.borrow().deadline();
-        Turn { again, deadline: [journal, events, audit, pressed].into_iter().flatten().min() }
+        let deadlines = [journal, events, audit, pressed].into_iter().flatten();
+        // What was due by now has begun, and its end is an event: on a slow device to poll again at once would be all that
+        // the driver did.
+        Turn { again, deadline: deadlines.filter(|at| *at > now).min() }
     }
 
     /// Tells what the machine's clock says at `now`, for records that people read; nothing else asks.

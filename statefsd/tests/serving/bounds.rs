@@ -2,7 +2,7 @@
 
 use policy::Peer;
 use statefs::Durability;
-use statefsd::{Closed, Event, Limits};
+use statefsd::{Closed, Event, Limits, Turn};
 
 use crate::rig::{Device, If, Rig, get, open, put, version};
 
@@ -128,6 +128,36 @@ fn a_full_memory_ends_who_stands_still_with_most_of_it() {
         .iter()
         .filter(|event| matches!(event, Event::Closed { why: Closed::Memory, .. }));
     assert_eq!(memory.count(), 2);
+}
+
+/// While the device takes its time there is nothing to do, and a driver that is told to poll at once does nothing else.
+#[test]
+fn a_slow_device_is_not_waited_for_by_asking_again_and_again() {
+    let mut rig = Rig::open();
+    let client = rig.connect("keeper");
+    let all = rig.directory(client, "/state");
+    let durabilities = [Durability::Durable, Durability::Buffered, Durability::Strict];
+    for (index, first) in durabilities.into_iter().enumerate() {
+        for second in durabilities {
+            let before = put(&all, "k", b"1", If::Any, Durability::Durable);
+            version(&rig.wait(before).unwrap());
+            rig.device.holds = true;
+            let mut answers = Vec::new();
+            for (key, durability) in [("a", first), ("b", second)] {
+                answers.push(put(&all, key, b"2", If::Any, durability));
+                rig.settle();
+                rig.now += 60_000;
+                rig.settle();
+                let Turn { again, deadline } = rig.server.poll(rig.now);
+                let idle = !again && deadline.is_none_or(|at| at > rig.now);
+                assert!(idle, "{index} {key} {durability:?}: {again}, {deadline:?} at {}", rig.now);
+            }
+            rig.device.holds = false;
+            for answer in answers {
+                version(&rig.wait(answer).unwrap());
+            }
+        }
+    }
 }
 
 /// Those who read nothing share the memory: results beyond it are not made, and who reads is
