@@ -168,16 +168,20 @@ impl Link {
         flags: PollFlags,
         deadline: Option<Instant>,
     ) -> core::result::Result<bool, Silence> {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let left = left.map(|left| Timespec::try_from(left).map_err(|_| Silence)).transpose()?;
-        let mut watched = [PollFd::new(&self.stream, flags)];
-        match poll(&mut watched, left.as_ref()) {
-            Ok(0) => Err(Silence),
-            Ok(_) => Ok(watched.iter().any(|fd| fd.revents() != PollFlags::OUT)),
-            Err(Errno::INTR) => Ok(false),
-            Err(error) => {
-                self.ended(&format!("waiting for it failed: {error}"));
-                Ok(false)
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let left =
+                left.map(|left| Timespec::try_from(left).map_err(|_| Silence)).transpose()?;
+            let mut watched = [PollFd::new(&self.stream, flags)];
+            match poll(&mut watched, left.as_ref()) {
+                Ok(0) => return Err(Silence),
+                Ok(_) => return Ok(watched.iter().any(|fd| fd.revents() != PollFlags::OUT)),
+                // A signal is no word of the daemon's, and the time that is left goes on.
+                Err(Errno::INTR) => {}
+                Err(error) => {
+                    self.ended(&format!("waiting for it failed: {error}"));
+                    return Ok(false);
+                }
             }
         }
     }
