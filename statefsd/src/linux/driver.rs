@@ -286,7 +286,7 @@ impl Driver {
         self.due.insert(id);
     }
 
-    /// Moves bytes of the connections that are due; tells whether any came in.
+    /// Moves bytes of the connections that are due; tells whether any came in or a connection ended.
     fn tend(&mut self) -> bool {
         let mut came_in = false;
         for id in mem::take(&mut self.due) {
@@ -297,7 +297,11 @@ impl Driver {
                     came_in = true;
                     self.due.insert(id);
                 }
-                Tended::Over => self.close(id),
+                Tended::Over => {
+                    // What it held may be what others wait for.
+                    came_in = true;
+                    self.close(id);
+                }
             }
         }
         came_in

@@ -67,7 +67,8 @@ impl Link {
                     }
                     moved = true;
                     // A stream that yields less than it could has no more now, epoll(7): the next bytes are an event.
-                    // Its end may have come with the event of these.
+                    // Its end may have come with the event of these. A read also ends behind bytes that came with descriptors, which
+                    // no client of ours sends: what follows them waits for the next event, and nobody but their sender for that.
                     self.readable = bytes == buffer.len() || self.hung_up;
                 }
                 Err(error) => match error.kind() {
