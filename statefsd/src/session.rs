@@ -181,6 +181,10 @@ impl Session {
         let runs = self.wants_run(unsent_max);
         if runs {
             self.vat.poll(1);
+            // An answer with one capability too many ends the connection from within: nothing that comes in does.
+            if let Some(error) = self.vat.over() {
+                self.end(Closed::Protocol(error.extra));
+            }
         }
         runs
     }

@@ -90,6 +90,39 @@ fn a_reader_that_does_not_read_is_held_back() {
     assert_eq!(rig.wait(get(&all, "net/none")).unwrap(), "absent");
 }
 
+/// A capability too many ends the connection, also where the answer that held it had to wait: else nobody would look at
+/// it again, and its place among the connections would be taken for good.
+#[test]
+fn who_hoards_capabilities_is_ended_whenever_the_last_one_is_made() {
+    for waits in [false, true] {
+        let connection = vat::Limits { exports: 3, ..vat::Limits::default() };
+        let mut rig = Rig::new(Device::formatted(), Limits { connection, ..Limits::default() });
+        let client = rig.connect("keeper");
+        let root = rig.root(client);
+        let (one, two) = (open(&root, "/state"), open(&root, "/state/net"));
+        assert_eq!(rig.wait(get(&one, "k")).unwrap(), "absent");
+        assert_eq!(rig.wait(get(&two, "k")).unwrap(), "absent");
+        let id = rig.clients[client].id;
+        assert!(!rig.server.is_over(id));
+        rig.device.holds = waits;
+        let _put = put(&one, "k", b"v", If::Any, Durability::Durable);
+        // Waits for the caller's own write of the key.
+        let mut request = one.reader_request();
+        request.get().set_key("k");
+        let _reader = request.send();
+        rig.settle();
+        rig.device.holds = false;
+        rig.settle();
+        rig.step();
+        assert!(rig.clients[client].over, "the client is told");
+        assert!(rig.server.is_over(id), "and the driver closes it");
+        rig.server.close(id);
+        rig.settle();
+        let protocol = |event: &&Event| matches!(event, Event::Closed { why: Closed::Protocol(_), .. });
+        assert_eq!(rig.events.iter().filter(protocol).count(), 1);
+    }
+}
+
 /// Half messages fill the memory; who holds more than a share and stands still is ended.
 #[test]
 fn a_full_memory_ends_who_stands_still_with_most_of_it() {
