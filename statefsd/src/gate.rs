@@ -1,4 +1,8 @@
 //! The gate: nothing reaches a handler that the policy of this moment does not allow.
+//!
+//! A call may wait long before it is answered: for its turn, for the device, and for a peer that does not read its other
+//! answers, which takes as long as the peer likes. So what tells of the store is asked for again when another policy came
+//! meanwhile; whoever was refused then learns nothing of what was read.
 
 use alloc::format;
 use alloc::string::{String, ToString as _};
@@ -34,7 +38,7 @@ pub(crate) fn admit<R: Demand>(
     request: R,
 ) -> Result<Granted<R>, Error> {
     power.check(caller.shared.clock.now())?;
-    let policy = caller.shared.policy.borrow().clone();
+    let policy = caller.policy();
     judge(caller, &policy, power.scope(), request)
 }
 
@@ -48,7 +52,7 @@ pub(crate) fn admit_all<R: Demand>(
     requests: Vec<R>,
 ) -> Result<Vec<Granted<R>>, Error> {
     power.check(caller.shared.clock.now())?;
-    let policy = caller.shared.policy.borrow().clone();
+    let policy = caller.policy();
     requests.into_iter().map(|request| judge(caller, &policy, power.scope(), request)).collect()
 }
 
@@ -61,7 +65,7 @@ pub(crate) fn admit_admin(caller: &Caller, right: Right) -> Result<Granted<Admin
     let Some(service) = &caller.service else {
         return Err(refuse_stranger(caller, right, request.all.as_str()));
     };
-    let policy = caller.shared.policy.borrow().clone();
+    let policy = caller.policy();
     decide(&policy, service, None, request).map_err(|denial| refuse(caller, &denial))
 }
 
@@ -79,7 +83,7 @@ pub(crate) fn admit_any_admin(caller: &Caller) -> Result<(), Error> {
 /// Yields the rights of administration that the caller holds. What it lacks is no refusal: it asked
 /// for nothing.
 pub(crate) fn admin_rights(caller: &Caller) -> Rights {
-    let policy = caller.shared.policy.borrow().clone();
+    let policy = caller.policy();
     let holds = |right: &Right| {
         let request = Administer { right: *right, all: Prefix::root() };
         let service = caller.service.as_ref();
@@ -138,7 +142,7 @@ pub(crate) fn admit_open(
     let Some(service) = &caller.service else {
         return Err(refuse_stranger(caller, asked, prefix.as_str()));
     };
-    let policy = caller.shared.policy.borrow().clone();
+    let policy = caller.policy();
     let attempt = |by| {
         let request = Open { prefix: prefix.clone(), rights, by };
         decide(&policy, service, from.map(Power::scope), request)

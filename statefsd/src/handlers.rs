@@ -56,22 +56,22 @@ pub(crate) fn open(caller: &Caller, granted: Granted<Open>) -> Result<Power, Err
     Ok(Power::new(Scope::new(prefix, rights)))
 }
 
-pub(crate) async fn get(caller: &Caller, granted: Granted<Get>) -> Result<Found, Error> {
-    let Get { key, metadata_only } = granted.into_request();
+pub(crate) async fn get(caller: &Caller, granted: &Granted<Get>) -> Result<Found, Error> {
+    let Get { key, metadata_only } = granted.request();
     let _permit = caller.reads.take(GET_BYTES).await;
     let unseen = caller.shared.limits.plants.has(Plant::OwnWritesUnseen);
     let origin = if unseen { Origin(u64::MAX) } else { caller.origin() };
-    caller.shared.store.get(&key, origin, metadata_only).await
+    caller.shared.store.get(key, origin, *metadata_only).await
 }
 
 /// Reads the first of several keys, as many as fit into one reply.
 pub(crate) async fn get_many(
     caller: &Caller,
-    granted: Vec<Granted<Get>>,
+    granted: &[Granted<Get>],
 ) -> Result<Vec<Found>, Error> {
     let limits = &caller.shared.limits;
     let _permit = caller.reads.take(limits.reply_bytes).await;
-    page::many(&caller.shared.store, &granted, caller.origin(), limits).await
+    page::many(&caller.shared.store, granted, caller.origin(), limits).await
 }
 
 pub(crate) async fn put(caller: &Caller, granted: Granted<Write>) -> Result<Written, Error> {
@@ -100,6 +100,7 @@ pub(crate) async fn commit(
     durability: Durability,
     token: Option<Token>,
 ) -> Result<Written, Error> {
+    let policy = caller.policy();
     // Who passed the gate has a name.
     let service = granted.first().map(|granted| granted.service().clone());
     let notes = caller.mutation(&granted, token.is_some().into());
@@ -134,7 +135,9 @@ pub(crate) async fn commit(
                     return Ok(kept.map_or(Written::Indeterminate, |()| Written::Applied(applied)));
                 }
                 Some(written) => return Ok(written),
-                None => {}
+                None if caller.is_in_force(&policy) => {}
+                // It was let in by another policy than the one that it would be written under.
+                None => return Err(Error::Overloaded),
             },
         }
     }
@@ -228,13 +231,13 @@ pub(crate) fn restrict(
     from.restrict(prefix, rights, expiry, slot).ok_or(Error::Denied)
 }
 
-pub(crate) async fn list(caller: &Caller, granted: Granted<List>) -> Result<Page, Error> {
+pub(crate) async fn list(caller: &Caller, granted: &Granted<List>) -> Result<Page, Error> {
     let limits = &caller.shared.limits;
     let _permit = caller.reads.take(limits.reply_bytes).await;
     let journal = caller.shared.store.journal()?;
     let prefix = granted.request().prefix.as_str().as_bytes();
     journal.own_writes_under(prefix, caller.origin()).await;
-    let rows = page::rows(&journal, &granted, limits);
+    let rows = page::rows(&journal, granted, limits);
     let keys_only = granted.request().keys_only;
     page::read(&caller.shared.store, &journal, rows, keys_only).await
 }

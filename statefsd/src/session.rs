@@ -67,6 +67,16 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
+    /// The policy of this moment.
+    pub(crate) fn policy(&self) -> Rc<Policy> {
+        self.shared.policy.borrow().clone()
+    }
+
+    /// Whether no other policy was put in force since `policy` was the one of the moment.
+    pub(crate) fn is_in_force(&self, policy: &Rc<Policy>) -> bool {
+        Rc::ptr_eq(policy, &self.shared.policy.borrow())
+    }
+
     /// The number under which the journal orders the writes of this connection.
     pub(crate) fn origin(&self) -> Origin {
         Origin(self.connection.0)

@@ -538,3 +538,35 @@ fn the_last_1024_tokens_are_known_and_older_ones_take_no_room() {
     }
     assert_ne!(send(&mut rig, &directory, 0), first, "it is forgotten");
 }
+
+/// A batch that waits for the one before it with the same token is written only then, which may be long after it was let in.
+#[test]
+fn a_batch_that_was_held_back_is_not_written_by_a_right_of_before() {
+    let connection = vat::Limits { output_high_water_bytes: 1 << 16, ..vat::Limits::default() };
+    let mut rig = Rig::new(Device::formatted(), Limits { connection, ..Limits::default() });
+    let (keeper, client) = (rig.connect("keeper"), rig.connect("net"));
+    let all = rig.directory(keeper, "/state");
+    let root = rig.root(client);
+    let net = crate::rig::open(&root, "/state/net");
+    assert_eq!(rig.wait(get(&net, "k")).unwrap(), "absent");
+    rig.device.holds = true;
+    let _put = put(&net, "k", b"1", If::Any, DURABLE);
+    let operations = [("k", Some(&b"2"[..]), If::Absent)];
+    let batch = Batch { operations: &operations, durability: DURABLE, token: &[7; 16] };
+    let (first, second) = (send(&net, &batch), send(&net, &batch));
+    let _rest: Vec<_> = (0..8).map(|_| root.describe_request().send()).collect();
+    rig.clients[client].deaf = true;
+    rig.settle();
+    rig.device.holds = false;
+    rig.settle();
+    assert!(!rig.server.wants_input(rig.clients[client].id), "it is held back");
+    let text = POLICY.replace("rights = [\"get\", \"list\", \"put\"]", "rights = [\"get\"]");
+    rig.server.set_policy(Policy::parse(&text).unwrap());
+    assert_eq!(rig.wait(delete(&all, "net/k", If::Any)).unwrap(), "deleted");
+    rig.clients[client].deaf = false;
+    assert!(rig.wait(first).unwrap().starts_with("at 0: conflict "));
+    let second = rig.wait(second).unwrap();
+    assert_eq!(rig.wait(get(&all, "net/k")).unwrap(), "absent", "{second}");
+    assert!(second.starts_with("OVERLOADED: "), "{second}");
+    assert_eq!(rig.wait(send(&net, &batch)).unwrap(), "ACCESS_DENIED");
+}

@@ -1,10 +1,13 @@
 //! What nobody can make the server hold.
 
+use std::future::Future;
+use std::pin::Pin;
+
 use policy::Peer;
-use statefs::Durability;
+use statefs::{Durability, directory};
 use statefsd::{Closed, Event, Limits, Turn};
 
-use crate::rig::{Device, If, Rig, get, open, put, version};
+use crate::rig::{Ask, Device, If, Rig, get, list, look, open, put, version};
 
 fn peer() -> Peer {
     Peer { channel: "keeper".into(), uid: None }
@@ -118,8 +121,69 @@ fn who_hoards_capabilities_is_ended_whenever_the_last_one_is_made() {
         assert!(rig.server.is_over(id), "and the driver closes it");
         rig.server.close(id);
         rig.settle();
-        let protocol = |event: &&Event| matches!(event, Event::Closed { why: Closed::Protocol(_), .. });
+        let protocol =
+            |event: &&Event| matches!(event, Event::Closed { why: Closed::Protocol(_), .. });
         assert_eq!(rig.events.iter().filter(protocol).count(), 1);
+    }
+}
+
+/// Who reads nothing holds its own calls back for as long as it likes. They are not answered by a policy of before.
+#[test]
+fn a_call_that_was_held_back_tells_nothing_that_was_taken_away_meanwhile() {
+    type Held = Box<dyn Fn(&directory::Client) -> Pin<Box<dyn Future<Output = String>>>>;
+    let list = |keys_only| -> Held {
+        Box::new(move |net| {
+            let lines = list(net, Ask { keys_only, ..Ask::default() });
+            Box::pin(async move { lines.await.join(" ") })
+        })
+    };
+    let calls: [Held; 5] = [
+        Box::new(|net| Box::pin(get(net, "k"))),
+        Box::new(|net| Box::pin(look(net, "k", true))),
+        Box::new(|net| Box::pin(get_many(net, "k"))),
+        list(false),
+        list(true),
+    ];
+    for (number, call) in calls.iter().enumerate() {
+        let connection = vat::Limits { output_high_water_bytes: 1 << 16, ..vat::Limits::default() };
+        let mut rig = Rig::new(Device::formatted(), Limits { connection, ..Limits::default() });
+        let (keeper, client) = (rig.connect("keeper"), rig.connect("net"));
+        let all = rig.directory(keeper, "/state");
+        let root = rig.root(client);
+        let net = open(&root, "/state/net");
+        assert_eq!(rig.wait(get(&net, "none")).unwrap(), "absent");
+        // The call waits for a read before it, that one for a write, and then both for the client to read the rest.
+        rig.device.holds = true;
+        let _put = put(&net, "own", b"1", If::Any, Durability::Durable);
+        let _before = get_many(&net, "own");
+        let held = call(&net);
+        let _rest: Vec<_> = (0..8).map(|_| root.describe_request().send()).collect();
+        rig.clients[client].deaf = true;
+        rig.settle();
+        rig.device.holds = false;
+        rig.settle();
+        assert!(!rig.server.wants_input(rig.clients[client].id), "it is held back");
+        let text = crate::rig::POLICY.replace(
+            "to = \"net\"\nprefix = \"/state/net\"\nrights = [\"get\", \"list\", \"put\"]",
+            "to = \"net\"\nprefix = \"/state/net\"\nrights = [\"put\"]",
+        );
+        rig.server.set_policy(policy::Policy::parse(&text).unwrap());
+        let secret = put(&all, "net/k", b"not for net", If::Any, Durability::Durable);
+        version(&rig.wait(secret).unwrap());
+        rig.clients[client].deaf = false;
+        assert_eq!(rig.wait(held).unwrap(), "ACCESS_DENIED", "call {number}");
+    }
+}
+
+fn get_many(net: &directory::Client, key: &str) -> impl Future<Output = String> + use<> {
+    let mut request = net.get_many_request();
+    request.get().init_keys(1).set(0, key);
+    let answer = request.send().promise;
+    async move {
+        match answer.await {
+            Ok(answer) => format!("{} entries", answer.get().unwrap().get_entries().unwrap().len()),
+            Err(error) => error.extra,
+        }
     }
 }
 

@@ -143,6 +143,8 @@ pub(crate) struct Client {
     /// All that the server sent.
     pub(crate) received: Vec<u8>,
     pub(crate) over: bool,
+    /// It takes nothing of what the server sends.
+    pub(crate) deaf: bool,
 }
 
 pub(crate) struct Rig {
@@ -179,7 +181,8 @@ impl Rig {
         let peer = Peer { channel: channel.into(), uid: Some(1000) };
         let id = self.server.connect(peer).expect("room for one more");
         let vat = Vat::new(None, vat::Limits::default());
-        let client = Client { vat, id, outbox: Vec::new(), received: Vec::new(), over: false };
+        let (outbox, received) = (Vec::new(), Vec::new());
+        let client = Client { vat, id, outbox, received, over: false, deaf: false };
         self.clients.push(client);
         self.clients.len() - 1
     }
@@ -250,7 +253,7 @@ impl Rig {
                 moved = true;
             }
             let output = self.server.output(client.id).to_vec();
-            if !output.is_empty() {
+            if !output.is_empty() && !client.deaf {
                 self.server.sent(client.id, output.len());
                 client.received.extend(&output);
                 client.over |= client.vat.receive(&output).is_err();
