@@ -2,7 +2,8 @@
 //!
 //! A key is charged to every quota over it, whoever writes it: its length as a whole path and the
 //! length of its value. What the journal has accepted counts, durable or not, so that no haste
-//! passes a quota. A write is refused for making more of what there is too much of; one that makes
+//! passes a quota; and of an upload what has come, against the others, for it takes room without an
+//! end. A write is refused for making more of what there is too much of; one that makes
 //! it less passes, also where a new policy left less room than there is use.
 
 use alloc::collections::BTreeMap;
@@ -23,11 +24,17 @@ use crate::plant::{Plant, Plants};
 #[derive(Default)]
 pub(crate) struct Ledger {
     accounts: BTreeMap<String, Account>,
+    /// Uploads without an end, by their numbers.
+    arrivals: BTreeMap<u64, Arriving>,
+    last_arrival: u64,
     /// The journal's count of accepted changes that came to nothing, when it was last looked at.
     drops: u64,
     /// What [`crate::plant::Plant::QuotaUncharged`] asks.
     uncharged: bool,
 }
+
+/// The key of an upload, and how many bytes have come.
+type Arriving = (Rc<[u8]>, u64);
 
 /// A key, and how many bytes its value shall have; `None` if it shall have none.
 type End = (Rc<[u8]>, Option<u64>);
@@ -140,7 +147,39 @@ impl Ledger {
         self.charged(journal, &ends, || upload.commit(key.into(), precondition, durability))
     }
 
-    /// Tells whether a value of so many bytes may be written now.
+    /// Gives a number to an upload that nothing has come of yet.
+    pub(crate) fn expect(&mut self, key: &[u8]) -> u64 {
+        self.last_arrival += 1;
+        self.arrivals.insert(self.last_arrival, (key.into(), 0));
+        self.last_arrival
+    }
+
+    /// Forgets an upload: it has an end, or will have none.
+    pub(crate) fn forget(&mut self, arrival: u64) {
+        self.arrivals.remove(&arrival);
+    }
+
+    /// Notes that an upload has `bytes` now, unless with all that is on its way it could not have an end.
+    ///
+    /// # Errors
+    /// [`Exceeded`]; nothing was noted.
+    pub(crate) fn arrive(
+        &mut self,
+        journal: &Journal,
+        arrival: u64,
+        bytes: u64,
+    ) -> Result<(), Exceeded> {
+        let Some((key, _)) = self.arrivals.get(&arrival) else { return Ok(()) };
+        let key = key.clone();
+        self.admits(journal, &key, bytes, Some(arrival))?;
+        self.arrivals.insert(arrival, (key, bytes));
+        Ok(())
+    }
+
+    /// Tells whether a value of so many bytes may be written now, beside the uploads that are on their way, but for
+    /// `own`: they take room as values do, and may never have an end.
+    ///
+    /// Cost: a look at each upload where a quota on bytes is over the key.
     ///
     /// # Errors
     /// [`Exceeded`].
@@ -149,13 +188,27 @@ impl Ledger {
         journal: &Journal,
         key: &[u8],
         bytes: u64,
+        own: Option<u64>,
     ) -> Result<(), Exceeded> {
         self.catch_up(journal);
         if self.accounts.is_empty() {
-            Ok(())
-        } else {
-            self.check(journal, &[(key.into(), Some(bytes))])
+            return Ok(());
         }
+        self.check(journal, &[(key.into(), Some(bytes))])?;
+        let (less, more) = (taken(key, journal.accepted_bytes(key)), taken(key, Some(bytes)));
+        // What takes no more than what it replaces passes, whatever else there is.
+        for path in paths(key).filter(|_| more.bytes > less.bytes) {
+            let Some(account) = self.accounts.get(path) else { continue };
+            if account.quota.bytes.is_none() {
+                continue;
+            }
+            let others = self.arrivals.iter().filter(|(arrival, _)| Some(**arrival) != own);
+            let others = others.filter(|(_, (other, _))| paths(other).any(|other| other == path));
+            let arriving: u64 = others.map(|(_, (_, bytes))| *bytes).sum();
+            let more = Used { bytes: more.bytes.saturating_add(arriving), keys: more.keys };
+            account.check(less, more)?;
+        }
+        Ok(())
     }
 
     fn charged<F>(

@@ -356,14 +356,30 @@ impl Store {
         stream::written(end)
     }
 
-    /// Tells whether the quotas and the room that is left let a value of so many bytes be written.
+    /// Expects an upload of `bytes`, as far as that is known, if the quotas let it be written now; yields its number.
     ///
     /// # Errors
-    /// [`Error::Quota`], [`Error::NoSpace`], or why there is no volume.
-    pub(crate) fn admits(&self, key: &Key, bytes: u64) -> Result<(), Error> {
+    /// [`Error::Quota`], or why there is no volume.
+    pub(crate) fn expect(&self, key: &Key, bytes: u64) -> Result<u64, Error> {
+        let (journal, key) = (self.journal()?, key.as_str().as_bytes());
+        let mut ledger = self.ledger.borrow_mut();
+        ledger.admits(&journal, key, bytes, None)?;
+        Ok(ledger.expect(key))
+    }
+
+    /// Notes that an upload has so many bytes, if the quotas let them be written now.
+    ///
+    /// # Errors
+    /// As [`Store::expect`].
+    pub(crate) fn arrive(&self, arrival: u64, bytes: u64) -> Result<(), Error> {
         let journal = self.journal()?;
-        self.ledger.borrow_mut().admits(&journal, key.as_str().as_bytes(), bytes)?;
+        self.ledger.borrow_mut().arrive(&journal, arrival, bytes)?;
         Ok(())
+    }
+
+    /// Forgets an upload: it has an end, or will have none.
+    pub(crate) fn forget(&self, arrival: u64) {
+        self.ledger.borrow_mut().forget(arrival);
     }
 
     /// Yields the longest value that one call takes.

@@ -3,6 +3,7 @@
 //! Each of these is a capability that its client may hold for as long as its connection lasts, so
 //! how many there are is bounded, and what each may hold counts as held by the connection.
 
+use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};
 
 use journal::{CommitError, Opened, Outcome, Piece, Upload, ValueReader, Version};
@@ -11,7 +12,7 @@ use policy::{Granted, Key};
 use crate::error::Error;
 use crate::permits::Permits;
 use crate::request::{Get, Store};
-use crate::session::Caller;
+use crate::session::{Caller, Shared};
 use crate::slots::Slot;
 use crate::store::Written;
 
@@ -21,8 +22,20 @@ pub(crate) const STREAM_BYTES: usize = 2 * journal::VALUE_BYTES_MAX + 8192;
 /// One value on its way in. Dropped before its end, it gives up what was written.
 pub(crate) struct Incoming {
     /// `None` once it was ended, or while a chunk is taken; a call that is cancelled leaves it so.
-    upload: RefCell<Option<Upload>>,
+    upload: RefCell<Option<(Upload, Arrival)>>,
     _slot: Slot,
+}
+
+/// What is charged of an upload before its end, no longer than that is on its way.
+struct Arrival {
+    shared: Rc<Shared>,
+    number: u64,
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        self.shared.store.forget(self.number);
+    }
 }
 
 /// One value on its way out.
@@ -78,8 +91,10 @@ impl Incoming {
             return Err(Error::ValueBytes { bytes: number(bytes), most: number(most) });
         }
         let key = &granted.request().key;
-        store.admits(key, bytes).inspect_err(|error| caller.tell_quota(Some(key), error))?;
-        let upload = RefCell::new(Some(journal.upload(caller.origin())));
+        let number = store.expect(key, bytes);
+        let number = number.inspect_err(|error| caller.tell_quota(Some(key), error))?;
+        let arrival = Arrival { shared: caller.shared.clone(), number };
+        let upload = RefCell::new(Some((journal.upload(caller.origin()), arrival)));
         Ok(Self { upload, _slot: slot })
     }
 
@@ -93,13 +108,14 @@ impl Incoming {
         granted: &Granted<Store>,
         chunk: &[u8],
     ) -> Result<(), Error> {
-        let mut upload = self.upload.take().ok_or(Error::Argument(OVER))?;
+        let (mut upload, arrival) = self.upload.take().ok_or(Error::Argument(OVER))?;
         let store = &caller.shared.store;
         let bytes = upload.total_bytes().saturating_add(chunk.len() as u64);
+        let arrived = store.arrive(arrival.number, bytes);
         let key = &granted.request().key;
-        store.admits(key, bytes).inspect_err(|error| caller.tell_quota(Some(key), error))?;
+        arrived.inspect_err(|error| caller.tell_quota(Some(key), error))?;
         upload.append(chunk).await.map_err(|error| broken(caller, error))?;
-        self.upload.replace(Some(upload));
+        self.upload.replace(Some((upload, arrival)));
         Ok(())
     }
 
@@ -109,7 +125,9 @@ impl Incoming {
         caller: &Caller,
         granted: Granted<Store>,
     ) -> Result<Written, Error> {
-        let upload = self.upload.take().ok_or(Error::Argument(OVER))?;
+        let (upload, arrival) = self.upload.take().ok_or(Error::Argument(OVER))?;
+        // The end is charged in its place.
+        drop(arrival);
         let granted = [granted];
         let upload = upload.with_notes(caller.mutation(&granted, 0));
         let [granted] = granted;

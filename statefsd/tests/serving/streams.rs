@@ -262,14 +262,53 @@ fn a_quota_counts_what_comes_in_parts() {
     version(&done(&mut rig, &fits));
     let refused = rig.wait(put(&directory, "l", &value(20_000), If::Any, DURABLE)).unwrap();
     assert_eq!(refused, exceeded);
-    // Two that would each fit, and together do not: the end decides.
+    // Two that would each fit, and together do not.
     rig.wait(put(&directory, "k", b"", If::Any, DURABLE));
     let (one, two) = (writer(&directory, "a", If::Any, 0), writer(&directory, "b", If::Any, 0));
     write_all(&mut rig, &one, &value(70_000));
-    write_all(&mut rig, &two, &value(70_000));
-    version(&done(&mut rig, &one));
+    assert_eq!(write(&mut rig, &two, &value(60_000)), exceeded);
     assert_eq!(done(&mut rig, &two), exceeded);
+    version(&done(&mut rig, &one));
     assert_eq!(rig.wait(get(&directory, "b")).unwrap(), "absent");
+    // What is written in one piece does not wait for what may have no end: the end decides.
+    rig.wait(put(&directory, "a", b"", If::Any, DURABLE));
+    let three = writer(&directory, "b", If::Any, 0);
+    write_all(&mut rig, &three, &value(70_000));
+    version(&rig.wait(put(&directory, "a", &value(40_000), If::Any, DURABLE)).unwrap());
+    assert_eq!(done(&mut rig, &three), exceeded);
+}
+
+/// What is uploaded takes room before it has an end, and nothing says that it ever gets one.
+#[test]
+fn what_is_on_its_way_in_many_parts_passes_no_quota_and_takes_no_room_from_others() {
+    let mut rig = Rig::open();
+    let line = "prefix = \"/state/net\"\nrights = [\"get\", \"list\", \"put\"]\n";
+    let text = crate::rig::POLICY.replace(line, &format!("{line}quota = {{ bytes = 1000000 }}\n"));
+    rig.server.set_policy(policy::Policy::parse(&text).unwrap());
+    let client = rig.connect("net");
+    let directory = rig.directory(client, "/state/net");
+    let (mut writers, mut kept) = (Vec::new(), 0);
+    for number in 0..12 {
+        let writer = writer(&directory, &format!("dump{number}"), If::Any, 0);
+        let chunks = (0..15).take_while(|_| write(&mut rig, &writer, &value(60_000)).is_empty());
+        // One that was refused gives up what came before.
+        kept += if chunks.count() == 15 { 900_000 } else { 0 };
+        writers.push(writer);
+    }
+    assert!(kept <= 1_000_000, "{kept} bytes are on their way");
+    let keeper = rig.connect("keeper");
+    let all = rig.directory(keeper, "/state");
+    version(&rig.wait(put(&all, "other", &value(60_000), If::Any, DURABLE)).unwrap());
+    // What was given up counts no more, and neither does what has an end count twice.
+    drop(writers);
+    rig.settle();
+    for round in 0..3 {
+        let again = writer(&directory, "dump", If::Any, 0);
+        for _ in 0..15 {
+            assert_eq!(write(&mut rig, &again, &value(60_000)), "", "round {round}");
+        }
+        version(&done(&mut rig, &again));
+    }
 }
 
 #[test]
