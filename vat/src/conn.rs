@@ -298,15 +298,15 @@ impl Conn {
                 | message::ObsoleteDelete(_),
             )
             | Err(_) => {
-                self.send_unimplemented(root);
+                self.send_unimplemented(incoming);
                 Ok(())
             }
         }
     }
 
-    pub(crate) fn send_unimplemented(&self, root: message::Reader<'_>) {
+    pub(crate) fn send_unimplemented(&self, message: Incoming) {
         let mut echo = builder();
-        write_unimplemented(root, &mut echo);
+        write_unimplemented(message, &mut echo);
         self.send_built(&echo);
     }
 }

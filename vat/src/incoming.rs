@@ -47,7 +47,7 @@ impl Conn {
             let question = call.get_question_id();
             self.check_unused(question)?;
             let Ok(call::send_results_to::Caller(())) = call.get_send_results_to().which() else {
-                self.send_unimplemented(root);
+                self.send_unimplemented(message);
                 return Ok(());
             };
             if let Some(reason) = self.overload(bytes) {

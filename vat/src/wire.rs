@@ -1,10 +1,11 @@
 //! Small conversions between protocol messages and values.
+use crate::frame::Incoming;
 use crate::hook::PipelineOp;
-use crate::limits::{REASON_BYTES_MAX, TRANSFORM_MAX};
+use crate::limits::{NESTING_MAX, REASON_BYTES_MAX, TRANSFORM_MAX};
 use crate::rpc_capnp::{exception, message, message_target, promised_answer};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use capnp::message::{Builder, HeapAllocator};
+use capnp::message::{Builder, HeapAllocator, Reader, ReaderOptions};
 use capnp::{Error, ErrorKind};
 
 /// A message being built. Its memory grows with what is written into it.
@@ -112,12 +113,25 @@ pub(crate) fn same_ops(a: &[PipelineOp], b: &[PipelineOp]) -> bool {
 
 /// Builds the answer to a message that this vat does not handle: its echo, so that the peer knows
 /// which, or an empty one if the message is large.
-pub(crate) fn write_unimplemented(message: message::Reader<'_>, out: &mut Outgoing) {
-    let small = message.total_size().is_ok_and(|size| size.word_count <= ECHO_WORDS_MAX);
+pub(crate) fn write_unimplemented(message: Incoming, out: &mut Outgoing) {
+    let message = read_little(message);
+    let message = message.get_root::<message::Reader<'_>>().ok();
+    let small = message.filter(|message| {
+        message.total_size().is_ok_and(|size| size.word_count <= ECHO_WORDS_MAX as u64)
+    });
     let mut root = out.init_root::<message::Builder<'_>>();
-    if !small || root.set_unimplemented(message).is_err() {
+    if small.is_none_or(|message| root.set_unimplemented(message).is_err()) {
         root.init_unimplemented();
     }
+}
+
+/// Yields the same message, of which no more can be read than a small one has, counting repeats: a few words that lead to each
+/// other can stand for a message that takes long to walk.
+fn read_little(message: Incoming) -> Incoming {
+    let mut options = ReaderOptions::new();
+    // Once to see how large it is, and once to copy it.
+    options.traversal_limit_in_words(Some(2 * ECHO_WORDS_MAX)).nesting_limit(NESTING_MAX);
+    Reader::new(message.into_segments(), options)
 }
 
 pub(crate) fn failed(text: &str) -> Error {
@@ -127,11 +141,13 @@ pub(crate) fn failed(text: &str) -> Error {
 /// First segment of a message, in words: 512 bytes.
 const FIRST_SEGMENT_WORDS: u32 = 64;
 /// Largest message echoed as unimplemented: a `Resolve` has far less.
-const ECHO_WORDS_MAX: u64 = 64;
+const ECHO_WORDS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::FrameBuffer;
+    use crate::limits::Limits;
 
     fn through_the_wire(error: &Error) -> Error {
         let mut message = builder();
@@ -173,5 +189,38 @@ mod tests {
         let mut message = builder();
         write_ops(message.init_root(), 7, &[PipelineOp::Noop; TRANSFORM_MAX as usize + 1]);
         assert!(read_ops(message.get_root_as_reader().unwrap()).is_err());
+    }
+
+    /// A message of an unknown kind in which each list of `width` pointers leads `width` times to the next one.
+    fn tangle(width: u32, depth: u32) -> Incoming {
+        let list = |offset: u32| u64::from(offset << 2 | 1) | u64::from(width << 3 | 6) << 32;
+        let mut words = Vec::from([1 << 32 | 1 << 48, 200, list(0)]);
+        for level in 0..depth {
+            for at in 0..width {
+                words.push(if level + 1 == depth { 0 } else { list(width - 1 - at) });
+            }
+        }
+        let mut frame = Vec::from([0; 4]);
+        frame.extend(u32::try_from(words.len()).unwrap().to_le_bytes());
+        frame.extend(words.iter().flat_map(|word: &u64| word.to_le_bytes()));
+        let message = FrameBuffer::default().next(&mut &frame[..], &Limits::default());
+        message.unwrap().unwrap()
+    }
+
+    /// Walking such a message to the end of what may be read takes milliseconds, so a buffer of them would keep every other
+    /// connection waiting.
+    #[test]
+    fn what_is_not_implemented_is_not_walked() {
+        let words = |message: &Incoming| {
+            let root = message.get_root::<message::Reader<'_>>();
+            root.and_then(|root| root.total_size()).map(|size| size.word_count)
+        };
+        assert!(words(&tangle(4, 7)).unwrap() > 4_u64.pow(7), "some words stand for many");
+        let walked = words(&read_little(tangle(4, 7)));
+        assert_eq!(walked.map_err(|error| error.kind), Err(ErrorKind::ReadLimitExceeded));
+        let mut echo = builder();
+        write_unimplemented(tangle(4, 7), &mut echo);
+        let bytes: usize = echo.get_segments_for_output().iter().map(|segment| segment.len()).sum();
+        assert!(bytes < 64, "it is answered without its contents");
     }
 }
