@@ -39,7 +39,7 @@ pub enum Event {
         /// Who the policy says that is, if it does.
         service: Option<ServiceId>,
     },
-    /// A connection was refused: there are as many as there may be.
+    /// A connection was refused: there are as many as there may be, in all or of peers that the policy does not name.
     Refused {
         /// What the transport vouches for.
         peer: Peer,
@@ -66,6 +66,11 @@ pub enum Event {
     PolicyChanged,
     /// So many denials came too fast to be told one by one.
     DenialsSkipped {
+        /// How many.
+        count: u64,
+    },
+    /// So many connections were refused or ended for what they did, too fast to be told one by one.
+    ConnectionsSkipped {
         /// How many.
         count: u64,
     },
@@ -112,6 +117,9 @@ pub(crate) struct Events {
     denials: usize,
     denials_max: usize,
     skipped: u64,
+    /// Connections that were refused or ended for what they did.
+    connections: usize,
+    connections_skipped: u64,
 }
 
 impl Events {
@@ -125,6 +133,8 @@ impl Events {
             denials: 0,
             denials_max: limits.denials,
             skipped: 0,
+            connections: 0,
+            connections_skipped: 0,
         }
     }
 
@@ -135,16 +145,21 @@ impl Events {
             return;
         }
         self.window = now;
-        self.denials = 0;
+        (self.denials, self.connections) = (0, 0);
         let count = core::mem::take(&mut self.skipped);
         if count > 0 {
             self.push(Event::DenialsSkipped { count });
+        }
+        let count = core::mem::take(&mut self.connections_skipped);
+        if count > 0 {
+            self.push(Event::ConnectionsSkipped { count });
         }
     }
 
     /// When [`Events::tick`] has something to tell.
     pub(crate) fn deadline(&self) -> Option<u64> {
-        (self.skipped > 0).then(|| self.window.saturating_add(DENIAL_WINDOW_MS))
+        let skipped = self.skipped > 0 || self.connections_skipped > 0;
+        skipped.then(|| self.window.saturating_add(DENIAL_WINDOW_MS))
     }
 
     pub(crate) fn push(&mut self, event: Event) {
@@ -153,6 +168,17 @@ impl Events {
         } else {
             self.lost += 1;
         }
+    }
+
+    /// Tells of a connection that was refused or ended for what it did, unless it is one too many: nothing keeps a peer from
+    /// coming again.
+    pub(crate) fn refuse_connection(&mut self, event: Event) {
+        if self.connections >= self.denials_max {
+            self.connections_skipped += 1;
+            return;
+        }
+        self.connections += 1;
+        self.push(event);
     }
 
     /// Tells of a denial, unless it is one too many or repeats the one before.

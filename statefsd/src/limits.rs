@@ -5,6 +5,10 @@ use crate::plant::Plants;
 /// Connections over all clients: each of the few dozen services of a machine, several times.
 pub const CONNECTIONS_MAX: usize = 128;
 
+/// Connections of peers that the policy does not name: they may ask for health, and must not take the places of those
+/// that it names.
+pub const STRANGERS_MAX: usize = 16;
+
 /// Bytes held for all connections together: half of them in the middle of their largest frame. Once
 /// they are used up, each connection is cut down to its share of as many, so that in all they hold
 /// twice that, and one result each.
@@ -41,8 +45,8 @@ pub const STREAMS_MAX: usize = 16;
 /// Events kept until the driver takes them; more are counted.
 pub const EVENTS_MAX: usize = 256;
 
-/// Denials told one by one in each window of [`DENIAL_WINDOW_MS`]; more are counted, so that nobody
-/// fills the log of a machine by asking.
+/// Denials told one by one in each window of [`DENIAL_WINDOW_MS`], and as many connections that were refused or ended for
+/// what they did; more are counted, so that nobody fills the log of a machine by asking.
 pub const DENIALS_MAX: usize = 64;
 
 /// Milliseconds of a window of denials.
@@ -61,6 +65,8 @@ pub use crate::audit::{AUDIT_REFUSALS_ALIKE_MAX, AUDIT_REFUSALS_MAX, AUDIT_WRITE
 pub struct Limits {
     /// Connections; see [`CONNECTIONS_MAX`].
     pub connections: usize,
+    /// Those of them whose peers the policy does not name; see [`STRANGERS_MAX`].
+    pub strangers: usize,
     /// Bytes held for all connections; see [`MEMORY_BYTES_MAX`].
     pub memory_bytes: usize,
     /// Milliseconds of standing still under pressure; see [`STALL_MS`].
@@ -95,6 +101,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: CONNECTIONS_MAX,
+            strangers: STRANGERS_MAX,
             memory_bytes: MEMORY_BYTES_MAX,
             stall_ms: STALL_MS,
             list_entries: LIST_ENTRIES_MAX,

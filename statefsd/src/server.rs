@@ -54,7 +54,8 @@ pub struct Turn {
     pub deadline: Option<u64>,
 }
 
-/// There are as many connections as there may be, or the server is shutting down.
+/// There are as many connections as there may be, in all or of peers that the policy does not name, or the server is
+/// shutting down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Full;
 
@@ -126,16 +127,16 @@ impl Server {
 
     /// Takes a new connection from whom the transport vouches for.
     ///
-    /// A peer that the policy does not name is let in too, and denied everything: `hello` and
-    /// `health` answer it.
+    /// A peer that the policy does not name is let in too, as long as there are few, and denied
+    /// everything: `hello` and `health` answer it.
     ///
     /// # Errors
     /// [`Full`]: the driver ends the connection at once.
     pub fn connect(&mut self, peer: Peer) -> Result<ConnectionId, Full> {
         let full = self.sessions.len() >= self.shared.limits.connections;
-        if full || !matches!(self.end, End::Serving) {
+        if full || self.is_one_stranger_too_many(&peer) || !matches!(self.end, End::Serving) {
             count(&self.shared.tally.connections_refused);
-            self.shared.events.borrow_mut().push(Event::Refused { peer });
+            self.shared.events.borrow_mut().refuse_connection(Event::Refused { peer });
             return Err(Full);
         }
         self.last_id += 1;
@@ -179,7 +180,13 @@ impl Server {
             session.end(Closed::Transport);
             self.shared.tally.connections.set(self.sessions.len() as u64);
             let why = session.ended().cloned().unwrap_or(Closed::Transport);
-            self.shared.events.borrow_mut().push(Event::Closed { connection, why });
+            let mut events = self.shared.events.borrow_mut();
+            match why {
+                Closed::Transport => events.push(Event::Closed { connection, why }),
+                Closed::Protocol(_) | Closed::Memory => {
+                    events.refuse_connection(Event::Closed { connection, why });
+                }
+            }
         }
     }
 
@@ -383,6 +390,13 @@ impl Server {
 }
 
 impl Server {
+    /// Whether the policy does not name this peer, and those that it does not name hold as many connections as they may.
+    fn is_one_stranger_too_many(&self, peer: &Peer) -> bool {
+        let strangers = self.sessions.values().filter(|it| it.caller().service.is_none());
+        self.shared.policy.borrow().identify(peer).is_none()
+            && strangers.count() >= self.shared.limits.strangers
+    }
+
     /// Runs the volume's task as far as it gets.
     fn drive(&mut self) {
         let mut context = Context::from_waker(Waker::noop());

@@ -360,6 +360,7 @@ fn tell(event: &Event) -> Result<(), Refusal> {
         | Event::Refused { .. }
         | Event::Hello { .. }
         | Event::Closed { .. }
+        | Event::ConnectionsSkipped { .. }
         | Event::PolicyChanged => {}
     }
     Ok(())

@@ -65,6 +65,9 @@ pub(crate) fn event(event: &Event) {
         }
         Event::PolicyChanged => info!("another policy is in force"),
         Event::DenialsSkipped { count } => warn!(count, "further denials"),
+        Event::ConnectionsSkipped { count } => {
+            warn!(count, "further connections were refused or ended")
+        }
         Event::EventsLost { count } => warn!(count, "events were lost"),
     }
 }

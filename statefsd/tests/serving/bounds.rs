@@ -26,6 +26,39 @@ fn one_connection_too_many_is_refused_until_another_ends() {
     assert!(rig.server.connect(peer()).is_err());
 }
 
+/// Who is denied everything does not keep those out who are not, and fills no log by coming again.
+#[test]
+fn strangers_take_few_places_and_few_lines() {
+    let mut rig = Rig::new(Device::formatted(), Limits { denials: 5, ..Limits::default() });
+    let stranger = || Peer { channel: "elsewhere".into(), uid: Some(7) };
+    let ids: Vec<_> = (0..500).filter_map(|_| rig.server.connect(stranger()).ok()).collect();
+    assert_eq!(ids.len(), 16);
+    let client = rig.connect("keeper");
+    let all = rig.directory(client, "/state");
+    assert_eq!(rig.wait(get(&all, "k")).unwrap(), "absent");
+    rig.server.close(ids[0]);
+    assert!(rig.server.connect(stranger()).is_ok());
+    // Two segments more than there may be.
+    for id in &ids[1..] {
+        rig.server.receive(*id, &17_u32.to_le_bytes()).unwrap();
+        rig.server.close(*id);
+    }
+    rig.settle();
+    let refused = |event: &&Event| matches!(event, Event::Refused { .. });
+    let broken = |event: &&Event| matches!(event, Event::Closed { why: Closed::Protocol(_), .. });
+    let count = |rig: &Rig| {
+        (rig.events.iter().filter(refused).count(), rig.events.iter().filter(broken).count())
+    };
+    assert_eq!(count(&rig), (5, 0));
+    rig.now = 60_000;
+    rig.settle();
+    let skipped = rig.events.iter().find_map(|event| match event {
+        Event::ConnectionsSkipped { count } => Some(*count),
+        _ => None,
+    });
+    assert_eq!((count(&rig), skipped), ((5, 0), Some(500 - 16 - 5 + 15)));
+}
+
 #[test]
 fn a_flood_of_denials_leaves_a_bounded_trace() {
     let limits = Limits { denials: 5, events: 20, ..Limits::default() };
