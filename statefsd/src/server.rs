@@ -5,7 +5,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
@@ -110,6 +110,7 @@ impl Server {
             tally: Tally::default(),
             audit: Audit::new(limits.audit),
             reload: Reload::default(),
+            polls: Cell::new(0),
         };
         Self {
             shared: Rc::new(shared),
@@ -193,6 +194,7 @@ impl Server {
     /// Does all that can be done at this time, in milliseconds of a clock that never goes back.
     pub fn poll(&mut self, now: u64) -> Turn {
         self.clock.set(now);
+        self.shared.polls.set(self.shared.polls.get() + 1);
         self.shared.events.borrow_mut().tick(now);
         for _ in 0..ROUNDS_MAX {
             self.drive();

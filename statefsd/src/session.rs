@@ -5,6 +5,8 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
+use core::future::poll_fn;
+use core::task::Poll;
 
 use journal::{Clock, Durability, Note, Origin};
 use policy::{Demand, Granted, Key, Peer, Policy, Right, ServiceId};
@@ -42,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) reload: Reload,
     pub(crate) tally: Tally,
     pub(crate) audit: Audit,
+    /// How often the server was polled.
+    pub(crate) polls: Cell<u64>,
 }
 
 /// Who calls, and what a connection's calls share.
@@ -64,9 +68,25 @@ pub(crate) struct Caller {
     /// The journal's drops before the first of the others: more since then may have taken them.
     pub(crate) drops: Cell<u64>,
     pub(crate) greeted: Cell<bool>,
+    /// The last poll of the server in which a call of this connection passed over many keys.
+    passed: Cell<Option<u64>>,
 }
 
 impl Caller {
+    /// Waits until a call may pass over as many keys as there are: one of each connection between two polls of the server,
+    /// so that no more of them keep the others waiting.
+    pub(crate) async fn pass(&self) {
+        poll_fn(|context| {
+            let now = Some(self.shared.polls.get());
+            if self.passed.replace(now) == now {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
     /// The policy of this moment.
     pub(crate) fn policy(&self) -> Rc<Policy> {
         self.shared.policy.borrow().clone()
@@ -158,6 +178,7 @@ impl Session {
             synced: Cell::new(0),
             drops: Cell::new(0),
             greeted: Cell::new(false),
+            passed: Cell::new(None),
         });
         let vat = Vat::new(Some(wire::bootstrap(&caller)), shared.limits.connection);
         Self {

@@ -303,6 +303,7 @@ impl directory::Server for Directory {
             let params = params.get().map_err(read::unreadable)?;
             read::usage(self.power.scope(), params)?
         };
+        self.caller.pass().await;
         let granted = gate::admit_whole(&self.caller, &self.power, request)?;
         let usage = handlers::usage(&self.caller, &granted)?;
         write::usage(&usage, results.get())

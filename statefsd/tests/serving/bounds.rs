@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::task::{Context, Waker};
 
 use policy::Peer;
 use statefs::{Durability, directory};
@@ -157,6 +158,31 @@ fn who_hoards_capabilities_is_ended_whenever_the_last_one_is_made() {
         let protocol =
             |event: &&Event| matches!(event, Event::Closed { why: Closed::Protocol(_), .. });
         assert_eq!(rig.events.iter().filter(protocol).count(), 1);
+    }
+}
+
+/// A pass over all keys for a call of a hundred bytes: a buffer full of them must not keep the others waiting for all.
+#[test]
+fn each_connection_counts_its_keys_once_before_the_others_have_their_turn() {
+    let mut rig = Rig::open();
+    let client = rig.connect("keeper");
+    let all = rig.directory(client, "/state");
+    assert_eq!(rig.wait(get(&all, "k")).unwrap(), "absent");
+    let calls = (0..40).map(|_| Some(all.usage_request().send().promise));
+    let mut calls: Vec<_> = calls.collect();
+    let (mut steps, mut answered) = (0, 0);
+    while answered < calls.len() {
+        rig.step();
+        steps += 1;
+        for call in &mut calls {
+            let mut context = Context::from_waker(Waker::noop());
+            if call.as_mut().is_some_and(|call| Pin::new(call).poll(&mut context).is_ready()) {
+                *call = None;
+                answered += 1;
+            }
+        }
+        assert!(answered <= 2 * steps, "{answered} after {steps} turns");
+        assert!(steps < 100, "it goes on");
     }
 }
 
