@@ -7,7 +7,7 @@ use std::vec;
 use std::vec::Vec;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory as _, Parser};
+use clap::{ArgAction, CommandFactory as _, Parser};
 use tracing::level_filters::LevelFilter;
 
 use super::dev;
@@ -82,7 +82,9 @@ pub(crate) struct Options {
     memory: usize,
 
     /// Record in the volume who writes and removes what, and who is refused: `statefs audit` tells
+    // Set, because the derivation takes a bool for a flag without a value.
     #[arg(long, value_name = "on | off", default_value = "on", value_parser = switch)]
+    #[arg(action = ArgAction::Set)]
     audit: bool,
 
     /// Tell figures as OpenMetrics text to whoever connects to a socket, or write them to a file every
@@ -281,8 +283,14 @@ mod tests {
         assert_eq!(options.config().expect("nothing to make").limits.memory_bytes, 8 << 20);
         assert_eq!(parse("--dev").expect("alone").dev, Some(dev::FOLDER.into()));
         assert_eq!(parse("--dev x --log-level off").expect("alone").dev, Some("x".into()));
+        let audits = |line: &str| parse(line).ok().map(|options| options.audit);
+        assert_eq!(audits("--dev"), Some(true));
+        assert_eq!(audits("--dev --audit on"), Some(true));
+        assert_eq!(audits("--dev x --audit off"), Some(false));
         for wrong in [
             "",
+            "--dev --audit",
+            "--dev --audit maybe",
             "--image i",
             "--image i --socket s",
             "--image i --policy p",
