@@ -97,3 +97,23 @@ fn figures_are_written_to_a_file_as_a_whole() {
     assert_eq!((first.get(put), last.get(put)), (None, Some(&1)));
     assert!(!machine.path("figures.prom.new").exists());
 }
+
+#[test]
+fn figures_take_the_place_of_nothing_else() {
+    let mut machine = Machine::new(16 << 20, POLICY, &["one"]);
+    let path = machine.path("figures.prom");
+    machine.option("--metrics", &format!("file:{}", path.display()));
+    for taken in ["figures.prom", "figures.prom.new"].map(|name| machine.path(name)) {
+        fs::write(&taken, "an image, say").unwrap();
+        let socket = machine.socket("one");
+        let output = machine.command().arg("--socket").arg(socket).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("is there, and is never deleted"), "{said}");
+        assert_eq!(fs::read(&taken).unwrap(), b"an image, say");
+        // What a daemon left that was killed while it wrote.
+        fs::write(&taken, "# TYPE sta").unwrap();
+    }
+    machine.start();
+    machine.until("the file is there", |_| read(&fs::read_to_string(&path).unwrap()).is_ok());
+}

@@ -86,6 +86,10 @@ impl Driver {
         seed: [u8; 32],
     ) -> Result<Self, Failure> {
         let Config { image, sockets, socket_mode, policy, limits, confinement, metrics } = config;
+        if let Some(place) = &metrics {
+            // Before the sandbox, from within which what is there could not be read.
+            place.check()?;
+        }
         let (rules, fault) = first_policy(&policy);
         if confinement != Confinement::Off {
             // Before the device's threads, which inherit it.
@@ -402,7 +406,9 @@ fn files(image: &Path, policy: &Path, sockets: &[Socket], metrics: Option<&Place
     kept.extend(Some(folder(policy)).filter(|folder| folder.exists()).map(Access::Read));
     // Where the device is in use, it tells who has it.
     kept.push(Access::Read("/proc".into()));
-    kept.extend(metrics.map(|place| Access::Replace(folder(place.path()))));
+    // Nor figures, where theirs is not; that is logged, and takes no layer away.
+    let figures = metrics.map(|place| folder(place.path())).filter(|folder| folder.exists());
+    kept.extend(figures.map(Access::Replace));
     kept.extend(sockets.iter().map(|socket| Access::Replace(folder(&socket.path))));
     kept
 }

@@ -2,7 +2,7 @@
 
 use core::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::string::String;
 use std::vec::Vec;
 
@@ -32,6 +32,8 @@ pub(crate) enum Failure {
     SocketLive { path: PathBuf },
     /// Something that is no socket is in its place.
     NotSocket { path: PathBuf },
+    /// Something else is in the place of the file of figures.
+    NotFigures { path: PathBuf },
     /// The socket cannot be made.
     Socket { path: PathBuf, error: io::Error },
     /// A socket that the service manager passed on is of no use.
@@ -81,12 +83,10 @@ impl fmt::Display for Failure {
                  path: --socket PATH",
                 path.display()
             ),
-            Self::NotSocket { path } => write!(
-                f,
-                "socket {}: something that is no socket is there, and is never deleted; move it \
-                 away or choose another path: --socket PATH",
-                path.display()
-            ),
+            Self::NotSocket { path } => taken(f, "socket", "socket", path, "--socket PATH"),
+            Self::NotFigures { path } => {
+                taken(f, "metrics", "file of figures", path, "--metrics file:PATH")
+            }
             Self::Socket { path, error } => write!(
                 f,
                 "socket {}: {error}; its folder must exist and be writable, and its path have \
@@ -116,4 +116,20 @@ impl fmt::Display for Failure {
             ),
         }
     }
+}
+
+/// Says that something is where something of ours would be, and what to do.
+fn taken(
+    f: &mut fmt::Formatter<'_>,
+    what: &str,
+    kind: &str,
+    path: &Path,
+    option: &str,
+) -> fmt::Result {
+    let path = path.display();
+    write!(
+        f,
+        "{what} {path}: something that is no {kind} is there, and is never deleted; move it away or \
+         choose another path: {option}"
+    )
 }

@@ -4,7 +4,7 @@
 use core::fmt::Write as _;
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::string::String;
@@ -12,6 +12,7 @@ use std::vec::Vec;
 
 use blockdev::{Operation, Request};
 use mio::{Interest, Registry, Token};
+use rustix::fs::OFlags;
 
 use super::failure::Failure;
 use super::listen::Listener;
@@ -34,7 +35,43 @@ impl Place {
             Self::Socket(path) | Self::File(path) => path,
         }
     }
+
+    /// Judges what is there already: figures of an earlier run are replaced, and nothing else, for a
+    /// slip of the pen would put figures in the place of the image, the policy or a device.
+    ///
+    /// # Errors
+    /// [`Failure::NotFigures`].
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        let Self::File(path) = self else { return Ok(()) };
+        match [path, &fresh(path)].into_iter().find(|path| !may_replace(path)) {
+            Some(path) => Err(Failure::NotFigures { path: path.clone() }),
+            None => Ok(()),
+        }
+    }
 }
+
+/// Whether nothing is there but what [`write()`] left, be it cut short.
+fn may_replace(path: &Path) -> bool {
+    match fs::symlink_metadata(path) {
+        Err(error) => return error.kind() == ErrorKind::NotFound,
+        Ok(found) if !found.is_file() => return false,
+        Ok(_) => {}
+    }
+    let mut head = Vec::new();
+    let read = File::open(path)
+        .and_then(|file| file.take(START.len() as u64).read_to_end(&mut head).map(drop));
+    read.is_ok() && START.as_bytes().starts_with(&head)
+}
+
+/// Where the text is written before it takes the file's place.
+fn fresh(path: &Path) -> PathBuf {
+    let mut fresh = OsString::from(path);
+    fresh.push(".new");
+    fresh.into()
+}
+
+/// What every text begins with.
+const START: &str = "# TYPE statefs_";
 
 /// Figures tell how much others do, so not everybody reads them: who is in the daemon's group does,
 /// whatever the permissions of the sockets for clients.
@@ -197,10 +234,11 @@ impl Metrics {
 
 /// Puts `text` in the place of the file, so that nobody reads half of it.
 fn write(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut new = OsString::from(path);
-    new.push(".new");
+    let new = fresh(path);
     let mut options = File::options();
     options.write(true).create(true).truncate(true).mode(FILE_MODE);
+    // Who else may write in the folder does not choose which file is cut off.
+    options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
     options.open(&new)?.write_all(text.as_bytes())?;
     fs::rename(&new, path)
 }
