@@ -77,6 +77,24 @@ fn the_page_refers_to_nothing_and_has_tables() {
 }
 
 #[test]
+fn the_page_takes_the_place_of_a_page_and_of_nothing_else() {
+    let folder = folder();
+    let image = folder.path().join("x.img");
+    let before = fs::read(&image).unwrap();
+    fs::hard_link(&image, folder.path().join("y.img")).unwrap();
+    fs::write(folder.path().join("notes"), "mine").unwrap();
+    for taken in ["x.img", "y.img", "notes"] {
+        let run = statefs(folder.path(), &format!("image inspect x.img --html {taken}")).exits(1);
+        assert!(run.stderr.starts_with(&format!("statefs: EXISTS: {taken}: ")), "{}", run.stderr);
+    }
+    assert_eq!(fs::read(&image).unwrap(), before);
+    fs::write(folder.path().join("empty"), "").unwrap();
+    for page in ["x.html", "x.html", "empty", "/dev/null"] {
+        statefs(folder.path(), &format!("image inspect x.img --html {page}")).exits(0);
+    }
+}
+
+#[test]
 fn what_is_no_volume_is_said() {
     let folder = Folder::new();
     fs::write(folder.path().join("foreign.img"), vec![7; 1 << 20]).unwrap();

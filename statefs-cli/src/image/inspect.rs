@@ -2,7 +2,9 @@
 
 mod html;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use journal::Zone;
@@ -27,9 +29,7 @@ pub(crate) fn inspect(arguments: &InspectArgs, mut output: Output) -> Result<(),
         return Err(Failure { exit, ..failure }.about(path.display()));
     };
     if let Some(page) = &arguments.html {
-        let written = fs::write(page, html::page(path, &found, volume));
-        written
-            .map_err(|error| Failure::new("OUTPUT", Exit::Failure, error).about(page.display()))?;
+        write_page(page, &html::page(path, &found, volume))?;
     }
     match output.format {
         Format::Json => output.json(&object(path, &found, volume))?,
@@ -41,6 +41,30 @@ pub(crate) fn inspect(arguments: &InspectArgs, mut output: Output) -> Result<(),
         return Err(Failure::new("DATA_LOSS", Exit::DataLoss, message).about(path.display()));
     }
     Ok(())
+}
+
+/// Writes the page, in the place of an earlier one at most: it may have been named by mistake, and
+/// what is there may be the image itself.
+fn write_page(path: &Path, page: &str) -> Result<(), Failure> {
+    if is_taken(path) {
+        let message = "something that is no such page is there, and is never replaced";
+        return Err(Failure::new("EXISTS", Exit::Failure, message).about(path.display()));
+    }
+    let written = fs::write(path, page);
+    written.map_err(|error| Failure::new("OUTPUT", Exit::Failure, error).about(path.display()))
+}
+
+/// Whether a file or block device is there that does not begin as a page does.
+fn is_taken(path: &Path) -> bool {
+    // What is not there, or is a stream, holds nothing.
+    let Ok(found) = fs::metadata(path) else { return false };
+    if !found.is_file() && !found.file_type().is_block_device() {
+        return false;
+    }
+    let mut head = Vec::new();
+    let read = File::open(path)
+        .and_then(|file| file.take(html::START.len() as u64).read_to_end(&mut head));
+    read.is_err() || !html::START.as_bytes().starts_with(&head)
 }
 
 /// The figures that every form shows.

@@ -13,11 +13,15 @@ const SEGMENTS_DRAWN_MAX: usize = 2048;
 const GROUPS_DRAWN_MAX: usize = 20_000;
 const STRIPS_DRAWN_MAX: usize = 256;
 
+/// What every page begins with.
+pub(super) const START: &str =
+    "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n";
+
 /// Draws the whole page.
 pub(super) fn page(path: &Path, found: &Inspection, volume: &VolumeFacts) -> String {
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     let mut page = String::new();
-    page.push_str("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n");
+    page.push_str(START);
     page.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
     put(&mut page, format_args!("<title>{} · StateFS</title>\n", escape(&name)));
     put(&mut page, format_args!("<style>{STYLE}</style></head>\n<body><main>\n"));
