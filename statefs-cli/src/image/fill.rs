@@ -1,6 +1,6 @@
 //! Filling a fresh volume through the journal's own commits.
 
-use std::fs;
+use std::fs::{self, File};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
@@ -23,9 +23,12 @@ const BATCH_BYTES: usize = 64 << 10;
 /// Most changes of one commit.
 const BATCH_KEYS_MAX: usize = 128;
 
-/// A new volume that takes keys; it is removed again unless [`Fill::finish`] is reached.
+/// A new volume that takes keys. It has its name from [`Fill::finish`] on: one that was cut off
+/// before, by a signal or with the power, verifies and would be taken for the whole.
 pub(crate) struct Fill {
     path: PathBuf,
+    /// Where it is until then; it is removed again if there is a failure.
+    part: PathBuf,
     device: FileDevice,
     disk: Disk,
     journal: Journal,
@@ -38,12 +41,16 @@ pub(crate) struct Fill {
 impl Fill {
     /// Makes a volume of `size` bytes in a new file at `path`.
     pub(crate) fn create(path: &Path, size: u64, options: FormatOptions) -> Result<Self, Failure> {
-        if path.exists() {
-            let message = "something is there already; nothing was changed";
-            return Err(Failure::new("EXISTS", Exit::Failure, message).about(path.display()));
-        }
-        make(path, Some(size), options)?;
-        let device = FileDevice::open(path, OpenOptions::default(), || {});
+        free(path, "something is there already; nothing was changed")?;
+        let mut part = path.as_os_str().to_owned();
+        part.push(".part");
+        let part = PathBuf::from(part);
+        free(
+            &part,
+            "it is what a run left that was cut short, or one makes it now; remove it first",
+        )?;
+        make(&part, Some(size), options)?;
+        let device = FileDevice::open(&part, OpenOptions::default(), || {});
         let mut device = device.map_err(|error| device_failure(path, &error))?;
         let disk = Disk::new(device.geometry());
         let opening = Journal::open(disk.clone(), random()?, Clock::default(), Options::default());
@@ -53,7 +60,7 @@ impl Fill {
         let writer = Box::pin(journal.run());
         let (waiting, waiting_bytes, done) = (Vec::new(), 0, false);
         let path = path.to_path_buf();
-        Ok(Self { path, device, disk, journal, writer, waiting, waiting_bytes, done })
+        Ok(Self { path, part, device, disk, journal, writer, waiting, waiting_bytes, done })
     }
 
     /// Puts a key.
@@ -88,9 +95,17 @@ impl Fill {
         self.end_of(committing)
     }
 
-    /// Ends the volume. Durability: when this returns, all that was put survives a power cut.
+    /// Ends the volume, and gives it its name. Durability: when this returns, both and all that was
+    /// put survive a power cut.
     pub(crate) fn finish(mut self) -> Result<(), Failure> {
         self.commit()?;
+        free(&self.path, "something came to be there meanwhile, and is not replaced")?;
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let named = fs::rename(&self.part, &self.path)
+            .and_then(|()| File::open(folder.unwrap_or(Path::new(".")))?.sync_all());
+        named.map_err(|error| {
+            Failure::new("DEVICE", Exit::Failure, error).about(self.path.display())
+        })?;
         self.done = true;
         Ok(())
     }
@@ -147,8 +162,40 @@ impl Fill {
 impl Drop for Fill {
     fn drop(&mut self) {
         if !self.done {
-            // A partial volume would be taken for a whole one; the failure that is told is the first.
-            fs::remove_file(&self.path).unwrap_or_default();
+            // The failure that is told is the first.
+            fs::remove_file(&self.part).unwrap_or_default();
         }
+    }
+}
+
+/// Demands that nothing is at `path`.
+fn free(path: &Path, message: &str) -> Result<(), Failure> {
+    if fs::symlink_metadata(path).is_ok() {
+        return Err(Failure::new("EXISTS", Exit::Failure, message).about(path.display()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_has_its_name_when_it_is_whole() {
+        let folder = std::env::temp_dir().join(format!("statefs-fill-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let (path, part) = (folder.join("x.img"), folder.join("x.img.part"));
+        let create = || Fill::create(&path, 1 << 20, FormatOptions::default());
+        let mut fill = create().expect("a volume");
+        fill.put(b"/state/a", b"value").expect("room");
+        fill.commit().expect("room");
+        assert!(part.exists() && !path.exists(), "a kill here leaves nothing under the name");
+        assert_eq!(create().err().map(|failure| failure.code), Some("EXISTS"));
+        drop(fill);
+        assert!(!part.exists() && !path.exists(), "a failure leaves nothing at all");
+        create().expect("a volume").finish().expect("it is named");
+        assert!(!part.exists() && path.exists());
+        assert_eq!(create().err().map(|failure| failure.code), Some("EXISTS"));
+        fs::remove_dir_all(&folder).expect("the folder");
     }
 }
