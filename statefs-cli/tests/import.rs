@@ -188,6 +188,16 @@ fn keys_that_no_volume_takes_are_named() {
 }
 
 #[test]
+fn what_has_no_end_is_not_read() {
+    let folder = Folder::new();
+    for (source, code) in [("/dev/zero", "NOT_STORAGE"), (".", "NOT_STORAGE"), ("x", "NO_IMAGE")] {
+        let run = statefs(folder.path(), &format!("image import --from nexus {source} y.img"));
+        let run = run.exits(1);
+        assert!(run.stderr.starts_with(&format!("statefs: {code}: {source}: ")), "{}", run.stderr);
+    }
+}
+
+#[test]
 fn no_truncation_is_silent_or_a_panic() {
     let folder = Folder::new();
     let image = compacted(1, 30);

@@ -187,6 +187,13 @@ fn a_volume_that_cannot_be_made_leaves_no_file() {
 }
 
 #[test]
+fn a_missing_folder_is_named_as_what_is_missing() {
+    let folder = Folder::new();
+    let run = statefs(folder.path(), "image format none/x.img --size 16M").exits(1);
+    assert!(run.stderr.starts_with("statefs: NO_FOLDER: none/x.img: "), "{}", run.stderr);
+}
+
+#[test]
 fn dump_says_what_is_no_volume() {
     let folder = Folder::new();
     fs::write(folder.path().join("blank.img"), vec![0; 1 << 20]).unwrap();

@@ -69,8 +69,14 @@ pub(crate) fn make(
 fn open(path: &Path, size: Option<u64>) -> Result<(FileDevice, bool), Failure> {
     let device = match (FileDevice::open(path, OpenOptions::default(), || {}), size) {
         (Err(OpenError::Absent), Some(size)) => {
-            let device = FileDevice::create(path, size, || {});
-            return Ok((device.map_err(|error| device_failure(path, &error))?, true));
+            let device = FileDevice::create(path, size, || {}).map_err(|error| match error {
+                OpenError::Absent => {
+                    let message = "its folder is not there; make that first";
+                    Failure::new("NO_FOLDER", Exit::Failure, message).about(path.display())
+                }
+                error => device_failure(path, &error),
+            });
+            return Ok((device?, true));
         }
         (Err(OpenError::Absent), None) => {
             let message = "there is no such file; --size makes one";
@@ -83,7 +89,8 @@ fn open(path: &Path, size: Option<u64>) -> Result<(FileDevice, bool), Failure> {
     match size.filter(|size| *size != device_bytes) {
         Some(size) => {
             let message = format!(
-                "it has {device_bytes} bytes, not {size}; without --size it is taken as it is"
+                "it has {device_bytes} bytes, not {size}; without --size it is taken as it is, and \
+                 one that an earlier run left when it was cut short is removed first"
             );
             Err(Failure::new("GEOMETRY", Exit::Failure, message).about(path.display()))
         }

@@ -3,6 +3,9 @@
 mod nexus;
 
 use std::fs;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 
 use journal::FormatOptions;
 use policy::Key;
@@ -19,11 +22,21 @@ const SIZE_MIN: u64 = 16 << 20;
 /// Longest value that a volume takes in one record.
 const VALUE_BYTES_MAX: usize = 65_536;
 
+/// Reads the whole image. What has no end, or waits for somebody, is none.
+fn read(src: &Path) -> Result<Vec<u8>, Failure> {
+    let none = |error: io::Error| Failure::new("NO_IMAGE", Exit::Failure, error).advise("");
+    let found = fs::metadata(src).map_err(none)?;
+    if !found.is_file() && !found.file_type().is_block_device() {
+        let message = "it is neither a regular file nor a block device";
+        return Err(Failure::new("NOT_STORAGE", Exit::Failure, message));
+    }
+    fs::read(src).map_err(none)
+}
+
 /// Imports the image that was named.
 pub(crate) fn import(arguments: &ImportArgs, mut output: Output) -> Result<(), Failure> {
     let ImportArgs { from: Origin::Nexus, salvage, src, dst, size } = arguments;
-    let image = fs::read(src)
-        .map_err(|error| Failure::new("NO_IMAGE", Exit::Failure, error).about(src.display()))?;
+    let image = read(src).map_err(|failure| failure.about(src.display()))?;
     let parsed = nexus::parse(&image);
     for damage in &parsed.damage {
         let nexus::Damage { offset, what, intact_behind } = damage;
