@@ -70,7 +70,7 @@ fn a_batch_that_meets_what_it_did_not_expect_does_nothing() {
     for (line, exit, told) in [
         ("{'key':'/state/there','text':'2','ifAbsent':true}", 4, "CONFLICT: standard input:3: "),
         ("{'key':'/state/none','delete':true,'ifVersion':'00000000000000aa'}", 4, "CONFLICT: "),
-        ("{'key':'/state/a/','text':'1'}", 1, "INVALID_KEY: standard input: "),
+        ("{'key':'/state/a/','text':'1'}", 1, "INVALID_KEY: standard input:3: /state/a/: "),
         ("{'key':'/state/there','delete':1}", 1, "INVALID_BATCH: standard input:3: \"delete\""),
         ("{'key':'/state/first','text':'2'}", 1, "INVALID_BATCH: standard input:3: /state/first"),
         ("nonsense", 1, "INVALID_BATCH: standard input:3: no JSON object"),

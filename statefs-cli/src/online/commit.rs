@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
+use policy::Key;
 use serde_json::{Map, Value as Json, json};
 use statefs_client::{Batch, Durability, Error, Precondition, Rights, Token, Version};
 
@@ -137,6 +138,11 @@ fn parse(name: &str, text: &str) -> Result<Vec<Change>, Failure> {
             Failure::new("INVALID_BATCH", Exit::Failure, format!("{name}:{line}: {what}"))
         };
         let change = change(line, text).map_err(fault)?;
+        // The daemon would refuse the batch, and not say for which of its operations.
+        Key::parse(&change.key).map_err(|error| {
+            let failure = Failure::new(error.code(), Exit::Failure, error);
+            failure.about(format!("{name}:{line}: {}", change.key))
+        })?;
         if let Some(first) = places.insert(change.key.clone(), line) {
             return Err(fault(format!("{} stands on line {first} already", change.key)));
         }
