@@ -83,7 +83,10 @@ pub(crate) enum OnlineVerb {
         key: String,
     },
     /// List keys in the order of their bytes, with version and size; with -o json, their values too
-    #[command(after_help = LIST)]
+    ///
+    /// But for values that are longer than a call takes: their lines say `"large":true`, and `get`
+    /// reads them.
+    #[command(verbatim_doc_comment, after_help = LIST)]
     List {
         /// A whole key: list it and what lies beneath it
         #[arg(default_value = "/state")]

@@ -98,7 +98,7 @@ impl Failure {
                 format!("{error}\n")
             }
             Format::Text => {
-                let mut text = format!("{program}: {code}: {}\n", printable(message));
+                let mut text = format!("{program}: {code}: {}\n", lines(message));
                 if !advice.is_empty() {
                     text.push_str(&format!("  {advice}\n"));
                 }
@@ -122,7 +122,15 @@ impl From<Error> for Failure {
             }
             _ => Exit::Failure,
         };
-        Self::new(error.code(), exit, error)
+        let failure = Self::new(error.code(), exit, &error);
+        match error {
+            // The daemon may well be there.
+            Error::Connect { kind: io::ErrorKind::PermissionDenied, .. } => failure.advise(
+                "ask whoever runs the daemon for a socket of yours, or for --socket-mode; in a \
+                 folder on the way, too, the right to pass may be missing",
+            ),
+            _ => failure,
+        }
     }
 }
 
@@ -143,6 +151,13 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(replace).collect()
 }
 
+/// Replaces the same, but for the ends of lines: what follows one is indented, so that a peer cannot
+/// feign a message of this program.
+fn lines(text: &str) -> String {
+    let lines = text.split('\n').map(|line| printable(line.trim_start()));
+    lines.collect::<Vec<_>>().join("\n  ")
+}
+
 /// Says what to do about a code; empty where the message does.
 fn advice(code: &str) -> &'static str {
     match code {
@@ -154,7 +169,8 @@ fn advice(code: &str) -> &'static str {
             "a key is a path below /state, such as /state/net/wifi, without empty segments, `.`, \
              `..`, control characters or a slash at the end"
         }
-        "KEY_TOO_LONG" | "VALUE_TOO_LARGE" => "`statefs stat` tells the limits",
+        "KEY_TOO_LONG" => "`statefs stat` tells the limits",
+        "VALUE_TOO_LARGE" => "`statefs stat` tells the limits, `statefs usage` those of quotas",
         "QUOTA_EXCEEDED" => "delete something, which still works, or raise the quota in the policy",
         "NO_SPACE" => "delete something, which still works; space comes back by itself",
         "READ_ONLY" => "`statefs health` tells why; a restart of the daemon opens the store anew",
@@ -178,7 +194,7 @@ fn advice(code: &str) -> &'static str {
         "TIMED_OUT" => "the daemon or its device hangs; its log tells more",
         "NO_DAEMON" => "start the daemon, or name another socket with --socket or $STATEFS_SOCKET",
         "INVALID_POLICY" => {
-            "the daemon would keep the policy that it has, or not start with this one"
+            "the daemon keeps the policy that it has; one that starts with this one denies everything"
         }
         "NO_IMAGE" => "`statefs image format PATH --size 64M` makes one",
         _ => "",
@@ -207,5 +223,6 @@ mod tests {
     #[test]
     fn a_peer_cannot_steer_the_terminal() {
         assert_eq!(printable("a\x1b[2Jb\r\n"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}");
+        assert_eq!(lines("faults:\n  a\r\nstatefs: b"), "faults:\n  a\u{fffd}\n  statefs: b");
     }
 }

@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use policy::{Change, KeyError, Policy, PolicyError, Position, Prefix, Quota, Right, Target};
+use policy::{
+    Change, KeyError, Policy, PolicyError, Position, Prefix, Quota, Right, Rights, Target,
+};
 use serde_json::{Value as Json, json};
 
 use crate::args::{ExplainArgs, Format, PolicyVerb};
@@ -54,6 +56,10 @@ fn explain(arguments: &ExplainArgs, mut output: Output) -> Result<(), Failure> {
     let ExplainArgs { file, service, op, key } = arguments;
     let policy = load(file)?;
     let path = Prefix::parse(key).map_err(|error| bad_key(key, error))?;
+    if Rights::ADMIN.contains(*op) && path != Prefix::root() {
+        let message = format!("{op} acts on the whole store: ask for {}", Prefix::root().as_str());
+        return Err(Failure::new("USAGE", Exit::Usage, message).about(key));
+    }
     let target = match op {
         Right::List => Target::Within(&path),
         _ => Target::Prefix(&path),
@@ -133,8 +139,7 @@ fn load(path: &Path) -> Result<Policy, Failure> {
     Policy::parse(&text(path)?).map_err(|errors| {
         let file = path.display().to_string();
         let faults: Vec<_> = errors.iter().map(|error| fault(&file, error)).collect();
-        // People get a line each, whose newlines a message of one line would not keep.
-        Failure::new("INVALID_POLICY", Exit::Failure, faults.join("; "))
+        Failure::new("INVALID_POLICY", Exit::Failure, faults.join("\n"))
     })
 }
 

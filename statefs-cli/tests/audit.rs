@@ -62,7 +62,10 @@ fn what_was_changed_and_what_was_refused_is_told() {
     let folder = Folder::new();
     let grant = SOME.replace("admin.audit", "admin.stats");
     let _daemon = Daemon::start(folder.path(), "16M", &grant);
-    statefs(folder.path(), "audit").exits(5);
+    for (verb, right) in [("audit", "admin.audit"), ("admin reload", "admin.policy")] {
+        let denied = statefs(folder.path(), verb).exits(5);
+        assert!(denied.stderr.contains(&format!("the right `{right}` on /state")), "{denied:?}");
+    }
 }
 
 #[test]

@@ -90,6 +90,10 @@ fn explain_names_what_decides_or_what_is_missing() {
     let run = explain("p.toml --service net --op delete /state/net/ssid", 5);
     let missing = "[[grant]]\nto = \"net\"\nprefix = \"/state/net/ssid\"\nrights = [\"delete\"]\n";
     assert!(run.text().ends_with(&format!("what is missing:\n{missing}")), "{}", run.text());
+    // A right over the whole store is missing nowhere else: the file would be refused.
+    let run = explain("p.toml --service net --op admin.stats /state/net", 2);
+    assert!(run.stderr.contains("acts on the whole store: ask for /state\n"), "{}", run.stderr);
+    explain("p.toml --service net --op admin.stats /state", 5);
     // What it says is missing is what was missing.
     fs::write(folder.path().join("p2.toml"), format!("{SOUND}{missing}")).unwrap();
     explain("p2.toml --service net --op delete /state/net/ssid", 0);

@@ -214,7 +214,8 @@ fn connect_text(
         }
         ErrorKind::ConnectionRefused => write!(
             f,
-            "nobody serves the socket {path}, its daemon is gone; start one with `statefsd --dev`"
+            "nobody serves {path}: its daemon is gone, or it is no socket; start one with \
+             `statefsd --dev`"
         ),
         ErrorKind::PermissionDenied => write!(
             f,

@@ -12,17 +12,31 @@ use crate::program::Format;
 
 impl Online {
     pub(super) fn admin(&self, verb: &AdminVerb, output: &mut Output) -> Result<(), Failure> {
-        match verb {
+        let told = match verb {
             AdminVerb::Stats => self.stats(output),
             AdminVerb::Check { rate } => self.check(rate.unwrap_or(0), output),
+            AdminVerb::Checkpoint => self.checkpoint(output),
+            AdminVerb::Reload => self.reload(output),
+        };
+        told.map_err(|failure| match verb {
+            AdminVerb::Stats => takes(failure, "it takes the right `admin.stats` on /state"),
+            AdminVerb::Check { .. } => takes(failure, "it takes the right `admin.check` on /state"),
             AdminVerb::Checkpoint => {
-                self.client()?.admin().checkpoint()?;
-                done(output, "checkpoint")
+                takes(failure, "it takes the right `admin.checkpoint` on /state")
             }
-            AdminVerb::Reload => match self.client()?.admin().reload_policy()? {
-                Reload::Loaded => done(output, "loaded"),
-                Reload::Refused(why) => Err(Failure::new("INVALID_POLICY", Exit::Failure, why)),
-            },
+            AdminVerb::Reload => takes(failure, "it takes the right `admin.policy` on /state"),
+        })
+    }
+
+    fn checkpoint(&self, output: &mut Output) -> Result<(), Failure> {
+        self.client()?.admin().checkpoint()?;
+        done(output, "checkpoint")
+    }
+
+    fn reload(&self, output: &mut Output) -> Result<(), Failure> {
+        match self.client()?.admin().reload_policy()? {
+            Reload::Loaded => done(output, "loaded"),
+            Reload::Refused(why) => Err(Failure::new("INVALID_POLICY", Exit::Failure, why)),
         }
     }
 
@@ -65,7 +79,10 @@ impl Online {
         let mut first = true;
         while left > 0 {
             let wanted = u32::try_from(left).unwrap_or(0);
-            let AuditPage { records, next, oldest } = admin.audit(ring, after, wanted)?;
+            let page = admin.audit(ring, after, wanted);
+            let AuditPage { records, next, oldest } = page.map_err(|error| {
+                takes(error.into(), "it takes the right `admin.audit` on /state")
+            })?;
             if first && asked_from > 0 && oldest > asked_from.saturating_add(1) {
                 let gone = oldest - asked_from - 1;
                 eprintln!("statefs: {gone} records after {asked_from} are gone already");
@@ -86,6 +103,12 @@ impl Online {
         }
         Ok(())
     }
+}
+
+/// Says what a denial lacks: the daemon's log names the first right of all that would have let the
+/// caller ask, whichever it asked for.
+fn takes(failure: Failure, right: &'static str) -> Failure {
+    if failure.code == "ACCESS_DENIED" { failure.advise(right) } else { failure }
 }
 
 fn done(output: &mut Output, what: &str) -> Result<(), Failure> {

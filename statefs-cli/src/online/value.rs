@@ -199,6 +199,10 @@ impl Input {
             return Ok(Self { name: "the value".into(), head, rest: None, bytes: None });
         };
         let path = Path::new(OsStr::from_bytes(path));
+        if path.as_os_str().is_empty() {
+            let message = "no file is named behind @; a value that is an @ comes through `-`";
+            return Err(Failure::new("USAGE", Exit::Usage, message));
+        }
         let name = path.display().to_string();
         let file = File::open(path).map_err(|error| input_failed(&name, &error))?;
         let metadata = file.metadata().map_err(|error| input_failed(&name, &error))?;
