@@ -97,7 +97,8 @@ fn a_lost_checkpoint_is_made_up_for_by_the_values() {
         bytes[zone + 4 * 8192 + 200] ^= 1;
     }
     fs::write(&path, &bytes).unwrap();
-    statefs(folder.path(), "image dump x.img").exits(6);
+    let run = statefs(folder.path(), "image dump x.img").exits(6);
+    assert!(run.stderr.contains("  `statefs image salvage` saves all"), "{}", run.stderr);
     let run = statefs(folder.path(), "image salvage x.img --out y.img").exits(6);
     assert!(run.text().contains("a part of the checkpoint"), "{}", run.text());
     assert_eq!(contents(folder.path(), "y.img"), good);

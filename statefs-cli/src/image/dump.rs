@@ -95,7 +95,10 @@ fn unopened(path: &Path, error: OpenError) -> Failure {
     let code = match error {
         // What the checkpoint covers cannot be read: acknowledged data is lost.
         OpenError::Checkpoint(_) => {
-            return Failure::new("DATA_LOSS", Exit::DataLoss, error).about(path.display());
+            // No daemon opens it either, so nothing could be put anew in it.
+            let failure = Failure::new("DATA_LOSS", Exit::DataLoss, error).about(path.display());
+            return failure
+                .advise("`statefs image salvage` saves all that verifies into a new image");
         }
         OpenError::Blank => "BLANK",
         OpenError::NoSuperblock => "NO_VOLUME",

@@ -59,7 +59,9 @@ impl fmt::Display for Failure {
                 }
                 Ok(())
             }
-            Self::Volume { path, error } => write!(f, "image {}: {error}", path.display()),
+            Self::Volume { path, error } => {
+                write!(f, "image {}: {error}{}", path.display(), remedy(error))
+            }
             Self::Format { path, error } => write!(f, "making {}: {error}", path.display()),
             Self::Dev { path, error } => {
                 write!(f, "making {}: {error}; choose another folder: --dev DIR", path.display())
@@ -115,6 +117,16 @@ impl fmt::Display for Failure {
                  and nothing that was acknowledged as durable is",
             ),
         }
+    }
+}
+
+/// Names the tool for a volume that no daemon opens.
+fn remedy(error: &OpenError) -> &'static str {
+    match error {
+        OpenError::Checkpoint(_) => {
+            "; `statefs image salvage` saves what verifies into a new image"
+        }
+        _ => "",
     }
 }
 
