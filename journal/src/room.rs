@@ -217,7 +217,10 @@ impl Room {
 
     /// Tells whether a batch is taken. A delete may use what puts may not, and leaves nothing that counts.
     ///
-    /// With the batch all is as if it had been there before: what is admitted never makes room for less than there is.
+    /// With the batch all is as if it had been there before: what is admitted never makes room for less than there is. Yet a mount
+    /// may code the keys in a few bytes more than the one before, and a full volume then holds more than it may. Deletes are what
+    /// helps, so they are taken whatever the limit is, if little else is on its way: any batch of them, for it takes a segment at
+    /// most. After a loss they add to checkpoints themselves and are not.
     pub(crate) fn admits(
         &self,
         geometry: &VolumeGeometry,
@@ -225,9 +228,11 @@ impl Room {
         demand: &Demand,
         deletes_only: bool,
     ) -> bool {
-        let taken = self.live_total + self.unsettled + demand.bytes as u64;
-        let for_deletes = if deletes_only { self.usable(geometry, 0) / 2 } else { 0 };
-        taken <= self.limit(geometry, uses, demand) + for_deletes
+        let unsettled = self.unsettled + demand.bytes as u64;
+        let usable = if deletes_only { self.usable(geometry, 0) } else { 0 };
+        let helps = deletes_only && demand.items == 0;
+        helps && unsettled <= usable / 2 * 5
+            || self.live_total + unsettled <= self.limit(geometry, uses, demand) + usable / 2
     }
 
     /// Yields the bytes of records that puts may still add.

@@ -11,6 +11,8 @@ mod history;
 mod notes;
 mod pace;
 mod paced;
+mod reopened;
+mod rig;
 mod spy;
 mod volume;
 mod window;
