@@ -164,7 +164,12 @@ impl Inner {
         }
     }
 
-    /// Notes whether there are more free segments than at any time since the last commit.
+    /// Something is to be written, commit, chunk or note: what it makes garbage of, cleaning may gain again.
+    pub(crate) fn clean_anew(&self) {
+        self.cleaned_in_vain.set((0, 0));
+    }
+
+    /// Notes whether there are more free segments than at any time since something was to be written.
     pub(crate) fn count_vain(&self) {
         let (free, (most, vain)) = (self.free_count(), self.cleaned_in_vain.get());
         self.cleaned_in_vain.set(if free > most { (free, 0) } else { (most, vain + 1) });

@@ -108,7 +108,7 @@ pub(crate) struct Inner {
     running: Cell<bool>,
     /// Free segments, and after which changes they were counted.
     pub(crate) free_counted: Cell<Option<(Changes, u32)>>,
-    /// Most free segments since the last commit, and the cleanings since then that freed no more.
+    /// Most free segments since something was asked to be written, and the cleanings since then that freed no more.
     pub(crate) cleaned_in_vain: Cell<(u32, u32)>,
     /// Moves that wait for those of another segment.
     pub(crate) slice: RefCell<Slice>,
@@ -279,7 +279,7 @@ impl Journal {
         let operations = operations.into_iter().map(Wanted::from).collect();
         let asked = Asked { operations, durability, origin, chunks: Vec::new(), notes };
         let now = self.0.clock.now();
-        self.0.cleaned_in_vain.set((0, 0));
+        self.0.clean_anew();
         self.0.state.borrow_mut().admit(&self.0.verifier, asked, now)
     }
 

@@ -333,6 +333,7 @@ impl Journal {
         if notes.is_empty() || !self.keeps_notes() {
             return Ok(());
         }
+        self.0.clean_anew();
         let now = self.0.clock.now();
         self.0.state.borrow_mut().admit_notes(notes, now)
     }

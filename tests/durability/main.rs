@@ -14,6 +14,7 @@ mod paced;
 mod reopened;
 mod rig;
 mod spy;
+mod uploads;
 mod volume;
 mod window;
 
