@@ -141,15 +141,24 @@ impl Inner {
         count
     }
 
+    /// Yields the uses of a segment, each from where it begins to its cut.
+    fn uses_in(&self, segment: SegmentIndex, state: &State) -> Vec<Use> {
+        let superblock = &self.volume.borrow().superblock;
+        // What a checkpoint tells of a use is where it begins, and the log where it was cut.
+        let cut = |use_: &Use| {
+            let of_log = superblock.log.iter().find(|one| one.epoch == use_.epoch);
+            Use { end: of_log.map_or(use_.end, |one| one.end), ..*use_ }
+        };
+        let uses = state.uses.iter().map(cut).chain(superblock.checkpoint.iter().copied());
+        uses.filter(|use_| use_.segment == segment).collect()
+    }
+
     /// Repairs the copies of a segment's groups that do not verify; durable when this returns.
     pub(crate) async fn repair_segment(&self, segment: SegmentIndex) -> Result<Repair, Stop> {
-        let (mut uses, durable, before) = {
+        let (listed, durable, before) = {
             let state = self.state.borrow();
-            (state.uses.clone(), state.durable.lsn, state.next_birth)
+            (self.uses_in(segment, &state), state.durable.lsn, state.next_birth)
         };
-        // The log's own entries come last: the use that a checkpoint cut begins earlier in the former.
-        uses.extend(&self.volume.borrow().superblock.checkpoint);
-        let listed: Vec<Use> = uses.into_iter().filter(|use_| use_.segment == segment).collect();
         let mut report = CheckReport::default();
         let mut whole = Whole { before, blocks: Vec::new() };
         if listed.is_empty() {

@@ -240,8 +240,12 @@ impl<P: FnMut(u64, u64)> Look<'_, P> {
             of_use.retain(|sighting| sighting.header.last < LSN_MAX);
         }
         let history = walk(&seen, Weakened::default());
-        for sighting in seen.groups.iter().flatten() {
-            add(groups, sighting, Role::Torn);
+        for (use_, of_use) in seen.uses.iter().zip(&seen.groups) {
+            // Behind the start of a later use it would be taken for what is there now.
+            for sighting in of_use.iter().filter(|it| scan::owns(&seen.uses, use_, it.header.block))
+            {
+                add(groups, sighting, Role::Torn);
+            }
         }
         let mut lost = history.lost.iter().peekable();
         for accepted in &history.accepted {

@@ -94,6 +94,9 @@ pub(crate) async fn log(
 }
 
 /// Reads one segment, both copies, and yields the groups of `uses` in it, use by use, by rising block.
+///
+/// Where a later use begins, an earlier one has no groups any more: what is found of it there is a torn tail, in a copy
+/// that holds what it held earlier.
 pub(crate) async fn sightings(
     disk: &Disk,
     verifier: &Verifier,
@@ -103,7 +106,21 @@ pub(crate) async fn sightings(
     let mut scan = Scan::new(disk, verifier, uses);
     let from = uses.iter().map(|use_| use_.start.0).min().unwrap_or(0);
     scan.segment(segment, from).await;
-    scan.groups.into_iter().flat_map(BTreeMap::into_values).collect()
+    let stale = verifier.keys.plants.has(Plant::CheckTouchesTail);
+    let of_uses = uses.iter().zip(scan.groups);
+    let of_use = of_uses.map(|(use_, groups)| {
+        let own = move |sighting: &Sighting| stale || owns(uses, use_, sighting.header.block);
+        groups.into_values().filter(own)
+    });
+    of_use.flatten().collect()
+}
+
+/// Tells whether a block that is not before the start of a use is its own: none of `uses` begins between the two.
+pub(crate) fn owns(uses: &[Use], use_: &Use, block: BlockIndex) -> bool {
+    let between = |other: &Use| {
+        other.segment == use_.segment && use_.start < other.start && other.start <= block
+    };
+    !uses.iter().any(between)
 }
 
 /// A part of a segment that is read at once.

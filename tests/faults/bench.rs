@@ -3,6 +3,7 @@
 
 use crate::drive::{Task, poll, read_whole};
 use blockdev::{BlockDevice, Fate, FateWeights, Operation as Request, SimConfig, SimDevice};
+use journal::inspect::inspect;
 use journal::{
     Batch, Clock, CommitError, Disk, Durability, FormatOptions, Got, Journal, OpenError, Operation,
     Options, Origin, Outcome, Plants, Precondition, Random, format,
@@ -416,6 +417,29 @@ impl Bench {
         let task: Task<_> = Box::pin(async move { journal.check().await });
         let report = self.drive(store, task, &mut on)?.ok_or("cut")?;
         report.map(|report| report.repaired).map_err(|error| error.to_string())
+    }
+
+    /// Looks at the volume as `fsck` does, writes what that says, and yields how many blocks those were.
+    ///
+    /// # Errors
+    /// There is no volume, or it fails or hangs.
+    pub fn mend(&mut self) -> Result<usize, String> {
+        let disk = Disk::new(self.device.geometry());
+        let of = disk.clone();
+        let task: Task<Result<usize, String>> = Box::pin(async move {
+            let found = inspect(&of, |_, _| ()).await;
+            let volume = found.volume.ok_or("there is no volume")?;
+            let mut written = 0;
+            for fault in &volume.faults {
+                for (offset, bytes) in volume.repair(&of, fault).await {
+                    of.write(offset, bytes).await.map_err(|error| error.to_string())?;
+                    written += 1;
+                }
+            }
+            of.flush().await.map_err(|error| error.to_string())?;
+            Ok(written)
+        });
+        drive((&mut self.device, &mut self.writes), &disk, None, task, &mut on)?.ok_or("cut")?
     }
 }
 

@@ -130,6 +130,10 @@ checks! {
     a_move_keeps_doubt: rules::a_move_keeps_doubt, &[Plant::MoveForgetsDoubt];
     a_strict_commit_is_vouched_for: rules::strict_is_vouched_for, &[Plant::StrictUnwitnessed];
     a_check_repairs_no_torn_tail: rules::a_check_leaves_a_torn_tail, &[Plant::CheckTouchesTail];
+    a_check_repairs_no_tail_of_a_known_use: rules::a_check_leaves_the_tail_of_a_known_use,
+        &[Plant::CheckTouchesTail];
+    a_stale_tail_is_not_taken_for_the_newer: rules::a_stale_tail_is_not_taken_for_the_newer,
+        &[Plant::CheckTouchesTail];
     a_gap_is_reported: traces::a_gap_is_reported,
         &[Plant::EvidenceIgnored, Plant::DoubtForgotten];
     deletes_after_a_loss_are_bounded: traces::deletes_after_a_loss_are_bounded, &[];
