@@ -405,8 +405,14 @@ impl Items {
 mod tests {
     use super::*;
     use crate::index::Entry;
-    use crate::types::Place;
+    use crate::scan::CHUNK_BYTES;
+    use crate::tag::Keys;
+    use crate::types::{Place, VolumeId};
     use alloc::string::String;
+    use blockdev::{BlockDevice, MemoryDevice};
+    use core::future::Future;
+    use core::pin::pin;
+    use core::task::{Context, Poll, Waker};
 
     /// Yields the segments that the groups of `snapshot` take.
     fn segments(geometry: &VolumeGeometry, snapshot: &Snapshot) -> u32 {
@@ -422,6 +428,71 @@ mod tests {
                 (segments, room) = (segments + 1, geometry.segment_blocks());
             }
             room -= count;
+        }
+    }
+
+    /// Runs `future` over a device that is these bytes.
+    fn run<F: Future>(disk: &Disk, device: &mut MemoryDevice, future: F) -> F::Output {
+        let mut future = pin!(future);
+        let mut context = Context::from_waker(Waker::noop());
+        loop {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+                return output;
+            }
+            while let Some(request) = disk.next_request() {
+                device.submit(request);
+            }
+            while let Some(completion) = device.completion() {
+                disk.complete(completion);
+            }
+        }
+    }
+
+    /// Each header in turn of one copy is damaged, and with it some other group of the other copy: all is read, and the two
+    /// are repaired. Groups lie across the ends of what is read at a time.
+    #[test]
+    fn a_header_that_is_damaged_costs_its_own_copy_alone() {
+        let geometry = VolumeGeometry::new(512, 33 << 20, 4096, 8, 2).unwrap();
+        let keys = Keys::derive(&[1; 32]);
+        let verifier = Verifier { volume: VolumeId([8; 16]), keys, geometry };
+        let mut snapshot = Items::default().finish(Lsn(9));
+        let mut random = Random::from_seed([7; 32]);
+        for number in 0..7000_u64 {
+            let place = Place { segment: SegmentIndex(1), offset: 8 };
+            let entry =
+                Entry { place, value_bytes: 1, suspect: false, birth: Birth(number), upload: None };
+            let bytes = 150 + usize::try_from(number % 97).unwrap();
+            let key: Vec<u8> = (0..8).flat_map(|_| random.bytes32()).take(bytes).collect();
+            snapshot.index.insert(&[b"/", &*key].concat(), entry);
+        }
+        let mut device = MemoryDevice::new(33 << 20);
+        let disk = Disk::new(device.geometry());
+        let segments = [SegmentIndex(2)];
+        let writing = write(&disk, &verifier, &mut random, &segments, &snapshot);
+        let written = run(&disk, &mut device, writing).ok().unwrap();
+        let image = device.into_bytes();
+        let headers = &written.headers;
+        let pieces = |header: &Header| {
+            let blocks = geometry.blocks(CHUNK_BYTES);
+            header.block.0 / blocks < (header.block.0 + header.blocks(&geometry) - 1) / blocks
+        };
+        assert!(headers.iter().any(pieces), "no group lies in two pieces");
+        for (at, bad) in headers.iter().enumerate() {
+            for (zone, other) in [(Zone::A, Zone::B), (Zone::B, Zone::A)] {
+                let mut image = image.clone();
+                let later = headers.get(at + 1).or(headers.first()).unwrap();
+                for (zone, header) in [(zone, bad), (other, later)] {
+                    let offset = geometry.block_offset(zone, header.segment, header.block);
+                    image[usize::try_from(offset).unwrap() + 20] ^= 1;
+                }
+                let mut device = MemoryDevice::from_bytes(image);
+                let disk = Disk::new(device.geometry());
+                let loading = load(&disk, &verifier, &written.uses, snapshot.base);
+                let loaded = run(&disk, &mut device, loading);
+                let loaded = loaded.map_err(|error| format!("group {at}: {error}")).unwrap();
+                assert_eq!(loaded.repairs.len(), 2, "group {at}, zone {zone:?}");
+                assert_eq!(loaded.snapshot.index.len(), 7000);
+            }
         }
     }
 

@@ -396,7 +396,9 @@ impl<'a> Stretch<'a> {
             if end >= wanted {
                 return &self.bytes;
             }
-            let Some(reading) = self.ahead.take().or_else(|| self.next(end, wanted)) else {
+            // What is on its way is of no use where a part of it was passed over.
+            let ahead = self.ahead.take().filter(|reading| reading.first.0 == end);
+            let Some(reading) = ahead.or_else(|| self.next(end, wanted)) else {
                 return &self.bytes;
             };
             let end = end + geometry.blocks(reading.bytes);

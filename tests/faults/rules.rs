@@ -3,9 +3,9 @@
 use super::bench::{BLOCK_BYTES, Bench, Go, Store, fates, on};
 use super::singles::Single;
 use super::traces::{A, B, C, Ended, damage, expect_lost, expect_report};
+use crate::drive::Task;
 use blockdev::Fate::{New, Old};
 use blockdev::SimDevice;
-use crate::drive::Task;
 use journal::{Durability, Outcome, Plants};
 
 /// A value in doubt that cleaning moves stays in doubt, at whatever moment the store is opened again.
