@@ -147,6 +147,27 @@ fn d2_records_behind_a_damaged_one_are_not_dropped_in_silence() {
 }
 
 #[test]
+fn blanks_inside_of_what_a_compaction_wrote_are_no_end() {
+    for (active, blank) in [(0, 0), (0, 9), (1, 40), (1, 119)] {
+        let mut image = compacted(active, 120);
+        let records = [vec![record(3, "", &[0; 8])], puts(120)].concat();
+        let before: usize = records[..=blank].iter().map(Vec::len).sum();
+        let at = 512 + usize::from(active) * 20 * 512 + before;
+        // As far as an end is blank: the rest of the block, and the next one.
+        let end = (at / 512 + 2) * 512;
+        image[at..end].fill(0);
+        let mut first = end;
+        let mut left = 0;
+        for (n, put) in puts(120).iter().enumerate().skip(blank) {
+            first = if n == blank { at } else { first };
+            left += usize::from(first >= end);
+            first += put.len();
+        }
+        damaged(&image, blank + left);
+    }
+}
+
+#[test]
 fn d3_damage_in_a_magic_or_in_the_last_record_is_not_clean() {
     let records = puts(40);
     let before: usize = records[..11].iter().map(Vec::len).sum();

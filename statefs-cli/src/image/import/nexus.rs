@@ -77,7 +77,9 @@ pub(crate) fn parse(image: &[u8]) -> Parsed {
             }
         },
     };
-    parsed.replay(start, bytes);
+    // What a compaction writes is counted: blanks inside of it are no end.
+    let owed = generation(start).map_or(0, |(_, entries)| u64::from(entries) + 1);
+    parsed.replay(start, bytes, owed);
     if !image.len().is_multiple_of(BLOCK_BYTES) || image.is_empty() {
         parsed.damage(image.len(), "the image is no whole number of blocks");
     }
@@ -90,7 +92,8 @@ impl Parsed {
         self.damage.push(Damage { offset, what, intact_behind: 0 });
     }
 
-    fn replay(&mut self, start: usize, bytes: &[u8]) {
+    /// Applies the records of a region, whose first `owed` are known to have been there.
+    fn replay(&mut self, start: usize, bytes: &[u8], owed: u64) {
         let mut at = 0;
         let mut work = bytes.len().saturating_mul(WORK_MAX);
         while at < bytes.len() {
@@ -105,7 +108,8 @@ impl Parsed {
             let zeros = (at / BLOCK_BYTES + 2) * BLOCK_BYTES - at;
             let ended = rest.iter().take(zeros).all(|&byte| byte == 0);
             // A compacted region was used before: what lies behind its end is stale.
-            if ended && (next.is_none() || self.generation > 0) {
+            let whole = self.records >= owed;
+            if ended && whole && (next.is_none() || self.generation > 0) {
                 return;
             }
             self.damage(start + at, "a record does not verify: damaged, or torn if it is the last");
