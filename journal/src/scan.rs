@@ -12,6 +12,7 @@ use crate::superblock::{Copies, Superblock, SuperblockError};
 use crate::types::{BlockIndex, Lsn, SegmentIndex, Use, Zone};
 use crate::walk::{Seen, Sighting};
 use alloc::collections::BTreeMap;
+use alloc::vec;
 use alloc::vec::Vec;
 use blockdev::Buffer;
 use core::mem;
@@ -136,6 +137,8 @@ struct Scan<'a> {
     verifier: &'a Verifier,
     uses: &'a [Use],
     groups: Vec<BTreeMap<BlockIndex, Sighting>>,
+    /// Of each use and each copy, where the groups end of which only the header verifies.
+    claimed: Vec<[u32; 2]>,
     evidence: Lsn,
     ahead: Option<&'a mut Ahead>,
 }
@@ -143,7 +146,8 @@ struct Scan<'a> {
 impl<'a> Scan<'a> {
     fn new(disk: &'a Disk, verifier: &'a Verifier, uses: &'a [Use]) -> Self {
         let groups = uses.iter().map(|_| BTreeMap::new()).collect();
-        Self { disk, verifier, uses, groups, evidence: Lsn::NONE, ahead: None }
+        let (claimed, evidence, ahead) = (vec![[0; 2]; uses.len()], Lsn::NONE, None);
+        Self { disk, verifier, uses, groups, claimed, evidence, ahead }
     }
 
     /// Looks at the first block of a segment for evidence alone.
@@ -230,7 +234,12 @@ impl<'a> Scan<'a> {
             } else {
                 self.uses.iter().position(|use_| there(use_) && use_.epoch == header.epoch)
             };
-            let whole = listed.is_some() && self.whole(zone, &header, bytes).await;
+            let whole = match listed {
+                Some(in_use) if self.is_free(in_use, zone, &header) => {
+                    self.whole(zone, &header, bytes).await
+                }
+                _ => false,
+            };
             let counts = whole || !plants.has(Plant::OneTag);
             if counts && (listed.is_some() || block.0 == 0) {
                 self.evidence = self.evidence.max(header.durable);
@@ -243,6 +252,9 @@ impl<'a> Scan<'a> {
                 ahead.offer(self.verifier, &header, bytes);
             }
             self.sight(in_use, zone, header, whole);
+            if !whole {
+                self.claim(in_use, zone, &header);
+            }
             // Nothing but its own bytes can lie inside a group that verifies.
             at += if whole { header.blocks(&geometry) } else { 1 };
         }
@@ -261,6 +273,21 @@ impl<'a> Scan<'a> {
         let same = sighting.whole_a && a.get(..bytes)? == b.get(..bytes)?;
         sighting.whole_b |= same;
         same.then_some(blocks)
+    }
+
+    /// Tells whether no other group of that use lies where this one begins. A use is written once, from front to back: so one
+    /// inside of another was forged, and what many claim must not be read for each of them.
+    fn is_free(&self, in_use: usize, zone: Zone, header: &Header) -> bool {
+        let claimed = self.claimed.get(in_use).and_then(|of_use| of_use.get(zone as usize));
+        claimed.is_none_or(|end| *end <= header.block.0)
+    }
+
+    fn claim(&mut self, in_use: usize, zone: Zone, header: &Header) {
+        let end = header.block.0 + header.blocks(&self.verifier.geometry);
+        let claimed = self.claimed.get_mut(in_use).and_then(|it| it.get_mut(zone as usize));
+        if let Some(claimed) = claimed {
+            *claimed = end.max(*claimed);
+        }
     }
 
     async fn whole(&self, zone: Zone, header: &Header, bytes: &[u8]) -> bool {
@@ -414,5 +441,62 @@ impl<'a> Stretch<'a> {
         let begin =
             || Reading::begin(self.disk, self.verifier, self.zone, self.segment, from, count);
         (count > 0).then(begin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::geometry::VolumeGeometry;
+    use crate::group::Builder;
+    use crate::tag::{Keys, Tag};
+    use crate::types::{Epoch, VolumeId};
+    use blockdev::{BlockDevice, Counting, MemoryDevice};
+    use core::future::Future;
+    use core::pin::pin;
+    use core::task::{Context, Poll, Waker};
+
+    /// Who has the key can let every block begin a group that goes on to the end of the segment, and none of them verify.
+    #[test]
+    fn forged_lengths_do_not_make_a_scan_slow() {
+        let geometry = VolumeGeometry::new(512, 17 << 20, 2048, 8, 2).unwrap();
+        let keys = Keys::derive(&[1; 32]);
+        let verifier = Verifier { volume: VolumeId([8; 16]), keys, geometry };
+        let (segment, epoch, blocks) = (SegmentIndex(1), Epoch([5; 16]), geometry.segment_blocks());
+        let mut device = Counting::new(MemoryDevice::new(17 << 20));
+        let disk = Disk::new(device.geometry());
+        let scanning = async {
+            for block in 0..blocks - 1 {
+                let count = blocks - block;
+                let at = BlockIndex(block);
+                let builder = Builder::new(&geometry, epoch, segment, at, count, Lsn(9));
+                let items = vec![7; count as usize * 512 - crate::layout::group::BYTES];
+                let base = Lsn(8);
+                let (_, group) = builder.finish_checkpoint(&verifier, &items, Tag::default(), base);
+                for zone in geometry.zones() {
+                    let first = Buffer::copy_of(group.get(..512).unwrap());
+                    disk.write(geometry.block_offset(zone, segment, at), first).await.unwrap();
+                }
+            }
+            let use_ = Use { segment, start: BlockIndex(0), end: None, epoch };
+            sightings(&disk, &verifier, segment, &[use_]).await
+        };
+        let mut scanning = pin!(scanning);
+        let mut context = Context::from_waker(Waker::noop());
+        let found = loop {
+            if let Poll::Ready(found) = scanning.as_mut().poll(&mut context) {
+                break found;
+            }
+            while let Some(request) = disk.next_request() {
+                device.submit(request);
+            }
+            while let Some(completion) = device.completion() {
+                disk.complete(completion);
+            }
+        };
+        assert_eq!(found.len(), 2047);
+        assert!(found.iter().all(|sighting| !sighting.whole_a && !sighting.whole_b));
+        let read = device.counts().bytes_read;
+        assert!(read <= 4 * 2 * geometry.segment_bytes() as u64, "{read} bytes are read");
     }
 }
