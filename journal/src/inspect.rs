@@ -20,7 +20,7 @@ use crate::superblock::{Copies, Superblock, SuperblockError};
 use crate::tag::Keys;
 use crate::types::{BlockIndex, Lsn, SegmentIndex, Use, Version, Zone};
 use crate::walk::{History, Seen, Sighting, Weakened, walk};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -142,6 +142,8 @@ pub struct VolumeFacts {
     pub keys: usize,
     /// Keys that the index does not hold may have been lost.
     pub absent_in_doubt: bool,
+    /// Keys that are absent without doubt all the same.
+    deleted: BTreeSet<Rc<[u8]>>,
     index: Index,
     /// The key of each large value.
     owners: BTreeMap<UploadId, Rc<[u8]>>,
@@ -203,6 +205,7 @@ impl<P: FnMut(u64, u64)> Look<'_, P> {
             faults: Vec::new(),
             keys: 0,
             absent_in_doubt: false,
+            deleted: BTreeSet::new(),
             index: Index::default(),
             owners: BTreeMap::new(),
             verifier,
@@ -217,6 +220,7 @@ impl<P: FnMut(u64, u64)> Look<'_, P> {
         facts.keys = index.iter_from(callers_from(b"")).count();
         facts.owners = owners(&index);
         facts.absent_in_doubt = doubt.absent;
+        facts.deleted = doubt.deleted;
         facts.index = index;
         values::live(&mut facts, &mut groups);
         fault::groups(self.disk, &mut facts, &groups).await;
@@ -396,6 +400,11 @@ impl VolumeFacts {
     /// Tells whether something that had been acknowledged is lost, or may be.
     pub fn has_loss(&self) -> bool {
         self.faults.iter().any(|fault| fault.kind.is_loss())
+    }
+
+    /// Tells whether a key is known to have been deleted after everything that was lost.
+    pub fn is_deleted(&self, key: &[u8]) -> bool {
+        self.deleted.contains(key)
     }
 
     /// Yields how many keys are in doubt.

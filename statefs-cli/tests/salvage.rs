@@ -73,6 +73,35 @@ fn a_lost_group_costs_its_own_record_alone_and_the_rest_is_marked() {
 }
 
 #[test]
+fn a_key_that_was_deleted_after_a_loss_stays_so() {
+    for rounds in [10, 30, 60, 100, 150, 220] {
+        deleted_after_a_loss(rounds);
+    }
+}
+
+/// The record of the delete is written over after some of `rounds` puts, and that of the value later.
+fn deleted_after_a_loss(rounds: usize) {
+    let folder = volume(&[puts(6, 0), puts(1, 1)]);
+    let path = folder.path().join("x.img");
+    let mut bytes = fs::read(&path).unwrap();
+    for zone in ZONES {
+        bytes[zone + 2 * 512 + 180] ^= 1;
+    }
+    fs::write(&path, &bytes).unwrap();
+    let other = |(key, value): Change| (key.replace("/k/", "/other/"), value);
+    let puts = (0..rounds).flat_map(|round| puts(1, round)).map(other);
+    let delete = ("/state/k/000".to_owned(), None);
+    let changes: Vec<Change> = puts.clone().take(20).chain([delete]).chain(puts).collect();
+    volume::go_on(&path, 9, &[changes]);
+    let dump = statefs(folder.path(), "image dump x.img").exits(6);
+    assert!(dump.text().contains("/state/k/004") && !dump.text().contains("/state/k/000"));
+    let run = statefs(folder.path(), "image salvage x.img --out y.img -o json").exits(6);
+    let saved = contents(folder.path(), "y.img").join("\n");
+    assert!(saved.contains("/state/k/004"), "{saved}");
+    assert!(!saved.contains("/state/k/000"), "{rounds} rounds: {}", run.text());
+}
+
+#[test]
 fn a_header_lost_in_both_copies_gives_up_no_record() {
     let folder = volume(&[puts(6, 0), puts(1, 1)]);
     let good = contents(folder.path(), "x.img");

@@ -134,7 +134,9 @@ fn save(
         return Ok(());
     }
     for (key, (_, value)) in carved {
+        // Its delete may be written over by now, and older values of it not.
         if volume.birth(key).is_none()
+            && !volume.is_deleted(key)
             && let Some(value) = value
         {
             let kept = put(key, value, volume, image, fill)?;

@@ -31,11 +31,24 @@ pub(crate) fn make(path: &Path, bytes: u64, copies: u8, mounts: &[Vec<Change>]) 
     let mut random = Random::from_seed([7; 32]);
     let options = FormatOptions { block_bytes: 512, copies, force: false };
     drive(&disk, &mut device, None, format(&disk, &mut random, options)).unwrap();
-    for (mount, changes) in (1..).zip(mounts) {
+    fill(&mut device, &disk, 1, mounts);
+    fs::write(path, device.into_bytes()).unwrap();
+}
+
+/// Goes on with the volume at `path` in the same way, its next mount being number `first`.
+pub(crate) fn go_on(path: &Path, first: u8, mounts: &[Vec<Change>]) {
+    let mut device = MemoryDevice::from_bytes(fs::read(path).unwrap());
+    let disk = Disk::new(device.geometry());
+    fill(&mut device, &disk, first, mounts);
+    fs::write(path, device.into_bytes()).unwrap();
+}
+
+fn fill(device: &mut MemoryDevice, disk: &Disk, first: u8, mounts: &[Vec<Change>]) {
+    for (mount, changes) in (first..).zip(mounts) {
         let options = Options { replay_bytes: Some(8 << 10), ..Options::default() };
         let random = Random::from_seed([mount; 32]);
         let opening = Journal::open(disk.clone(), random, Clock::default(), options);
-        let journal = drive(&disk, &mut device, None, opening).unwrap();
+        let journal = drive(disk, device, None, opening).unwrap();
         let mut writer: Task = Box::pin(journal.run());
         for (key, value) in changes {
             let most = journal.stats().geometry.value_bytes_max();
@@ -46,7 +59,7 @@ pub(crate) fn make(path: &Path, bytes: u64, copies: u8, mounts: &[Vec<Change>]) 
                     upload.append(value).await?;
                     upload.commit(key, Precondition::Any, Durability::Durable).await
                 };
-                drive(&disk, &mut device, Some(&mut writer), uploading).unwrap();
+                drive(disk, device, Some(&mut writer), uploading).unwrap();
                 continue;
             }
             let operation = Operation {
@@ -56,10 +69,9 @@ pub(crate) fn make(path: &Path, bytes: u64, copies: u8, mounts: &[Vec<Change>]) 
             };
             let (durability, origin) = (Durability::Durable, Origin(1));
             let batch = Batch { operations: vec![operation], durability, origin };
-            drive(&disk, &mut device, Some(&mut writer), journal.commit(batch)).unwrap();
+            drive(disk, device, Some(&mut writer), journal.commit(batch)).unwrap();
         }
     }
-    fs::write(path, device.into_bytes()).unwrap();
 }
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
