@@ -48,7 +48,16 @@ pub struct Bench {
     pub options: Options,
     /// Makes every open, and every run, its own; the same again in every run.
     pub seed: u64,
-    /// Writes submitted so far.
+    /// Requests submitted so far.
+    pub count: Requests,
+}
+
+/// How many requests of each kind were submitted; flushes are counted by who looks at them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Requests {
+    /// Reads.
+    pub reads: u64,
+    /// Writes.
     pub writes: u64,
 }
 
@@ -142,7 +151,7 @@ impl Bench {
         config.stall = 0;
         config.fates = FateWeights { old: 0, new: 0, prefix: 0, suffix: 0, mixed: 0, garbage: 0 };
         let options = Options { plants, group_bytes_max: 1, cache_bytes: 0, ..Options::default() };
-        Self { device: SimDevice::new(config), options, seed: 1, writes: 0 }
+        Self { device: SimDevice::new(config), options, seed: 1, count: Requests::default() }
     }
 
     fn format(&mut self) -> Result<(), String> {
@@ -151,7 +160,7 @@ impl Bench {
         let options = FormatOptions { block_bytes: 512, copies: 2, force: false };
         let task: Task<_> =
             Box::pin(async move { format(&of, &mut random, options).await.map(drop) });
-        let done = drive((&mut self.device, &mut self.writes), &disk, None, task, &mut on)?;
+        let done = drive((&mut self.device, &mut self.count), &disk, None, task, &mut on)?;
         done.ok_or("a cut while formatting")?.map_err(|error| error.to_string())
     }
 
@@ -170,7 +179,7 @@ impl Bench {
             device: self.device.clone(),
             options: self.options,
             seed: self.seed,
-            writes: self.writes,
+            count: self.count,
         }
     }
 
@@ -200,7 +209,7 @@ impl Bench {
         let disk = Disk::new(self.device.geometry());
         let opening = Journal::open(disk.clone(), self.random(), Clock::default(), self.options);
         let opened =
-            drive((&mut self.device, &mut self.writes), &disk, None, Box::pin(opening), go)?;
+            drive((&mut self.device, &mut self.count), &disk, None, Box::pin(opening), go)?;
         Ok(opened.map(|opened| {
             opened.map(|journal| {
                 let writes = journal.run();
@@ -244,7 +253,7 @@ impl Bench {
         task: Task<T>,
         go: &mut dyn FnMut(&SimDevice) -> Go,
     ) -> Result<Option<T>, String> {
-        drive((&mut self.device, &mut self.writes), &store.disk, Some(&mut store.run), task, go)
+        drive((&mut self.device, &mut self.count), &store.disk, Some(&mut store.run), task, go)
     }
 
     /// Commits one batch and waits until it is durable.
@@ -318,7 +327,7 @@ impl Bench {
         let (journal, key) = (store.journal.clone(), key.to_vec());
         let task: Task<Got> = Box::pin(async move { read_whole(&journal, &key, Origin(0)).await });
         // Nothing but the read moves: a cut right after an open is a cut right after it.
-        let got = drive((&mut self.device, &mut self.writes), &store.disk, None, task, &mut on)?;
+        let got = drive((&mut self.device, &mut self.count), &store.disk, None, task, &mut on)?;
         Ok(match got.ok_or("cut")? {
             Got::Value { value, .. } => Answer::Value(value),
             Got::Absent => Answer::Absent,
@@ -398,7 +407,7 @@ impl Bench {
         let mut quiet = 0;
         for _ in 0..POLLS_MAX {
             let _ = poll(&mut store.run);
-            let moved = turn((&mut self.device, &mut self.writes), &store.disk, go);
+            let moved = turn((&mut self.device, &mut self.count), &store.disk, go);
             let Some(moved) = moved else { return Ok(false) };
             quiet = if moved { 0 } else { quiet + 1 };
             if quiet > 3 {
@@ -463,7 +472,7 @@ impl Store {
 
 /// Submits what waits and takes back what ended; `None` when `go` cut, else whether anything moved.
 fn turn(
-    (device, writes): (&mut SimDevice, &mut u64),
+    (device, count): (&mut SimDevice, &mut Requests),
     disk: &Disk,
     go: &mut dyn FnMut(&SimDevice) -> Go,
 ) -> Option<bool> {
@@ -472,7 +481,8 @@ fn turn(
         if request.operation == Request::Flush && go(device) == Go::Cut {
             return None;
         }
-        *writes += u64::from(matches!(request.operation, Request::Write { .. }));
+        count.reads += u64::from(matches!(request.operation, Request::Read { .. }));
+        count.writes += u64::from(matches!(request.operation, Request::Write { .. }));
         device.submit(request);
         moved = true;
     }
@@ -483,7 +493,7 @@ fn turn(
 }
 
 fn drive<T>(
-    (device, writes): (&mut SimDevice, &mut u64),
+    (device, count): (&mut SimDevice, &mut Requests),
     disk: &Disk,
     mut run: Option<&mut Task<()>>,
     mut task: Task<T>,
@@ -500,7 +510,7 @@ fn drive<T>(
                 return Ok(Some(value));
             }
         }
-        if turn((device, writes), disk, go).is_none() {
+        if turn((device, count), disk, go).is_none() {
             return Ok(None);
         }
     }

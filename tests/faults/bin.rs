@@ -9,7 +9,7 @@ use journal::{Plant, Plants};
 use tests::faults::histories::{Bounds, histories};
 use tests::faults::plants::{CHECKS, caught_by};
 use tests::faults::rich::{Age, Rich, rich};
-use tests::faults::{pairs, singles};
+use tests::faults::{astray, pairs, singles};
 
 const HELP: &str = "\
 Usage: faults [PART]...
@@ -20,8 +20,10 @@ Without a PART, all but the last:
   flips      every bit of a small volume flipped
   blocks     every block damaged in every way, and replaced by every other
   pairs      every pair of blocks damaged
-  short      every cut of every history of up to three operations, recoveries cut again and again
-  histories  the same of up to five
+  astray     every write at every other block, every read from every other block, every flush not done
+  short      every cut of every history of up to three operations; of those of up to two each recovery is cut again at
+             every flush, and of those of one the recovery of that
+  histories  the same of up to five operations, three and two
 ";
 
 /// What the test command takes.
@@ -41,6 +43,7 @@ const PARTS: &[Part] = &[
     ("flips", flips),
     ("blocks", blocks),
     ("pairs", every_pair),
+    ("astray", all_astray),
     ("short", || every_history(SHORT)),
     (LAST, || every_history(LONG)),
 ];
@@ -104,6 +107,15 @@ fn blocks() -> Result<String, String> {
 fn every_pair() -> Result<String, String> {
     let [old, young] = halved(|half| pairs::pairs(&volume(half)?, none(), 1))?;
     Ok(format!("{old:?}\n{young:?}"))
+}
+
+fn all_astray() -> Result<String, String> {
+    let split = |half: usize| move |_: u64, blocks: u64| (half as u64..blocks).step_by(2);
+    let [mut writes, odd] = halved(|half| astray::writes(none(), split(half)))?;
+    writes.add(odd);
+    let [old, young] = halved(|half| astray::reads(&volume(half)?, none(), |_, blocks| 0..blocks))?;
+    let flushes = astray::flushes(none())?;
+    Ok(format!("writes {writes:?}\nreads {old:?}\nreads {young:?}\nflushes {flushes:?}"))
 }
 
 fn every_history(bounds: Bounds) -> Result<String, String> {

@@ -39,6 +39,11 @@ impl Book {
         self.states.last().expect("a book begins with a state")
     }
 
+    /// Tells whether a key ever had a value.
+    pub fn had(&self, key: &[u8], value: &[u8]) -> bool {
+        self.states.iter().any(|state| state.get(key).is_some_and(|had| had == value))
+    }
+
     /// Notes that everything taken is acknowledged.
     pub fn acknowledge_all(&self) {
         self.acknowledged.set(self.states.len() - 1);

@@ -6,7 +6,7 @@ use journal::{Plant, Plants};
 use tests::faults::histories::{Bounds, histories};
 use tests::faults::plants::{Check, caught_by};
 use tests::faults::rich::{Age, rich};
-use tests::faults::{cuts, device, large, ordering, pairs, rules, singles, split, traces};
+use tests::faults::{astray, cuts, device, large, ordering, pairs, rules, singles, split, traces};
 
 #[test]
 fn the_volumes_have_everything_in_them() {
@@ -68,6 +68,36 @@ fn a_device_that_is_short_blank_or_foreign_is_refused_and_not_changed() {
         let rich = rich(Plants::default(), age).unwrap();
         assert_eq!(device::wrong_devices(&rich, Plants::default()), Ok(18));
     }
+}
+
+#[test]
+fn a_write_that_lands_elsewhere_loses_nothing() {
+    let some = |write, blocks| (write % 11..blocks).step_by(11);
+    let found = astray::writes(Plants::default(), some).unwrap();
+    println!("{found:?}");
+    assert!(found.requests > 40 && found.runs > 400 && found.damaged > 100);
+    for plant in [Plant::SuperblockQuorum, Plant::ReadOneCopy, Plant::CheckpointOneCopy] {
+        assert!(astray::writes(Plants::one(plant), some).is_err(), "it holds with {plant:?}");
+    }
+}
+
+#[test]
+fn a_read_from_elsewhere_is_never_believed() {
+    for age in [Age::Old, Age::Young] {
+        let rich = rich(Plants::default(), age).unwrap();
+        let some = |read, blocks| (read % 7..blocks).step_by(7);
+        let found = astray::reads(&rich, Plants::default(), some).unwrap();
+        println!("{found:?}");
+        assert!(found.requests > 20 && found.runs > 400 && found.damaged == 0);
+        assert!(astray::reads(&rich, Plants::one(Plant::ReadOneCopy), some).is_err());
+    }
+}
+
+#[test]
+fn a_flush_that_was_not_done_leaves_an_earlier_state_or_is_told() {
+    let found = astray::flushes(Plants::default()).unwrap();
+    println!("{found:?}");
+    assert!(found.flushes > 60 && found.images > 1000 && found.earlier > 500 && found.told > 10);
 }
 
 #[test]

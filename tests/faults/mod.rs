@@ -1,6 +1,7 @@
 //! The journal against single faults, pairs of faults, the traces of the recovery model, and every cut of every small
 //! history: the real engine on a simulated device, cut and damaged by enumeration instead of by chance.
 
+pub mod astray;
 pub mod bench;
 pub mod classes;
 pub mod cuts;

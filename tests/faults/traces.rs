@@ -468,12 +468,12 @@ pub fn a_checkpoint_is_read_back(plants: Plants) -> Ended {
             if writes_checkpoint(device) { Go::Cut } else { Go::On }
         };
         if !counted.idle_until(&mut store, &mut go)? {
-            first = Some(counted.writes - 2);
+            first = Some(counted.count.writes - 2);
             break;
         }
     }
     let mut store = bench.open()?;
-    let spared = first.ok_or("no checkpoint is written")? - bench.writes;
+    let spared = first.ok_or("no checkpoint is written")? - bench.count.writes;
     for after in [spared, spared + 1] {
         let kind = FaultKind::WriteLost;
         bench.device.inject(Fault { kind, after, repeat: Repeat::Once });

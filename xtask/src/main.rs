@@ -36,8 +36,8 @@ Usage: cargo xtask VERB
   bench [ENGINE]... figures of speed, each beside the floor of the same device in the same run, and
                     beside StateFS fjall LMDB SQLite redb, which this alone compiles; takes a quarter of an hour
   bench cleaning    what lone puts wait for while the journal cleans and writes checkpoints beside them
-  faults [PART]...  every single fault, pair of faults and cut of a small volume; parts: traces plants
-                    flips blocks pairs short; histories only where it is named
+  faults [PART]...  every single fault, pair of faults, request gone astray and cut of a small volume; parts: traces plants
+                    flips blocks pairs astray short; histories only where it is named
   fuzz [TARGET]...  libFuzzer on the parsers: [--seconds N] on each (60), with what it has found before;
                     wants a nightly toolchain, cargo-fuzz and a C++ compiler
   demo [OPTIONS]    build `statefs` and show the whole story
