@@ -3,7 +3,7 @@
 
 use crate::drive::{Task, poll, read_whole};
 use blockdev::{BlockDevice, Fate, FateWeights, Operation as Request, SimConfig, SimDevice};
-use journal::inspect::inspect;
+use journal::inspect::{Inspection, inspect};
 use journal::{
     Batch, Clock, CommitError, Disk, Durability, FormatOptions, Got, Journal, OpenError, Operation,
     Options, Origin, Outcome, Plants, Precondition, Random, format,
@@ -415,6 +415,18 @@ impl Bench {
             }
         }
         Err("the store does not come to rest".into())
+    }
+
+    /// Looks at the device as `image fsck` does, and changes nothing.
+    ///
+    /// # Errors
+    /// It hangs.
+    pub fn inspect(&mut self) -> Result<Inspection, String> {
+        let disk = Disk::new(self.device.geometry());
+        let of = disk.clone();
+        let task: Task<_> = Box::pin(async move { inspect(&of, |_, _| {}).await });
+        drive((&mut self.device, &mut self.count), &disk, None, task, &mut on)?
+            .ok_or_else(|| "cut".into())
     }
 
     /// Runs an online check and yields how many copies it repaired.

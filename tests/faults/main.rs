@@ -43,7 +43,7 @@ fn two_bad_blocks_are_never_hidden() {
         let rich = rich(Plants::default(), age).unwrap();
         let found = pairs::pairs(&rich, Plants::default(), 7).unwrap();
         println!("{found:?}");
-        assert!(found.opened > 1000 && found.lost > 10);
+        assert!(found.opened > 1000 && found.lost > 10 && found.clean > 100);
     }
 }
 

@@ -18,12 +18,14 @@ pub struct Pairs {
     pub refused: u64,
     /// Images in which at least one key answers that its value was lost.
     pub lost: u64,
+    /// Images that `image fsck` calls clean: nothing that counts was hit.
+    pub clean: u64,
 }
 
 /// Makes both blocks of every `stride`th pair bad, the kinds of damage taking turns, and both copies of every place in
 /// every way.
 ///
-/// A damaged key is never wrong and never absent. The one exception is the model's residual: both copies of the last
+/// A damaged key is never wrong and never absent, and where something is lost, `image fsck` says so. The one exception is the model's residual: both copies of the last
 /// group before silence are gone and nothing tells; `rich` ends with a mount, which vouches for all before, and one
 /// group, whose two blocks are left out.
 ///
@@ -73,7 +75,16 @@ fn hit(
         fault.strike(&mut bench.device);
     }
     pairs.images += 1;
-    let Some(lost) = honest(bench, rich, keys)? else {
+    // Before a mount repairs anything.
+    let found = bench.inspect()?.volume;
+    let clean = found.as_ref().is_some_and(|volume| volume.faults.is_empty());
+    let told = found.is_none_or(|volume| volume.has_loss());
+    pairs.clean += u64::from(clean);
+    let lost = honest(bench, rich, keys)?;
+    if told != lost.is_none_or(|lost| lost > 0) {
+        return Err(format!("an inspection tells of a loss: {told}; keys that are lost: {lost:?}"));
+    }
+    let Some(lost) = lost else {
         pairs.refused += 1;
         return Ok(());
     };

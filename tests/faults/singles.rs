@@ -118,7 +118,15 @@ impl<'a> Target<'a> {
         self.bench.device.heal();
         self.bench.device.restore(&self.rich.image);
         single.strike(&mut self.bench.device);
+        // On a device of its own: some blocks can be read again once a read has failed.
+        let told = thorough.then(|| self.bench.fork().inspect()).transpose()?;
         let (repaired, superblocks) = self.mount()?;
+        if let Some(told) = told {
+            let volume = told.volume.ok_or("an inspection finds no volume")?;
+            if volume.has_loss() || (repaired + superblocks > 0 && volume.faults.is_empty()) {
+                return Err(format!("an inspection tells {:?}", volume.faults));
+            }
+        }
         self.singles.images += 1;
         self.singles.repaired += repaired;
         self.singles.superblocks += superblocks;
