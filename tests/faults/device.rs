@@ -1,7 +1,7 @@
 //! Devices that fail a request, end too soon, hold something else, or hold two generations of the superblock; and values
 //! that look like what the journal writes.
 
-use super::bench::{Answer, Bench, DEVICE_BYTES, Store, on};
+use super::bench::{Answer, BLOCK_BYTES, Bench, DEVICE_BYTES, Store, on};
 use super::rich::{Map, Rich, keys};
 use super::traces::Ended;
 use blockdev::{Damage, Fault, FaultKind, Repeat};
@@ -161,17 +161,18 @@ fn put(bench: &mut Bench, store: &mut Store, map: &mut Map, n: u8) -> Ended {
     bench.idle(store)
 }
 
-/// Cuts the device off at every slot, and blanks or replaces it: refused with the reason, and not a byte is changed.
+/// Cuts the device off at every block, and blanks or replaces it: refused with the reason, and not a byte is changed.
 ///
 /// # Errors
 /// Something is mounted, refused for another reason, or changed.
 pub fn wrong_devices(rich: &Rich, plants: Plants) -> Result<u64, String> {
     let mut refused = 0;
-    for slots in 1..rich.image.len() / SLOT {
-        let image = rich.image.get(..slots * SLOT).unwrap_or_default();
+    for blocks in 1..rich.blocks() {
+        let image = rich.image.get(..blocks * BLOCK_BYTES).unwrap_or_default();
         let error = refuse(plants, image)?;
-        if !matches!(error, OpenError::Shrunk { .. }) {
-            return Err(format!("cut off at slot {slots}: {error}"));
+        // Of less than a copy of the superblock nothing is known.
+        if blocks * BLOCK_BYTES >= SLOT && !matches!(error, OpenError::Shrunk { .. }) {
+            return Err(format!("cut off at block {blocks}: {error}"));
         }
         refused += 1;
     }
