@@ -109,6 +109,34 @@ fn opening_reads_the_log_once() {
     assert!(read <= 2 * (copy + heads) + 4 * BLOCK_BYTES, "{read} bytes, of {copy} in a copy");
 }
 
+/// Behind a checkpoint a mount reads the index and the end of the log, however much was written before.
+#[test]
+fn opening_with_a_checkpoint_reads_by_keys_and_not_by_log() {
+    let read = |rounds: u64| {
+        let mut store = Store::new(MemoryDevice::new(16 << 20));
+        for _ in 0..rounds {
+            for client in 0..50 {
+                store.put(put(client, 100, Durability::Durable)).unwrap();
+            }
+        }
+        let journal = store.journal.clone();
+        store.drive(Box::pin(async move { journal.checkpoint().await })).unwrap();
+        let geometry = store.journal.stats().geometry;
+        let Store { mut device, disk, .. } = store;
+        device.take_counts();
+        let random = Random::from_seed([3; 32]);
+        let open = Journal::open(disk.clone(), random, Clock::default(), Options::default());
+        let journal = drive(&disk, &mut device, None, Box::pin(open)).unwrap();
+        let report = journal.report();
+        assert!(report.checkpoint_bytes > 0 && report.replayed_bytes == 0, "{report:?}");
+        (device.take_counts().bytes_read, geometry.segment_bytes() as u64)
+    };
+    let ((few, segment), (many, _)) = (read(2), read(60));
+    // The last segment of the log, at whatever length, and one that is listed ahead, in both copies.
+    assert!(many.abs_diff(few) <= 4 * segment, "{few} bytes, and {many} after 30 times the writes");
+    assert!(many < 60 * 50 * 2 * BLOCK_BYTES / 4, "{many} bytes of all that was written");
+}
+
 fn check_single_puts<D: BlockDevice>(device: D) {
     let mut store = Store::new(device);
     for client in 0..20 {

@@ -460,7 +460,7 @@ impl Bench {
             of.flush().await.map_err(|error| error.to_string())?;
             Ok(written)
         });
-        drive((&mut self.device, &mut self.writes), &disk, None, task, &mut on)?.ok_or("cut")?
+        drive((&mut self.device, &mut self.count), &disk, None, task, &mut on)?.ok_or("cut")?
     }
 }
 
