@@ -94,6 +94,28 @@ fn a_journal_of_version_1_comes_over() {
     assert_eq!(keys(&folder), 9);
 }
 
+/// Nobody here has the key to them: they come over as they are, and are told.
+#[test]
+fn sealed_values_and_envelopes_are_carried_as_bytes_and_told() {
+    let folder = Folder::new();
+    let sealed = [b"NXR1\x01\x02\0\0".as_slice(), &[0xa5; 40]].concat();
+    let records = [
+        record(1, "/state/secret", &sealed),
+        record(1, "/state/boot/slot", b"NXEV\x01\x01 and more"),
+        record(1, "/state/statefsd/enc.v1", b"NXEM\x01 and a salt"),
+        record(1, "/state/plain", b"plain"),
+    ];
+    let done = run(&folder, &padded(records.concat(), 64 * 512), "").exits(0);
+    for told in ["\"sealed\":1", "\"envelopes\":1", "\"encryptionRecords\":1", "\"keys\":4"] {
+        assert!(done.text().contains(told), "{told}: {}", done.text());
+    }
+    let dump = statefs(folder.path(), "image dump s.img").exits(0);
+    // The seal in base64, to its last byte but what padding there is.
+    let bytes = "TlhSMQECAACl".to_owned() + &"paWl".repeat(13);
+    assert!(dump.text().contains(&format!("\"value\":\"{bytes}\"")), "{}", dump.text());
+    assert_eq!(keys(&folder), 4);
+}
+
 #[test]
 fn transactions_count_when_they_were_committed() {
     let folder = Folder::new();
