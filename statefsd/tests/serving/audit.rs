@@ -7,6 +7,7 @@ use statefs::{AuditOutcome, AuditRing, Durability, admin, directory};
 use statefsd::{Event, Limits, limits};
 
 use crate::batches::{Batch, commit, send};
+use crate::restrictions::restrict;
 use crate::rig::{Device, If, POLICY, Rig, delete, get, put, version};
 use crate::streams::{done, write, writer};
 
@@ -387,4 +388,31 @@ fn a_server_that_is_told_not_to_records_nothing_and_a_small_volume_has_no_record
     let refused = "UNIMPLEMENTED: a volume this small keeps no audit records";
     assert_eq!(mutations(&mut rig, &admin), [refused]);
     assert!(!rig.events.iter().any(|event| matches!(event, Event::Denied(_))));
+}
+
+/// It is written into the records and decides nothing: no order, no lifetime, no version.
+#[test]
+fn a_wall_clock_that_jumps_by_centuries_decides_nothing() {
+    let mut rig = rig(Limits::default());
+    let (all, admin) = (all(&mut rig), auditor(&mut rig));
+    let (lent, _revoker) = restrict(&all, "", "gp", 1000);
+    let mut versions = Vec::new();
+    const YEARS_100: u64 = 3_155_760_000_000;
+    for (n, wall) in [0, YEARS_100, u64::MAX, 1, 2 * YEARS_100].into_iter().enumerate() {
+        rig.server.set_wall_clock(rig.now, wall);
+        rig.settle();
+        let value = [b'0' + u8::try_from(n).unwrap()];
+        let new = version(&rig.wait(put(&lent, "k", &value, If::Any, DURABLE)).unwrap());
+        assert!(!versions.contains(&new), "a version is told twice");
+        versions.push(new);
+        assert_eq!(rig.wait(get(&lent, "k")).unwrap().as_bytes(), value);
+        assert_eq!(mutations(&mut rig, &admin).len(), n + 1);
+        rig.now += 199;
+        rig.settle();
+    }
+    rig.server.set_wall_clock(rig.now, 0);
+    rig.now = 1000;
+    rig.settle();
+    assert!(rig.wait(get(&lent, "k")).unwrap().starts_with("EXPIRED: "));
+    assert_eq!(rig.wait(get(&all, "k")).unwrap(), "4");
 }

@@ -7,7 +7,7 @@ use crate::rig::{Ask, If, Rig, delete, get, list, put, sync, version};
 const DURABLE: Durability = Durability::Durable;
 
 /// Asks for a part of a directory: `rights` are the first letters of get, list, put, delete.
-fn restrict(
+pub(crate) fn restrict(
     directory: &directory::Client,
     prefix: &str,
     rights: &str,
