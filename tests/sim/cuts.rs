@@ -9,6 +9,7 @@ const CUTS: u16 = 300;
 
 const SHAPE: Shape = Shape {
     device_kib: 96,
+    copies: 2,
     keys: 20,
     stall: 0,
     group_bytes_max: 1000,

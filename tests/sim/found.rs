@@ -35,6 +35,7 @@ fn a_check_leaves_a_torn_tail_alone() {
         seed: 1021642,
         shape: Shape {
             device_kib: 80,
+            copies: 2,
             keys: 8,
             stall: 0,
             group_bytes_max: 262144,

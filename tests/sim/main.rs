@@ -38,6 +38,24 @@ fn nothing_acknowledged_is_lost_over_the_fixed_seeds() {
     );
 }
 
+/// A volume of one copy gives up what is said of damage, and nothing of what is said of crashes.
+#[test]
+fn nothing_acknowledged_is_lost_with_one_copy_either() {
+    let setup = |seed| Setup { damage: false, copies: 1, judged_every: 1, ..Setup::of_seed(seed) };
+    let counts = run(0, CRASHES / 5, 1, setup, |_| ());
+    let counts = counts.unwrap_or_else(|failure| panic!("{failure}"));
+    println!("{counts}");
+    assert!(counts.cuts_in_recovery > 200 && counts.deaths_at_work > 200);
+    assert!(counts.recoveries_with_torn_tail > 50 && counts.stores_stopped > 30);
+    assert!(counts.checkpoints > 100 && counts.segments_cleaned > 100);
+    assert!(counts.images_judged > 2000 && counts.copies_repaired == 0);
+    let lost = |plant| {
+        let setup = Setup { damage: false, copies: 1, ..Setup::planted(plant) };
+        run(20_000, 200_000, 1, |_| setup, |_| ()).is_err()
+    };
+    assert!(lost(Plant::AckBeforeFlush) && lost(Plant::LateWrites));
+}
+
 #[test]
 fn the_models_table_notices_an_engine_that_decides_otherwise() {
     let weakened =

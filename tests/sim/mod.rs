@@ -36,6 +36,8 @@ pub struct Setup {
     pub judged_every: u64,
     /// Many keys and large values: the volume is full, and cleaning has work.
     pub heavy: bool,
+    /// Copies of each group; where there is one, nothing may be damaged.
+    pub copies: u8,
 }
 
 impl Setup {
@@ -48,13 +50,14 @@ impl Setup {
             failures: seed % 3 == 2,
             judged_every: JUDGED_EVERY,
             heavy: seed % 4 == 3,
+            copies: 2,
         }
     }
 
     /// Yields a run with one planted fault and nothing else wrong.
     pub fn planted(plant: Plant) -> Self {
         let plants = Plants::one(plant);
-        Self { plants, damage: false, failures: false, judged_every: 0, heavy: false }
+        Self { plants, damage: false, failures: false, judged_every: 0, heavy: false, copies: 2 }
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Plan {
 pub struct Shape {
     /// KiB of the device.
     pub device_kib: u16,
+    /// Copies of each group.
+    pub copies: u8,
     /// Keys that are written.
     pub keys: u8,
     /// How often, of 256, the device stalls.
@@ -198,6 +200,7 @@ impl Plan {
         let sizes = if setup.heavy { [96, 128, 192] } else { [64, 80, 128] };
         let shape = Shape {
             device_kib: sizes[rng.usize(..3)],
+            copies: setup.copies,
             keys: if setup.heavy { HEAVY_KEYS } else { LIGHT_KEYS },
             stall: [0, 64, 200][rng.usize(..3)],
             group_bytes_max: [100, 1000, 256 << 10][rng.usize(..3)],

@@ -182,7 +182,7 @@ impl Player {
     fn format(&mut self) -> Result<(), String> {
         let (disk, mut random) = (Disk::new(self.device.geometry()), self.entropy());
         let of = disk.clone();
-        let options = FormatOptions { block_bytes: 512, copies: 2, force: false };
+        let options = FormatOptions { block_bytes: 512, copies: self.shape.copies, force: false };
         let task: Task<_> =
             Box::pin(async move { format(&of, &mut random, options).await.map(drop) });
         let formatted = self.drive(&disk, task, TURNS_MAX).ok_or("format hangs")?;

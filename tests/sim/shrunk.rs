@@ -62,6 +62,7 @@ fn an_answer_before_the_flush_is_lost() {
         seed: 0,
         shape: Shape {
             device_kib: 64,
+            copies: 2,
             keys: 8,
             stall: 0,
             group_bytes_max: 1000,
