@@ -4,8 +4,8 @@
 
 use blockdev::{BlockDevice, MemoryDevice};
 use journal::{
-    Batch, Clock, Disk, Durability, FormatOptions, Journal, Operation, Options, Origin,
-    Precondition, Random, format,
+    Batch, Clock, Disk, Durability, FormatOptions, Journal, Opened, Operation, Options, Origin,
+    Piece, Precondition, Random, format,
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
@@ -119,4 +119,53 @@ fn a_durable_put_allocates_a_few_times() {
         println!("{} puts at once: {each:.1} allocations each", keys.len());
         assert!(each <= most, "{} puts at once: {each:.1} > {most}", keys.len());
     }
+}
+
+/// A large value passes through: whatever its length, what is held of it is what some calls bring, and its places in the index.
+#[test]
+fn a_large_value_is_never_held_whole() {
+    const PART_BYTES: usize = 64 << 10;
+    const PARTS: usize = 256;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (disk, mut device) = formatted();
+    let journal = open(&disk, &mut device);
+    let mut run: Task<()> = Box::pin(journal.run());
+    let part: Rc<[u8]> = vec![7; PART_BYTES].into();
+    let region = Region::new(ALLOCATOR);
+    let mut most = 0;
+    let mut look = || {
+        let change = region.change();
+        most = most.max(change.bytes_allocated.saturating_sub(change.bytes_deallocated));
+    };
+    let mut upload = journal.upload(Origin(1));
+    for _ in 0..PARTS {
+        let part = part.clone();
+        let append: Task<_> = Box::pin(async move { upload.append(&part).await.map(|()| upload) });
+        upload = drive(&disk, &mut device, Some(&mut run), append).expect("there is room");
+        look();
+    }
+    let done: Task<_> = Box::pin(async move {
+        upload.commit(Rc::from(&b"/state/large"[..]), Precondition::Any, Durability::Durable).await
+    });
+    drive(&disk, &mut device, Some(&mut run), done).expect("there is room");
+    let of = journal.clone();
+    let opened: Task<_> = Box::pin(async move { of.open_value(b"/state/large", Origin(1)).await });
+    let Opened::Value(mut reader) = drive(&disk, &mut device, Some(&mut run), opened) else {
+        panic!("it was written");
+    };
+    let mut read = 0;
+    while read < reader.total_bytes() {
+        let piece: Task<_> = Box::pin(async move {
+            let piece = reader.read(read).await;
+            (reader, piece)
+        });
+        let (again, piece) = drive(&disk, &mut device, Some(&mut run), piece);
+        reader = again;
+        let Piece::Bytes(bytes) = piece else { panic!("nothing is damaged") };
+        look();
+        read += bytes.len() as u64;
+    }
+    assert_eq!(read, (PARTS * PART_BYTES) as u64);
+    println!("{most} bytes at once, of {read}");
+    assert!(most < PARTS * PART_BYTES / 8, "{most} bytes at once, of {read}");
 }
