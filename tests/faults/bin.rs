@@ -91,22 +91,27 @@ fn plants() -> Result<String, String> {
     Ok(format!("{} noticed", Plant::ALL.len()))
 }
 
-/// Flips every bit of a volume with everything in it.
+/// Flips every bit of a volume with everything in it, and of one whose values lie behind a checkpoint.
 fn flips() -> Result<String, String> {
-    let [mut all, odd] =
-        halved(|half| singles::flips(&rich(none(), Age::Old)?, none(), half as u64, 2))?;
-    all.add(odd);
-    Ok(format!("{all:?}"))
+    let of = |age| -> Result<_, String> {
+        let [mut all, odd] =
+            halved(|half| singles::flips(&rich(none(), age)?, none(), half as u64, 2))?;
+        all.add(odd);
+        Ok(all)
+    };
+    Ok(format!("{:?}\n{:?}", of(Age::Old)?, of(Age::Settled)?))
 }
 
 fn blocks() -> Result<String, String> {
     let [old, young] = halved(|half| singles::blocks(&volume(half)?, none(), 1))?;
-    Ok(format!("{old:?}\n{young:?}"))
+    let settled = singles::blocks(&rich(none(), Age::Settled)?, none(), 1)?;
+    Ok(format!("{old:?}\n{young:?}\n{settled:?}"))
 }
 
 fn every_pair() -> Result<String, String> {
     let [old, young] = halved(|half| pairs::pairs(&volume(half)?, none(), 1))?;
-    Ok(format!("{old:?}\n{young:?}"))
+    let settled = pairs::pairs(&rich(none(), Age::Settled)?, none(), 1)?;
+    Ok(format!("{old:?}\n{young:?}\n{settled:?}"))
 }
 
 fn all_astray() -> Result<String, String> {

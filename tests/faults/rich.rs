@@ -1,6 +1,7 @@
 //! A small volume with everything in it: overwrites, deletes, batches, a checkpoint, a cleaning, a repaired tail.
 
-use super::bench::{BLOCK_BYTES, Bench, Change, Store, fates};
+use super::bench::{BLOCK_BYTES, Bench, Change, Store, fates, on};
+use crate::drive::Task;
 use blockdev::Fate;
 use journal::{Plants, Stats};
 use std::collections::BTreeMap;
@@ -38,6 +39,8 @@ pub enum Age {
     Young,
     /// Many: checkpoints and cleanings lie behind it.
     Old,
+    /// As many, and a checkpoint at their end: values lie where no log leads to.
+    Settled,
 }
 
 /// Plays the history.
@@ -58,7 +61,7 @@ pub fn rich(plants: Plants, age: Age) -> Result<Rich, String> {
     let mut step = 0;
     let (rounds, steps, older) = match age {
         Age::Young => (2, 9, 6),
-        Age::Old => (3, 60, 32),
+        Age::Old | Age::Settled => (3, 60, 32),
     };
     for round in 0..rounds {
         let mut store = bench.open_whole()?;
@@ -73,6 +76,12 @@ pub fn rich(plants: Plants, age: Age) -> Result<Rich, String> {
         rich.count(&store.journal.stats());
         if round + 2 == rounds {
             rich.tear(&mut bench, &mut store)?;
+        }
+        if age == Age::Settled && round + 1 == rounds {
+            let journal = store.journal.clone();
+            let checkpoint: Task<_> = Box::pin(async move { journal.checkpoint().await });
+            let written = bench.drive(&mut store, checkpoint, &mut on)?.ok_or("cut")?;
+            written.map_err(|error| format!("no checkpoint: {error}"))?;
         }
     }
     let mut store = bench.open_whole()?;

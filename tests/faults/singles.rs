@@ -143,6 +143,9 @@ impl<'a> Target<'a> {
         let mut store = self.bench.open_whole()?;
         let checked = self.bench.check(&mut store)?;
         self.singles.checked += checked;
+        if checked > 0 && matches!(single, Single::Flip(_) | Single::Zero(_)) {
+            self.is_whole()?;
+        }
         let again = self.mount()?;
         if again != (0, 0) && !single.lasts() {
             return Err(format!("another mount finds {again:?} to repair"));
