@@ -1,16 +1,23 @@
-//! libFuzzer on the parsers, from a workspace of its own and with a nightly toolchain.
+//! libFuzzer on the parsers, with the address sanitizer, from a workspace of its own.
 //!
-//! `cargo xtask test` leaves it out: it replays the corpus and seeded mutations on any toolchain, and comes out the
-//! same every time.
+//! The sanitizer is behind a switch that stable compilers hide; `RUSTC_BOOTSTRAP` shows it, so no other toolchain is needed.
+//! `cargo xtask test` gives those that read a disk a minute each, beside the replay of the corpus and of seeded mutations, which
+//! comes out the same every time.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::{Failure, run};
+use crate::{Failure, debian, run};
 
 /// Seconds for each target.
 const SECONDS: &str = "60";
+/// The targets that `cargo xtask test` runs: what reads a disk, or an image that somebody hands over.
+const OF_DISKS: [&str; 5] = ["mount", "superblock", "checkpoint", "record", "import"];
+/// The version of cargo-fuzz that is installed where there is none.
+const CARGO_FUZZ: &str = "0.13.2";
+/// Where it goes.
+const TOOLS: &str = "target/tools";
 /// Longest input in bytes: the least volume is made of far fewer edits.
 const BYTES_MAX: &str = "8192";
 
@@ -35,38 +42,76 @@ pub(crate) fn run(root: &Path, options: &[&str]) -> Result<(), Failure> {
     if let Some(word) = names.iter().find(|name| known.iter().all(|known| known != *name)) {
         return Err(not_understood(word));
     }
-    let version = cargo(root, &["fuzz", "--version"]).stdout(Stdio::null()).status();
-    if !version.is_ok_and(|status| status.success()) {
-        let advice = "it comes with `cargo install cargo-fuzz`, its toolchain with `rustup toolchain install nightly`";
-        return Err(Failure::ToolMissing { program: "cargo +nightly fuzz", advice });
-    }
+    fetch(root)?;
     for name in known.iter().filter(|name| names.is_empty() || names.contains(&name.as_str())) {
         one(root, name, seconds)?;
     }
     Ok(())
 }
 
-/// Runs one target on what is checked in and on what it has found before, which stays out of the repository.
+/// Gives each of the parsers of disks a minute, two at a time.
+///
+/// # Errors
+/// A target was broken, or cannot be built.
+pub(crate) fn briefly(root: &Path) -> Result<(), Failure> {
+    fetch(root)?;
+    let mut build = cargo_fuzz(root, "build");
+    build.args(["--fuzz-dir", FOLDER]);
+    run::to_its_end(&mut build)?;
+    for pair in OF_DISKS.chunks(2) {
+        let mut running = Vec::new();
+        for name in pair {
+            let mut command = prepared(root, name, SECONDS)?;
+            eprintln!("{name}: {}", run::shown(&command));
+            command
+                .stdout(Stdio::null())
+                .stderr(fs::File::create(log(root, name)).map_err(io(name))?);
+            running.push((name, command.spawn().map_err(io(name))?, command));
+        }
+        for (name, mut child, command) in running {
+            let status = child.wait().map_err(io(name))?;
+            let said = fs::read_to_string(log(root, name)).map_err(io(name))?;
+            run::check(&command, status).inspect_err(|_| eprintln!("{said}"))?;
+            // What a run was worth: how often, how much of the code.
+            let told = |line: &&str| line.starts_with("Done") || line.starts_with("stat::number");
+            let covered = said.lines().rev().find(|line| line.contains(" cov: "));
+            said.lines().filter(told).chain(covered).for_each(|line| eprintln!("{name}: {line}"));
+        }
+    }
+    Ok(())
+}
+
+/// Runs one target.
 fn one(root: &Path, name: &str, seconds: &str) -> Result<(), Failure> {
+    let mut command = prepared(root, name, seconds)?;
+    eprintln!("\n=== {name}: {}", run::shown(&command));
+    run::to_its_end(&mut command)
+}
+
+/// Makes a run of one target on what is checked in and on what it has found before, which stays out of the repository.
+fn prepared(root: &Path, name: &str, seconds: &str) -> Result<Command, Failure> {
     let (found, kept) = (format!("{FOLDER}/corpus/{name}"), format!("tests/fuzz/corpus/{name}"));
-    fs::create_dir_all(root.join(&found))
-        .map_err(|error| Failure::Io { what: found.clone(), error })?;
-    let mut command = cargo(root, &["fuzz", "run", "--fuzz-dir", FOLDER, name, &found, &kept]);
+    fs::create_dir_all(root.join(&found)).map_err(io(&found))?;
+    let mut command = cargo_fuzz(root, "run");
+    command.args(["--fuzz-dir", FOLDER, name, &found, &kept]);
     command.args(["--", "-timeout=20", "-print_final_stats=1"]);
     command.args([format!("-max_total_time={seconds}"), format!("-max_len={BYTES_MAX}")]);
     if name == "virtio" {
         // What virtio-drivers lists of requests in flight is lost when a device is given up: some KiB, once for each device.
         command.arg("-detect_leaks=0").env("ASAN_OPTIONS", "detect_leaks=0");
     }
-    eprintln!("\n=== {name}: {}", run::shown(&command));
-    run::to_its_end(&mut command)
+    Ok(command)
+}
+
+/// Where the words of a run go that has others beside it.
+fn log(root: &Path, name: &str) -> PathBuf {
+    root.join(FOLDER).join("corpus").join(format!("{name}.log"))
 }
 
 /// Lists the targets: the programs of the workspace.
 fn targets(root: &Path) -> Result<Vec<String>, Failure> {
     let folder = format!("{FOLDER}/targets");
-    let entries = fs::read_dir(root.join(&folder))
-        .map_err(|error| Failure::Io { what: folder.clone(), error })?;
+    let entries = fs::read_dir(root.join(&folder)).map_err(io(&folder))?;
     let names = entries.filter_map(|entry| {
         let name = entry.ok()?.file_name().into_string().ok()?;
         name.strip_suffix(".rs").map(str::to_owned)
@@ -76,11 +121,37 @@ fn targets(root: &Path) -> Result<Vec<String>, Failure> {
     Ok(names)
 }
 
-/// Makes a call of the nightly toolchain's cargo, which only rustup's own `cargo` finds.
-fn cargo(root: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new("cargo");
-    command.arg("+nightly").args(arguments).current_dir(root).stdin(Stdio::null());
+/// Gets cargo-fuzz and a C++ compiler, where they are not there.
+fn fetch(root: &Path) -> Result<(), Failure> {
+    if debian::answer("c++", "--version").is_none() {
+        debian::install(&["g++"]);
+    }
+    if debian::answer("c++", "--version").is_none() {
+        let advice = "libFuzzer is C++: install g++ or clang, such that there is a `c++`";
+        return Err(Failure::ToolMissing { program: "c++", advice });
+    }
+    if program(root).exists() {
+        return Ok(());
+    }
+    let mut install =
+        run::cargo(root, &["install", "cargo-fuzz", "--version", CARGO_FUZZ, "--locked"]);
+    run::to_its_end(install.args(["--root", TOOLS]))
+}
+
+fn program(root: &Path) -> PathBuf {
+    root.join(TOOLS).join("bin/cargo-fuzz")
+}
+
+/// Makes a call of cargo-fuzz, which is told its own name as cargo would.
+fn cargo_fuzz(root: &Path, verb: &str) -> Command {
+    let mut command = Command::new(program(root));
+    command.args(["fuzz", verb]).current_dir(root).stdin(Stdio::null()).env("RUSTC_BOOTSTRAP", "1");
     command
+}
+
+fn io(what: &str) -> impl FnOnce(std::io::Error) -> Failure {
+    let what = what.to_owned();
+    |error| Failure::Io { what, error }
 }
 
 fn not_understood(word: &str) -> Failure {

@@ -39,7 +39,7 @@ Usage: cargo xtask VERB
   faults [PART]...  every single fault, pair of faults, request gone astray and cut of a small volume; parts: traces plants
                     flips blocks pairs astray short; histories only where it is named
   fuzz [TARGET]...  libFuzzer on the parsers: [--seconds N] on each (60), with what it has found before;
-                    wants a nightly toolchain, cargo-fuzz and a C++ compiler
+                    gets cargo-fuzz if there is none, and wants a C++ compiler; --briefly: five of them, as the suite does
   demo [OPTIONS]    build `statefs` and show the whole story
   polyglot          clients in Python and C++, made from the schema alone, against a real daemon
   bless             rewrite the golden files from what the code does now; review the diff
@@ -58,6 +58,7 @@ fn main() -> ExitCode {
         ["sim", options @ ..] => sim::run(root(), options),
         ["bench", engines @ ..] => bench(engines),
         ["faults", parts @ ..] => sim::faults(root(), parts),
+        ["fuzz", "--briefly"] => fuzz::briefly(root()),
         ["fuzz", options @ ..] => fuzz::run(root(), options),
         ["demo", options @ ..] => demo::run(root(), options),
         ["polyglot"] => polyglot::run(root()),

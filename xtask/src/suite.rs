@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::tally::{Tally, count};
-use crate::{Failure, debian, guest, polyglot, run, schema, sim};
+use crate::{Failure, debian, fuzz, guest, polyglot, run, schema, sim};
 
 /// Simulated crashes of the optimised run. The test suite takes the seeds from 0, this the seeds
 /// from [`SIM_FIRST_SEED`], so the two never repeat each other.
@@ -76,7 +76,10 @@ impl Suite<'_> {
         let mut served = sim::command(self.root, "sim", &options);
         self.step("served", run::shown(&served), |_, _| run::to_its_end(&mut served))?;
         let mut faults = sim::command(self.root, "faults", &[]);
-        self.step("faults", run::shown(&faults), |_, _| run::to_its_end(&mut faults))
+        self.step("faults", run::shown(&faults), |_, _| run::to_its_end(&mut faults))?;
+        self.step("fuzzing", "cargo xtask fuzz --briefly".into(), |suite, _| {
+            fuzz::briefly(suite.root)
+        })
     }
 
     /// Runs the suites with nextest where it is installed, which leaves the doctests to cargo.
