@@ -5,6 +5,7 @@
 
 mod activation;
 mod dev;
+mod device;
 mod driver;
 mod failure;
 mod link;

@@ -414,6 +414,19 @@ fn without_a_policy_everything_is_denied_and_it_is_said_loudly() {
     }
 }
 
+#[test]
+fn what_the_device_fails_is_logged_in_the_words_of_the_system() {
+    let folder = Folder::new("full");
+    drop(Daemon::dev(&folder));
+    // As on a file system that is full: what lies behind the limit cannot be written.
+    let line = "trap '' XFSZ; ulimit -f 40; exec \"$0\" --dev \"$1\"";
+    let output = Command::new("bash").args(["-c", line, PROGRAM]).arg(&folder.0).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("ERROR the device failed a write offset="), "{said}");
+    assert!(said.contains("reason=\"File too large (os error 27)\""), "{said}");
+}
+
 /// What a service manager hears, line by line.
 fn heard(manager: &UnixDatagram) -> String {
     let mut buffer = [0; 1024];

@@ -16,6 +16,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use super::device::Failures;
 use super::failure::Failure;
 use super::link::{Link, Tended};
 use super::listen::Listener;
@@ -70,6 +71,8 @@ pub(crate) struct Driver {
     metrics: Metrics,
     /// What the device was asked.
     asked: DeviceTally,
+    /// What of it failed.
+    failures: Failures,
     buffer: Vec<u8>,
 }
 
@@ -157,6 +160,7 @@ impl Driver {
             sandbox,
             metrics,
             asked: DeviceTally::default(),
+            failures: Failures::default(),
             buffer: vec![0; READ_BYTES_MAX],
         })
     }
@@ -189,7 +193,11 @@ impl Driver {
     fn round(&mut self) -> Result<Option<u64>, Failure> {
         let accepts = self.accept();
         let mut moved = self.tend();
+        let now = self.now();
         while let Some(completion) = self.device.completion() {
+            if let Some(failed) = self.failures.answered(&completion, now) {
+                log::device(&failed);
+            }
             self.server.complete(completion);
         }
         let now = self.now();
@@ -201,6 +209,7 @@ impl Driver {
         }
         while let Some(request) = self.server.next_request() {
             self.asked.note(&request);
+            self.failures.asked(&request);
             self.device.submit(request);
         }
         while let Some(id) = self.server.next_touched() {

@@ -2,9 +2,11 @@
 
 use std::io::{Write as _, stderr};
 
+use blockdev::Operation;
 use tracing::level_filters::LevelFilter;
 use tracing::{debug, error, info, warn};
 
+use super::device::Failed;
 use crate::event::{Closed, Denied, Event};
 use crate::store::{Health, Mode};
 
@@ -69,6 +71,20 @@ pub(crate) fn event(event: &Event) {
             warn!(count, "further connections were refused or ended")
         }
         Event::EventsLost { count } => warn!(count, "events were lost"),
+    }
+}
+
+/// Logs a request that the device failed. Of a read the other copy may be sound; a write or a flush ends writing.
+pub(super) fn device(failed: &Failed) {
+    let Failed { operation, bytes, reason, skipped } = failed;
+    match operation {
+        Operation::Read { offset } => {
+            warn!(offset, bytes, reason, skipped, "the device failed a read");
+        }
+        Operation::Write { offset } => {
+            error!(offset, bytes, reason, skipped, "the device failed a write");
+        }
+        Operation::Flush => error!(reason, skipped, "the device failed a flush"),
     }
 }
 
