@@ -409,6 +409,7 @@ fn without_a_policy_everything_is_denied_and_it_is_said_loudly() {
         let said = mem::take(&mut daemon.seen);
         assert_eq!(daemon.stop(Signal::TERM).0, Some(0), "{said}");
         assert!(said.contains("ERROR there is no policy, and everything is denied"), "{said}");
+        assert!(said.contains("ERROR mode mode=degraded reason="), "{said}");
         let named = ["elsewhere.toml:1:", "elsewhere.toml:3:"].iter().all(|at| said.contains(at));
         assert!(faulty.is_none() || named, "{said}");
     }

@@ -90,11 +90,23 @@ pub(super) fn device(failed: &Failed) {
 
 fn mode(health: &Health) {
     let Health { mode, reason, losses } = health;
+    let word = word(*mode);
     match mode {
-        Mode::Healthy | Mode::Opening => info!(?mode, "mode"),
+        Mode::Healthy | Mode::Opening => info!(mode = %word, "mode"),
         Mode::Degraded | Mode::ReadOnly | Mode::Failed => {
-            error!(?mode, reason, losses, "mode");
+            error!(mode = %word, reason, losses, "mode");
         }
+    }
+}
+
+/// The word that `statefs health` tells.
+fn word(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Opening => "opening",
+        Mode::Healthy => "healthy",
+        Mode::Degraded => "degraded",
+        Mode::ReadOnly => "readOnly",
+        Mode::Failed => "failed",
     }
 }
 
