@@ -101,13 +101,17 @@ impl Server {
         };
         let store = Store::new(limits.plants);
         store.load_quotas(&policy);
+        let tally = Tally::default();
+        if !denies_all(&policy) {
+            count(&tally.policy_loads);
+        }
         let shared = Shared {
             limits,
             clock: clock.clone(),
             policy: RefCell::new(Rc::new(policy)),
             store,
             events: RefCell::new(Events::new(&limits)),
-            tally: Tally::default(),
+            tally,
             audit: Audit::new(limits.audit),
             reload: Reload::default(),
             polls: Cell::new(0),
@@ -348,7 +352,7 @@ impl Server {
     /// put in force.
     pub fn keep_policy(&mut self, reason: String) {
         count(&self.shared.tally.policy_faults);
-        let denies_all = self.shared.policy.borrow().services().len() == 0;
+        let denies_all = denies_all(&self.shared.policy.borrow());
         self.shared.store.set_stale(Some(denies_all));
         self.shared.reload.answer(&Err(reason));
     }
@@ -559,6 +563,11 @@ impl Server {
         }
         self.recount();
     }
+}
+
+/// Whether a policy is that of who has none.
+fn denies_all(policy: &Policy) -> bool {
+    policy.services().len() == 0
 }
 
 /// Turns of calls that one connection gets before the next one has its own.

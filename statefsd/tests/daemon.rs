@@ -395,8 +395,9 @@ fn without_a_policy_everything_is_denied_and_it_is_said_loudly() {
         assert!(health.contains("until one can, everything is denied"), "{health}");
         let mut figures = String::new();
         UnixStream::connect(&metrics).unwrap().read_to_string(&mut figures).unwrap();
-        for line in ["statefs_policy_faults_total 1\n", "statefs_mode{mode=\"degraded\"} 1\n"] {
-            assert!(figures.contains(line), "{line} in {figures}");
+        for figure in ["policy_loads_total 0", "policy_faults_total 1", "mode{mode=\"degraded\"} 1"]
+        {
+            assert!(figures.contains(&format!("statefs_{figure}\n")), "{figure} in {figures}");
         }
         folder.write("elsewhere.toml", &sound);
         daemon.signal(Signal::HUP);

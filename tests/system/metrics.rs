@@ -58,6 +58,7 @@ fn figures_are_told_on_a_socket_and_tell_what_was_done() {
     assert!(grown("statefs_device_flushes_total") >= 2);
     assert_eq!(after["statefs_mode{mode=\"healthy\"}"], 1);
     assert_eq!(after["statefs_mode{mode=\"degraded\"}"], 0);
+    assert_eq!(after["statefs_policy_loads_total"], 1);
     for layer in ["core_limit", "not_dumpable", "no_new_privileges", "seccomp"] {
         assert_eq!(after[&format!("statefs_sandbox{{layer=\"{layer}\"}}")], 1, "{layer}");
     }
