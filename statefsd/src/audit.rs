@@ -120,12 +120,12 @@ impl Audit {
     }
 
     /// Records a refusal, or counts it.
-    pub(crate) fn deny(&self, now: u64, service: &str, right: Right, path: &str, rule: String) {
+    pub(crate) fn deny(&self, now: u64, service: &str, right: &str, path: &str, rule: String) {
         if !self.on {
             return;
         }
         let pending = &mut self.refusals.borrow_mut().pending;
-        let alike = |it: &Record| (&*it.service, &*it.operation) == (service, right.name());
+        let alike = |it: &Record| (&*it.service, &*it.operation) == (service, right);
         let same = |it: &Record| alike(it) && (&*it.key, &*it.rule) == (path, &*rule);
         let many = pending.iter().filter(|it| alike(it)).count() >= AUDIT_REFUSALS_ALIKE_MAX;
         let counted = match pending.last() {
@@ -141,7 +141,7 @@ impl Audit {
         pending.push(Record {
             unix_millis: self.unix_millis(now),
             service: service.into(),
-            operation: right.name().into(),
+            operation: right.into(),
             key: path.into(),
             rule,
             ..Record::default()

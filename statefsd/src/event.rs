@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::string::String;
 
 use journal::{OpenError, Report};
-use policy::{Peer, Right, ServiceId};
+use policy::{Peer, ServiceId};
 
 use crate::limits::{DENIAL_WINDOW_MS, Limits};
 use crate::session::ConnectionId;
@@ -88,8 +88,8 @@ pub struct Denied {
     pub connection: ConnectionId,
     /// The name of the service that asked; `None` for a peer that the policy does not name.
     pub service: Option<String>,
-    /// The right that the operation is named after.
-    pub right: Right,
+    /// The name of the right that the operation is named after; `admin` where any right of administration would do.
+    pub right: &'static str,
     /// The whole path of the key or the prefix.
     pub path: String,
     /// Why, for the daemon's own log: the peer learns nothing of it.
@@ -228,7 +228,7 @@ mod tests {
         Denied {
             connection: ConnectionId(1),
             service: None,
-            right: Right::Get,
+            right: "get",
             path: path.into(),
             reason: String::new(),
         }

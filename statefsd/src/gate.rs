@@ -8,7 +8,7 @@ use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
-use policy::{Demand, Denial, Granted, Policy, Prefix, Right, Rights, Scope, decide};
+use policy::{Demand, Denial, Granted, Policy, Prefix, Refusal, Right, Rights, Scope, decide};
 
 use crate::error::Error;
 use crate::event::Denied;
@@ -63,7 +63,7 @@ pub(crate) fn admit_all<R: Demand>(
 pub(crate) fn admit_admin(caller: &Caller, right: Right) -> Result<Granted<Administer>, Error> {
     let request = Administer { right, all: Prefix::root() };
     let Some(service) = &caller.service else {
-        return Err(refuse_stranger(caller, right, request.all.as_str()));
+        return Err(refuse_stranger(caller, right.name(), request.all.as_str()));
     };
     let policy = caller.policy();
     decide(&policy, service, None, request).map_err(|denial| refuse(caller, &denial))
@@ -72,12 +72,31 @@ pub(crate) fn admit_admin(caller: &Caller, right: Right) -> Result<Granted<Admin
 /// Lets who holds some right of administration have the capability for it.
 ///
 /// # Errors
-/// [`Error::Denied`]; the event names the first of these rights.
+/// [`Error::Denied`]; the event names none of these rights, as the call does not say which method shall follow it.
 pub(crate) fn admit_any_admin(caller: &Caller) -> Result<(), Error> {
-    if !admin_rights(caller).is_empty() {
+    const ANY: &str = "admin";
+    let request = |right| Administer { right, all: Prefix::root() };
+    let Some(service) = &caller.service else {
+        return Err(refuse_stranger(caller, ANY, Prefix::root().as_str()));
+    };
+    let policy = caller.policy();
+    let mut attempts =
+        Rights::ADMIN.iter().map(|right| decide(&policy, service, None, request(right)).err());
+    let Some(denial) = attempts.next().flatten() else { return Ok(()) };
+    if attempts.any(|denied| denied.is_none()) {
         return Ok(());
     }
-    admit_admin(caller, Right::AdminStats).map(drop)
+    let rule = match denial.refusal() {
+        Refusal::NoGrant { to, .. } => {
+            format!(
+                "no grant to = {to:?}, prefix = {:?}, of a right that begins with admin.",
+                denial.path()
+            )
+        }
+        _ => denial.why().to_string(),
+    };
+    let reason = format!("{:?} may not administer {:?}: {rule}", denial.service(), denial.path());
+    Err(deny(caller, Some(denial.service().into()), ANY, denial.path(), rule, reason))
 }
 
 /// Yields the rights of administration that the caller holds. What it lacks is no refusal: it asked
@@ -106,7 +125,7 @@ pub(crate) fn admit_whole<R: Demand>(
         return Ok(granted);
     };
     let reason = format!("a ceiling withholds {:?}, which is a part of it", hidden.as_str());
-    let (right, path) = (granted.request().right(), granted.request().target().as_str());
+    let (right, path) = (granted.request().right().name(), granted.request().target().as_str());
     let service = Some(granted.service().name().into());
     Err(deny(caller, service, right, path, reason.clone(), reason))
 }
@@ -118,7 +137,7 @@ fn judge<R: Demand>(
     request: R,
 ) -> Result<Granted<R>, Error> {
     let Some(service) = &caller.service else {
-        return Err(refuse_stranger(caller, request.right(), request.target().as_str()));
+        return Err(refuse_stranger(caller, request.right().name(), request.target().as_str()));
     };
     decide(policy, service, Some(scope), request).map_err(|denial| refuse(caller, &denial))
 }
@@ -140,7 +159,7 @@ pub(crate) fn admit_open(
     }
     let asked = rights.iter().next().unwrap_or(Right::Get);
     let Some(service) = &caller.service else {
-        return Err(refuse_stranger(caller, asked, prefix.as_str()));
+        return Err(refuse_stranger(caller, asked.name(), prefix.as_str()));
     };
     let policy = caller.policy();
     let attempt = |by| {
@@ -158,10 +177,10 @@ pub(crate) fn admit_open(
 
 fn refuse(caller: &Caller, denial: &Denial) -> Error {
     let (service, rule) = (Some(denial.service().into()), denial.why().to_string());
-    deny(caller, service, denial.right(), denial.path(), rule, denial.to_string())
+    deny(caller, service, denial.right().name(), denial.path(), rule, denial.to_string())
 }
 
-fn refuse_stranger(caller: &Caller, right: Right, path: &str) -> Error {
+fn refuse_stranger(caller: &Caller, right: &'static str, path: &str) -> Error {
     let peer = &caller.peer;
     let uid = peer.uid.map_or_else(String::new, |uid| format!(" with uid {uid}"));
     let reason = format!("the policy names no service on channel {:?}{uid}", peer.channel);
@@ -172,7 +191,7 @@ fn refuse_stranger(caller: &Caller, right: Right, path: &str) -> Error {
 fn deny(
     caller: &Caller,
     service: Option<String>,
-    right: Right,
+    right: &'static str,
     path: &str,
     rule: String,
     reason: String,

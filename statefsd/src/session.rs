@@ -116,11 +116,11 @@ impl Caller {
     pub(crate) fn tell_quota(&self, key: Option<&Key>, error: &Error) {
         if let Error::Quota(exceeded) = error {
             let (path, rule) = (key.map_or("", Key::as_str), exceeded.to_string());
-            self.record_denial(Right::Put, path, rule.clone());
+            self.record_denial(Right::Put.name(), path, rule.clone());
             self.shared.events.borrow_mut().over_quota(Denied {
                 connection: self.connection,
                 service: self.service.as_ref().map(|service| service.name().into()),
-                right: Right::Put,
+                right: Right::Put.name(),
                 path: path.into(),
                 reason: rule,
             });
@@ -133,7 +133,7 @@ impl Caller {
     }
 
     /// Records that a request was refused, and what it lacked.
-    pub(crate) fn record_denial(&self, right: Right, path: &str, rule: String) {
+    pub(crate) fn record_denial(&self, right: &str, path: &str, rule: String) {
         let service = self.service.as_ref().map_or("", |service| service.name());
         self.shared.audit.deny(self.shared.clock.now(), service, right, path, rule);
     }

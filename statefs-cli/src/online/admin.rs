@@ -105,8 +105,7 @@ impl Online {
     }
 }
 
-/// Says what a denial lacks: the daemon's log names the first right of all that would have let the
-/// caller ask, whichever it asked for.
+/// Says what a denial lacks: for who holds no right of administration, the daemon does not learn which it was.
 fn takes(failure: Failure, right: &'static str) -> Failure {
     if failure.code == "ACCESS_DENIED" { failure.advise(right) } else { failure }
 }
