@@ -11,6 +11,7 @@ mod value;
 use std::io;
 use std::path::PathBuf;
 
+use policy::Prefix;
 use serde_json::json;
 use statefs_client::blocking::Directory;
 use statefs_client::{Client, Entry, Held, ListOptions, Rights};
@@ -83,7 +84,7 @@ impl Online {
     fn delete(&self, key: &str, output: &mut Output) -> Result<(), Failure> {
         let relative = relative(key)?;
         let deleted = self.directory(Rights::DELETE)?.delete(relative);
-        if !deleted.map_err(|error| Failure::from(error).about(key))? {
+        if !deleted.map_err(|error| of_key(error.into(), key))? {
             return Err(absent(key));
         }
         match output.format {
@@ -106,7 +107,7 @@ impl Online {
         let mut list = directory.list(options);
         let mut damaged_count = 0u64;
         for entry in list.by_ref() {
-            let entry = entry.map_err(|error| Failure::from(error).about(prefix))?;
+            let entry = entry.map_err(|error| of_key(error.into(), prefix))?;
             damaged_count += u64::from(entry.held == Held::DataLoss);
             print_entry(&entry, keys_only, values, output)?;
         }
@@ -158,6 +159,18 @@ fn print_entry(
         Held::Value(value) => output.line(&format!("{}  {:>8}  {key}", value.version, value.bytes)),
         Held::Large(value) => output.line(&format!("{}  {:>8}  {key}", value.version, value.bytes)),
     }
+}
+
+/// Names the key that a failure is about. The daemon counts bytes of a key from its directory on, and people those of the
+/// key that they see.
+fn of_key(failure: Failure, key: &str) -> Failure {
+    let failure = match Prefix::parse(key) {
+        Err(wrong) if wrong.code() == failure.code => {
+            Failure { message: wrong.to_string(), ..failure }
+        }
+        _ => failure,
+    };
+    failure.about(key)
 }
 
 /// Takes the root off a whole key.

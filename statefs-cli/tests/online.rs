@@ -161,6 +161,11 @@ fn refusals_of_the_daemon_exit_with_1() {
         assert!(run(&format!("put {key} v")).starts_with("statefs: INVALID_KEY: "), "{key}");
         assert!(run(&format!("get {key}")).starts_with("statefs: INVALID_KEY: "), "{key}");
     }
+    // Bytes are those of the key that is shown.
+    for arguments in ["put /state/net//a v", "get /state/net//a", "list /state/net//a"] {
+        assert!(run(arguments).contains(": /state/net//a: a segment"), "{arguments}");
+        assert!(run(arguments).contains("the one at byte 11 is empty"), "{arguments}");
+    }
     let long = format!("/state/{}", "k".repeat(300));
     assert!(run(&format!("get {long}")).starts_with("statefs: KEY_TOO_LONG: "));
     // A file tells beforehand that it fits into no volume of this size.

@@ -60,7 +60,7 @@ impl Online {
     pub(super) fn stat_key(&self, key: &str, output: &mut Output) -> Result<(), Failure> {
         let relative = relative(key)?;
         let metadata = self.directory(Rights::GET)?.get_metadata(relative);
-        let metadata = metadata.map_err(|error| Failure::from(error).about(key))?;
+        let metadata = metadata.map_err(|error| super::of_key(error.into(), key))?;
         let metadata = metadata.ok_or_else(|| absent(key))?;
         let version = metadata.version.to_string();
         let object = json!({"bytes": metadata.bytes, "key": key, "version": version});

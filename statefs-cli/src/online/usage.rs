@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 use statefs_client::{Quota, Rights, Usage};
 
-use super::{Online, ROOT, relative};
+use super::{Online, ROOT, of_key, relative};
 use crate::failure::{Failure, printable};
 use crate::output::Output;
 use crate::program::Format;
@@ -12,8 +12,7 @@ impl Online {
     pub(super) fn usage(&self, prefix: &str, output: &mut Output) -> Result<(), Failure> {
         let relative = if prefix == ROOT { "" } else { relative(prefix)? };
         let usage = self.directory(Rights::LIST)?.usage(relative);
-        let Usage { bytes, keys, quotas } =
-            usage.map_err(|error| Failure::from(error).about(prefix))?;
+        let Usage { bytes, keys, quotas } = usage.map_err(|error| of_key(error.into(), prefix))?;
         if output.format == Format::Json {
             let quotas: Vec<Json> = quotas.iter().map(quota_json).collect();
             return output

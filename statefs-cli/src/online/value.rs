@@ -13,7 +13,7 @@ use statefs_client::{
 };
 
 use super::progress::Progress;
-use super::{NAME, Online, ROOT, absent, input_failed, relative};
+use super::{NAME, Online, ROOT, absent, input_failed, of_key, relative};
 use crate::args::PutArgs;
 use crate::base64;
 use crate::failure::{Exit, Failure};
@@ -56,7 +56,7 @@ impl Online {
         let client = self.client()?;
         let directory = client.directory(ROOT, rights);
         let version = store(&client, &directory, relative, input, options);
-        let version = version.map_err(|failure| failure.about(&key))?.to_string();
+        let version = version.map_err(|failure| of_key(failure, &key))?.to_string();
         output.either(&json!({"key": key, "version": version}), &version)
     }
 
@@ -72,7 +72,7 @@ impl Online {
                 print_stream(key, reader.ok_or_else(|| absent(key))?, output)
                     .map_err(|failure| failure.about(key))
             }
-            Err(error) => Err(Failure::from(error).about(key)),
+            Err(error) => Err(of_key(error.into(), key)),
         }
     }
 }
