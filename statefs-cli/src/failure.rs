@@ -147,8 +147,29 @@ fn exit_of(code: ErrorCode) -> Exit {
 
 /// Replaces what could steer a terminal: messages come from a peer.
 pub(crate) fn printable(text: &str) -> String {
-    let replace = |letter: char| if letter.is_control() { '\u{fffd}' } else { letter };
-    text.chars().map(replace).collect()
+    let hidden = |letter: char| letter.is_control() || is_format(letter);
+    text.chars().map(|letter| if hidden(letter) { '\u{fffd}' } else { letter }).collect()
+}
+
+/// Whether a letter has no shape of its own and changes how others are shown: marks of direction, joiners and blanks of
+/// no width, separators of lines, tags. Of Unicode 16, the categories Cf without the signs that are seen, Zl and Zp.
+fn is_format(letter: char) -> bool {
+    matches!(
+        letter,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{70f}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{13430}'..='\u{1343f}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
 }
 
 /// Replaces the same, but for the ends of lines: what follows one is indented, so that a peer cannot
@@ -223,6 +244,8 @@ mod tests {
     #[test]
     fn a_peer_cannot_steer_the_terminal() {
         assert_eq!(printable("a\x1b[2Jb\r\n"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}");
+        assert_eq!(printable("gpj\u{202e}.\u{2066}\u{200b}"), "gpj\u{fffd}.\u{fffd}\u{fffd}");
+        assert_eq!(printable("grün 钥匙 مفتاح"), "grün 钥匙 مفتاح");
         assert_eq!(lines("faults:\n  a\r\nstatefs: b"), "faults:\n  a\u{fffd}\n  statefs: b");
     }
 }

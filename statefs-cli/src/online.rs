@@ -154,10 +154,15 @@ fn print_entry(
             let bytes = value.bytes;
             output.json(&json!({"bytes": bytes, "key": key, "large": true, "version": version}))
         }
-        _ if keys_only => output.line(&key),
-        Held::DataLoss => output.line(&format!("{:<16}  {:>8}  {key}", "DATA_LOSS", "-")),
-        Held::Value(value) => output.line(&format!("{}  {:>8}  {key}", value.version, value.bytes)),
-        Held::Large(value) => output.line(&format!("{}  {:>8}  {key}", value.version, value.bytes)),
+        value => {
+            let key = output.shown(&key);
+            output.line(&match value {
+                _ if keys_only => key.into_owned(),
+                Held::DataLoss => format!("{:<16}  {:>8}  {key}", "DATA_LOSS", "-"),
+                Held::Value(value) => format!("{}  {:>8}  {key}", value.version, value.bytes),
+                Held::Large(value) => format!("{}  {:>8}  {key}", value.version, value.bytes),
+            })
+        }
     }
 }
 

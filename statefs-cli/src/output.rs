@@ -1,21 +1,24 @@
 //! Standard output: data and nothing else.
 
-use std::io::{self, BufWriter, StdoutLock, Write};
+use std::borrow::Cow;
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use serde_json::Value as Json;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, printable};
 use crate::program::Format;
 
 /// Standard output, written in blocks; [`Output::finish`] tells whether all of it arrived.
 pub struct Output {
     pub(crate) format: Format,
+    terminal: bool,
     stream: BufWriter<StdoutLock<'static>>,
 }
 
 impl Output {
     pub(crate) fn new(format: Format) -> Self {
-        Self { format, stream: BufWriter::new(io::stdout().lock()) }
+        let stdout = io::stdout().lock();
+        Self { format, terminal: stdout.is_terminal(), stream: BufWriter::new(stdout) }
     }
 
     /// Writes bytes as they are.
@@ -30,6 +33,11 @@ impl Output {
     pub fn line(&mut self, text: &str) -> Result<(), Failure> {
         self.bytes(text.as_bytes())?;
         self.bytes(b"\n")
+    }
+
+    /// Yields a key as text shows it: as it is for programs, and without what steers a terminal on one.
+    pub(crate) fn shown<'a>(&self, key: &'a str) -> Cow<'a, str> {
+        if self.terminal { printable(key).into() } else { key.into() }
     }
 
     /// Writes one object on a line of its own.

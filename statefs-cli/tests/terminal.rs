@@ -131,6 +131,23 @@ fn a_value_that_nobody_will_type_is_not_waited_for() {
 }
 
 #[test]
+fn a_key_cannot_steer_a_terminal_nor_feign_another() {
+    let folder = Folder::new();
+    let grant =
+        "[[grant]]\nto = \"tester\"\nprefix = \"/state\"\nrights = [\"get\", \"list\", \"put\"]\n";
+    let _daemon = common::daemon::Daemon::start(folder.path(), "2M", grant);
+    let key = "/state/\u{202e}gnp.\u{2066}a\u{200b}";
+    statefs(folder.path(), &format!("put {key} v")).exits(0);
+    let shown = on_terminal(folder.path(), "list --keys-only", "");
+    assert_eq!(shown.text, "/state/\u{fffd}gnp.\u{fffd}a\u{fffd}\n");
+    let shown = on_terminal(folder.path(), "list", "");
+    assert!(shown.text.ends_with("  /state/\u{fffd}gnp.\u{fffd}a\u{fffd}\n"), "{:?}", shown.text);
+    // What a program reads is the key.
+    assert_eq!(statefs(folder.path(), "list --keys-only").text(), format!("{key}\n"));
+    assert!(statefs(folder.path(), "list -o json").text().contains(key));
+}
+
+#[test]
 fn a_terminal_sees_how_far_a_long_value_has_come() {
     let folder = Folder::new();
     let grant = "[[grant]]\nto = \"tester\"\nprefix = \"/state\"\nrights = [\"get\", \"put\"]\n";

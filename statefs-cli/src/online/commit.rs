@@ -61,11 +61,13 @@ impl Online {
             match version.map(|version| version.to_string()) {
                 Some(version) => {
                     let object = json!({"key": key, "version": version});
-                    output.either(&object, &format!("{version}  {key}"))?;
+                    let text = format!("{version}  {}", output.shown(key));
+                    output.either(&object, &text)?;
                 }
                 None => {
                     let object = json!({"deleted": true, "key": key});
-                    output.either(&object, &format!("{:<16}  {key}", "deleted"))?;
+                    let text = format!("{:<16}  {}", "deleted", output.shown(key));
+                    output.either(&object, &text)?;
                 }
             }
         }
