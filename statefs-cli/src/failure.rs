@@ -84,6 +84,15 @@ impl Failure {
         Self::new("OUTPUT", Exit::Failure, format!("standard output: {error}"))
     }
 
+    /// Says what was done, and only not told: who sees that this failed would think that it was not.
+    #[must_use]
+    pub(crate) fn once_done(self, done: &str) -> Self {
+        match self.code {
+            "OUTPUT" => Self { message: format!("{done}, but not told: {}", self.message), ..self },
+            _ => self,
+        }
+    }
+
     /// Tells it on standard error: for people, or as one JSON object.
     pub(crate) fn report(&self, program: &str, format: Format) {
         if self.code.is_empty() {
@@ -145,7 +154,7 @@ fn exit_of(code: ErrorCode) -> Exit {
     }
 }
 
-/// Replaces what could steer a terminal: messages come from a peer.
+/// Replaces what could steer a terminal, or show a text as another: messages come from a peer.
 pub(crate) fn printable(text: &str) -> String {
     let hidden = |letter: char| letter.is_control() || is_format(letter);
     text.chars().map(|letter| if hidden(letter) { '\u{fffd}' } else { letter }).collect()

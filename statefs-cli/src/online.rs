@@ -34,9 +34,15 @@ pub(crate) fn run(verb: OnlineVerb, socket: PathBuf, mut output: Output) -> Resu
     let online = Online { socket };
     let out = &mut output;
     match verb {
-        OnlineVerb::Put(arguments) => online.put(arguments, out)?,
+        OnlineVerb::Put(arguments) => {
+            let told = online.put(arguments, out).and_then(|()| output.finish());
+            return told.map_err(|failure| failure.once_done("the value was written"));
+        }
         OnlineVerb::Get { key } => online.get(&key, out)?,
-        OnlineVerb::Delete { key } => online.delete(&key, out)?,
+        OnlineVerb::Delete { key } => {
+            let told = online.delete(&key, out).and_then(|()| output.finish());
+            return told.map_err(|failure| failure.once_done("the key was deleted"));
+        }
         OnlineVerb::List { prefix, keys_only } => {
             // What was found is printed, whatever is missing.
             let listed = online.list(&prefix, keys_only, out);
@@ -52,7 +58,10 @@ pub(crate) fn run(verb: OnlineVerb, socket: PathBuf, mut output: Output) -> Resu
         OnlineVerb::Whoami => online.whoami(out)?,
         OnlineVerb::Stat { key: Some(key) } => online.stat_key(&key, out)?,
         OnlineVerb::Stat { key: None } => online.stat(out)?,
-        OnlineVerb::Commit(arguments) => online.commit(&arguments, out)?,
+        OnlineVerb::Commit(arguments) => {
+            let told = online.commit(&arguments, out).and_then(|()| output.finish());
+            return told.map_err(|failure| failure.once_done("all changes were made"));
+        }
         OnlineVerb::Usage { prefix } => online.usage(&prefix, out)?,
         OnlineVerb::Audit(arguments) => {
             let told = online.audit(&arguments, out);

@@ -9,6 +9,7 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixListener;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use common::daemon::Daemon;
@@ -173,6 +174,32 @@ fn refusals_of_the_daemon_exit_with_1() {
     let long = run("put /state/a @long");
     assert!(long.starts_with("statefs: VALUE_TOO_LARGE: "), "{long}");
     statefs(folder.path(), "get /state/a").exits(3);
+}
+
+#[test]
+fn a_change_that_could_not_be_told_is_said_to_be_made() {
+    let folder = Folder::new();
+    let _daemon = Daemon::start(folder.path(), "2M", ALL);
+    fs::write(folder.path().join("b"), "{\"key\":\"/state/b\",\"text\":\"1\"}\n").unwrap();
+    let fails = |arguments: &str, told: &str| {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut run = Command::new(env!("CARGO_BIN_EXE_statefs"));
+        run.args(arguments.split(' ')).current_dir(folder.path()).env_remove("STATEFS_SOCKET");
+        let output = run.stdin(Stdio::null()).stdout(full).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(told), "{arguments}: {said}");
+    };
+    fails(
+        "put /state/a 1",
+        "statefs: OUTPUT: the value was written, but not told: standard output",
+    );
+    statefs(folder.path(), "get /state/a").exits(0);
+    fails("commit b", "statefs: OUTPUT: all changes were made, but not told: standard output");
+    statefs(folder.path(), "get /state/b").exits(0);
+    fails("delete /state/a -o json", "\"message\":\"the key was deleted, but not told: standard");
+    statefs(folder.path(), "get /state/a").exits(3);
+    fails("get /state/b", "statefs: OUTPUT: standard output: ");
 }
 
 #[test]
