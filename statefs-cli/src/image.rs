@@ -8,6 +8,7 @@ mod format;
 mod fsck;
 mod import;
 mod inspect;
+mod part;
 mod salvage;
 
 use std::path::Path;

@@ -177,6 +177,31 @@ fn format_takes_a_blank_file_as_it_is() {
 }
 
 #[test]
+fn a_format_that_is_cut_short_leaves_nothing_under_the_name() {
+    let folder = Folder::new();
+    let (image, part) = (folder.path().join("x.img"), folder.path().join("x.img.part"));
+    let format = "image format x.img --size 8G";
+    let mut run = Command::new(env!("CARGO_BIN_EXE_statefs"));
+    let mut run = run.args(format.split(' ')).current_dir(folder.path()).spawn().expect("it runs");
+    while !part.exists() {
+        assert!(run.try_wait().expect("a child").is_none(), "it ended without a trace");
+        std::thread::yield_now();
+    }
+    run.kill().expect("it runs");
+    run.wait().expect("a child");
+    assert!(part.exists() && !image.exists());
+    let again = statefs(folder.path(), "image format x.img --size 1M").exits(1);
+    assert!(
+        again.stderr.starts_with("statefs: EXISTS: x.img.part: it is what"),
+        "{}",
+        again.stderr
+    );
+    fs::remove_file(&part).expect("it is there");
+    statefs(folder.path(), "image format x.img --size 1M").exits(0);
+    assert!(!part.exists() && image.exists());
+}
+
+#[test]
 fn a_volume_that_cannot_be_made_leaves_no_file() {
     let folder = Folder::new();
     for size in ["4K", "4097", "0"] {

@@ -1,6 +1,6 @@
 //! Filling a fresh volume through the journal's own commits.
 
-use std::fs::{self, File};
+use std::fs;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
@@ -12,8 +12,8 @@ use journal::{
     Origin, Precondition, Upload,
 };
 
-use super::device_failure;
-use super::format::{make, random};
+use super::format::{make_new, random};
+use super::{device_failure, part};
 use crate::failure::{Exit, Failure};
 
 /// Turns without an end after which a commit counts as hanging: far beyond what one takes.
@@ -41,15 +41,8 @@ pub(crate) struct Fill {
 impl Fill {
     /// Makes a volume of `size` bytes in a new file at `path`.
     pub(crate) fn create(path: &Path, size: u64, options: FormatOptions) -> Result<Self, Failure> {
-        free(path, "something is there already; nothing was changed")?;
-        let mut part = path.as_os_str().to_owned();
-        part.push(".part");
-        let part = PathBuf::from(part);
-        free(
-            &part,
-            "it is what a run left that was cut short, or one makes it now; remove it first",
-        )?;
-        make(&part, Some(size), options)?;
+        let part = part::begin(path)?;
+        make_new(&part, path, size, options)?;
         let device = FileDevice::open(&part, OpenOptions::default(), || {});
         let mut device = device.map_err(|error| device_failure(path, &error))?;
         let disk = Disk::new(device.geometry());
@@ -99,13 +92,7 @@ impl Fill {
     /// put survive a power cut.
     pub(crate) fn finish(mut self) -> Result<(), Failure> {
         self.commit()?;
-        free(&self.path, "something came to be there meanwhile, and is not replaced")?;
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let named = fs::rename(&self.part, &self.path)
-            .and_then(|()| File::open(folder.unwrap_or(Path::new(".")))?.sync_all());
-        named.map_err(|error| {
-            Failure::new("DEVICE", Exit::Failure, error).about(self.path.display())
-        })?;
+        part::end(&self.part, &self.path)?;
         self.done = true;
         Ok(())
     }
@@ -166,14 +153,6 @@ impl Drop for Fill {
             fs::remove_file(&self.part).unwrap_or_default();
         }
     }
-}
-
-/// Demands that nothing is at `path`.
-fn free(path: &Path, message: &str) -> Result<(), Failure> {
-    if fs::symlink_metadata(path).is_ok() {
-        return Err(Failure::new("EXISTS", Exit::Failure, message).about(path.display()));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

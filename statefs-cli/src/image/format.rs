@@ -8,8 +8,8 @@ use blockdev::{BlockDevice, FileDevice, OpenError, OpenOptions};
 use journal::{Disk, FormatError, FormatOptions, Random, Superblock};
 use serde_json::json;
 
-use super::device_failure;
 use super::drive::block_on;
+use super::{device_failure, part};
 use crate::args::FormatArgs;
 use crate::confirm::confirm;
 use crate::failure::{Exit, Failure};
@@ -41,42 +41,23 @@ pub(crate) fn format(arguments: &FormatArgs, mut output: Output) -> Result<(), F
         "volume": volume,
         "volumeBytes": superblock.geometry.volume_bytes(),
     });
-    output.either(&object, &volume)?;
-    output.finish()
+    let told = output.either(&object, &volume).and_then(|()| output.finish());
+    told.map_err(|failure| failure.once_done("the volume was made"))
 }
 
-/// Makes a volume at `path`, in a new file of `size` bytes if nothing is there.
+/// Makes a volume at `path`, in a new file of `size` bytes if nothing is there, which has its name from then on.
 pub(crate) fn make(
     path: &Path,
     size: Option<u64>,
     options: FormatOptions,
 ) -> Result<Superblock, Failure> {
-    let (mut device, made) = open(path, size)?;
-    let disk = Disk::new(device.geometry());
-    let formatted = random().and_then(|mut random| {
-        let formatting = journal::format(&disk, &mut random, options);
-        block_on(&mut device, &disk, formatting).map_err(|error| failed(path, error))
-    });
-    if made && formatted.is_err() {
-        drop(device);
-        // The failure that is told is the first one.
-        fs::remove_file(path).unwrap_or_default();
-    }
-    formatted
-}
-
-/// Opens what is at `path`, or makes it; tells whether it was made.
-fn open(path: &Path, size: Option<u64>) -> Result<(FileDevice, bool), Failure> {
-    let device = match (FileDevice::open(path, OpenOptions::default(), || {}), size) {
+    let mut device = match (FileDevice::open(path, OpenOptions::default(), || {}), size) {
         (Err(OpenError::Absent), Some(size)) => {
-            let device = FileDevice::create(path, size, || {}).map_err(|error| match error {
-                OpenError::Absent => {
-                    let message = "its folder is not there; make that first";
-                    Failure::new("NO_FOLDER", Exit::Failure, message).about(path.display())
-                }
-                error => device_failure(path, &error),
-            });
-            return Ok((device?, true));
+            let part = part::begin(path)?;
+            let superblock = make_new(&part, path, size, options)?;
+            // The failure that is told is the first one.
+            part::end(&part, path).inspect_err(|_| fs::remove_file(&part).unwrap_or_default())?;
+            return Ok(superblock);
         }
         (Err(OpenError::Absent), None) => {
             let message = "there is no such file; --size makes one";
@@ -89,13 +70,44 @@ fn open(path: &Path, size: Option<u64>) -> Result<(FileDevice, bool), Failure> {
     match size.filter(|size| *size != device_bytes) {
         Some(size) => {
             let message = format!(
-                "it has {device_bytes} bytes, not {size}; without --size it is taken as it is, and \
-                 one that an earlier run left when it was cut short is removed first"
+                "it has {device_bytes} bytes, not {size}; without --size it is taken as it is"
             );
             Err(Failure::new("GEOMETRY", Exit::Failure, message).about(path.display()))
         }
-        None => Ok((device, false)),
+        None => write(&mut device, path, options),
     }
+}
+
+/// Makes a volume in a new file at `part`, and leaves none there if that fails; failures name `path`.
+pub(super) fn make_new(
+    part: &Path,
+    path: &Path,
+    size: u64,
+    options: FormatOptions,
+) -> Result<Superblock, Failure> {
+    let device = FileDevice::create(part, size, || {}).map_err(|error| match error {
+        OpenError::Absent => {
+            let message = "its folder is not there; make that first";
+            Failure::new("NO_FOLDER", Exit::Failure, message).about(path.display())
+        }
+        error => device_failure(path, &error),
+    });
+    let mut device = device?;
+    let formatted = write(&mut device, path, options);
+    drop(device);
+    // The failure that is told is the first one.
+    formatted.inspect_err(|_| fs::remove_file(part).unwrap_or_default())
+}
+
+fn write(
+    device: &mut FileDevice,
+    path: &Path,
+    options: FormatOptions,
+) -> Result<Superblock, Failure> {
+    let disk = Disk::new(device.geometry());
+    let mut random = random()?;
+    let formatting = journal::format(&disk, &mut random, options);
+    block_on(device, &disk, formatting).map_err(|error| failed(path, error))
 }
 
 fn failed(path: &Path, error: FormatError) -> Failure {
