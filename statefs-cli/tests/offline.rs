@@ -173,6 +173,9 @@ fn format_takes_a_blank_file_as_it_is() {
     let run =
         statefs(folder.path(), "image format blank.img --size 1M --copies 1 -o json").exits(0);
     insta::assert_snapshot!(redact(run.text()), @r#"{"blockBytes":4096,"copies":1,"path":"blank.img","volume":"[32 hex digits]","volumeBytes":1048576}"#);
+    // The object tells it; people are warned.
+    assert_eq!(run.stderr, "");
+    let run = statefs(folder.path(), "image format other.img --size 1M --copies 1").exits(0);
     assert!(run.stderr.contains("one copy"), "{}", run.stderr);
 }
 

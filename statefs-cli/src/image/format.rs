@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::drive::block_on;
 use super::{device_failure, part};
-use crate::args::FormatArgs;
+use crate::args::{Format, FormatArgs};
 use crate::confirm::confirm;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
@@ -30,7 +30,8 @@ pub(crate) fn format(arguments: &FormatArgs, mut output: Output) -> Result<(), F
         }
         made => made,
     }?;
-    if *copies == 1 {
+    // The object tells it too.
+    if *copies == 1 && output.format == Format::Text {
         eprintln!("statefs: the volume keeps one copy: a single damaged block loses what it holds");
     }
     let volume = superblock.volume.to_string();

@@ -83,7 +83,9 @@ impl Online {
             let AuditPage { records, next, oldest } = page.map_err(|error| {
                 takes(error.into(), "it takes the right `admin.audit` on /state")
             })?;
-            if first && asked_from > 0 && oldest > asked_from.saturating_add(1) {
+            // Who reads objects sees it by their numbers.
+            let tells = first && output.format == Format::Text;
+            if tells && asked_from > 0 && oldest > asked_from.saturating_add(1) {
                 let gone = oldest - asked_from - 1;
                 eprintln!("statefs: {gone} records after {asked_from} are gone already");
             }
