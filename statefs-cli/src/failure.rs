@@ -23,7 +23,7 @@ pub enum Exit {
     Absent = 3,
     /// A precondition does not hold.
     Conflict = 4,
-    /// The policy does not grant it.
+    /// The policy does not grant it, or the permissions of an image do not.
     Denied = 5,
     /// Something acknowledged cannot be read back.
     DataLoss = 6,

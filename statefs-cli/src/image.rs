@@ -28,7 +28,7 @@ fn device_failure(path: &Path, error: &DeviceOpenError) -> Failure {
     let (code, exit) = match error {
         DeviceOpenError::Absent => ("NO_IMAGE", Exit::Failure),
         DeviceOpenError::Exists => ("EXISTS", Exit::Failure),
-        DeviceOpenError::Denied => ("DENIED", Exit::Failure),
+        DeviceOpenError::Denied => ("DENIED", Exit::Denied),
         DeviceOpenError::NotStorage => ("NOT_STORAGE", Exit::Failure),
         DeviceOpenError::Busy { .. } => ("BUSY", Exit::Unavailable),
         DeviceOpenError::TooSmall { .. }
@@ -37,4 +37,17 @@ fn device_failure(path: &Path, error: &DeviceOpenError) -> Failure {
         DeviceOpenError::Io { .. } => ("DEVICE", Exit::Failure),
     };
     Failure::new(code, exit, error).about(path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_not_be_opened_is_denied() {
+        let failure = device_failure(Path::new("x.img"), &DeviceOpenError::Denied);
+        assert_eq!((failure.code, failure.exit), ("DENIED", Exit::Denied));
+        let failure = device_failure(Path::new("x.img"), &DeviceOpenError::Absent);
+        assert_eq!((failure.code, failure.exit), ("NO_IMAGE", Exit::Failure));
+    }
 }

@@ -24,7 +24,10 @@ const VALUE_BYTES_MAX: usize = 65_536;
 
 /// Reads the whole image. What has no end, or waits for somebody, is none.
 fn read(src: &Path) -> Result<Vec<u8>, Failure> {
-    let none = |error: io::Error| Failure::new("NO_IMAGE", Exit::Failure, error).advise("");
+    let none = |error: io::Error| match error.kind() {
+        io::ErrorKind::PermissionDenied => Failure::new("DENIED", Exit::Denied, error),
+        _ => Failure::new("NO_IMAGE", Exit::Failure, error).advise(""),
+    };
     let found = fs::metadata(src).map_err(none)?;
     if !found.is_file() && !found.file_type().is_block_device() {
         let message = "it is neither a regular file nor a block device";
