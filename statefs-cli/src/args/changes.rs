@@ -47,7 +47,7 @@ pub(crate) enum AdminVerb {
     /// Needs `admin.check`. Waits for the end, which may be hours away. Exits with 6 if something verifies in no copy.
     #[command(verbatim_doc_comment, after_help = CHECK)]
     Check {
-        /// Read so many bytes a second at most, with K, M or G; else as fast as it goes
+        /// Read so many bytes a second at most, with K, M or G; without it, or with 0, as fast as it goes
         #[arg(long, value_name = "BYTES", value_parser = super::size)]
         rate: Option<u64>,
     },
