@@ -15,7 +15,8 @@ pub(crate) struct FsckArgs {
     /// Do not ask before anything is written over; without a terminal nobody could answer
     #[arg(long)]
     pub(crate) yes: bool,
-    /// Where --repair keeps the bytes it overwrites [default: the first free PATH.undo-N]
+    /// Where --repair keeps the bytes it overwrites; must be named for a block device [default: the
+    /// first free PATH.undo-N]
     #[arg(long, value_name = "FILE", requires = "repair")]
     pub(crate) undo: Option<PathBuf>,
 }

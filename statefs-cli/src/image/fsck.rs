@@ -2,6 +2,7 @@
 
 mod undo;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use journal::inspect::{Fault, Inspection, VolumeFacts};
@@ -19,6 +20,7 @@ pub(crate) fn fsck(arguments: &FsckArgs, mut output: Output) -> Result<(), Failu
     let path = &arguments.path;
     let cannot = |failure: Failure| Failure { exit: Exit::CANNOT_RUN, ..failure };
     let mut image = Image::open(path, !arguments.repair).map_err(cannot)?;
+    place_for_undo(arguments)?;
     let found = image.inspect();
     let Some(volume) = &found.volume else {
         return no_volume(path, &found, output);
@@ -49,6 +51,17 @@ pub(crate) fn fsck(arguments: &FsckArgs, mut output: Output) -> Result<(), Failu
     }
     let ending = Ending { left, repairable, repaired, undo };
     ending.tell(path, volume, output)
+}
+
+/// Demands the name of an undo file where none beside the image would stay: what is made in /dev is gone with the next
+/// start of the machine.
+fn place_for_undo(arguments: &FsckArgs) -> Result<(), Failure> {
+    let FsckArgs { path, undo, repair, .. } = arguments;
+    if !repair || undo.is_some() || fs::metadata(path).is_ok_and(|found| found.is_file()) {
+        return Ok(());
+    }
+    let message = "it is no regular file, and an undo file beside it would not outlive a restart; name one: --undo FILE";
+    Err(Failure::new("USAGE", Exit::Usage, message).about(path.display()))
 }
 
 /// Writes what the faults say, after an undo file; yields how many blocks were written.
@@ -154,4 +167,23 @@ fn no_volume(path: &Path, found: &Inspection, mut output: Output) -> Result<(), 
     }
     output.finish()?;
     Err(no_volume_failure(found).about(path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_file_takes_the_name_of_an_undo_file() {
+        let demanded = |path: &str, repair, undo: Option<&str>| {
+            let undo = undo.map(PathBuf::from);
+            let arguments = FsckArgs { path: path.into(), repair, yes: true, undo };
+            place_for_undo(&arguments).err().map(|failure| (failure.code, failure.exit))
+        };
+        // To a test that makes none, this is as good as a disk.
+        assert_eq!(demanded("/dev/null", true, None), Some(("USAGE", Exit::Usage)));
+        assert_eq!(demanded("/dev/null", true, Some("undo")), None);
+        assert_eq!(demanded("/dev/null", false, None), None);
+        assert_eq!(demanded("Cargo.toml", true, None), None);
+    }
 }
