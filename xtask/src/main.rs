@@ -7,6 +7,7 @@ mod debian;
 mod demo;
 mod fuzz;
 mod guest;
+mod needs;
 mod polyglot;
 mod projection;
 mod run;
@@ -116,6 +117,10 @@ enum Failure {
     Io { what: String, error: io::Error },
     /// A compiled schema cannot be read.
     Image { path: String, error: capnp::Error },
+    /// The kernel gives no queue of its own for files in this folder.
+    NoRing { folder: String },
+    /// A file cannot serve as a device.
+    Device { path: String, error: blockdev::OpenError },
     /// Compiled schemas that do not belong to their sources.
     Stale { images: Vec<String> },
 }
@@ -131,6 +136,8 @@ impl Failure {
             | Self::Polyglot { .. }
             | Self::Io { .. }
             | Self::Image { .. }
+            | Self::NoRing { .. }
+            | Self::Device { .. }
             | Self::Stale { .. } => 1,
         }
     }
@@ -151,6 +158,13 @@ impl fmt::Display for Failure {
             Self::Polyglot { what } => write!(f, "clients in other languages: {what}"),
             Self::Io { what, error } => write!(f, "{what}: {error}"),
             Self::Image { path, error } => write!(f, "{path} is no compiled schema: {error}"),
+            Self::NoRing { folder } => write!(
+                f,
+                "files in {folder} are served without io_uring, which tests need: the kernel allows it where \
+                 `sysctl kernel.io_uring_disabled` says 0 and no filter of a container forbids it, on a file system \
+                 with direct I/O, such as ext4 or XFS; name a folder on one with TMPDIR"
+            ),
+            Self::Device { path, error } => write!(f, "{path}: {error}"),
             Self::Stale { images } => {
                 write!(f, "stale: {}; run `cargo xtask schema`", images.join(", "))
             }

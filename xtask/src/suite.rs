@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::tally::{Tally, count};
-use crate::{Failure, debian, fuzz, guest, polyglot, run, schema, sim};
+use crate::{Failure, debian, fuzz, guest, needs, polyglot, run, schema, sim};
 
 /// Simulated crashes of the optimised run. The test suite takes the seeds from 0, this the seeds
 /// from [`SIM_FIRST_SEED`], so the two never repeat each other.
@@ -59,6 +59,7 @@ impl Suite<'_> {
         self.command("format", &["fmt", "--all", "--check"])?;
         let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
         self.command("lints", &lints)?;
+        self.step("what the tests need", "cargo xtask test".into(), |_, _| needs::check())?;
         self.tests()?;
         self.step("schemas", "cargo xtask schema --check".into(), |suite, _| {
             fetch_capnp();

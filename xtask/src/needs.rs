@@ -1,0 +1,58 @@
+//! What the tests need of the machine. Where it is missing some of them cannot fail, so it is demanded, or told, before they run.
+
+use std::path::Path;
+use std::{env, fs, process};
+
+use blockdev::FileDevice;
+
+use crate::{Failure, debian};
+
+/// Demands what can be installed, and installs it where that takes no question; tells what only the kernel can give.
+///
+/// # Errors
+/// Something is missing; the failure says how to get it.
+pub(crate) fn check() -> Result<(), Failure> {
+    if debian::answer(SYSTEMD, "--version").is_none() {
+        debian::install(&["systemd"]);
+    }
+    if debian::answer(SYSTEMD, "--version").is_none() {
+        return Err(Failure::ToolMissing { program: SYSTEMD, advice: SYSTEMD_ADVICE });
+    }
+    if let Err(failure) = ring(&env::temp_dir()) {
+        eprintln!("xtask: left out are the tests of a queue of the kernel's: {failure}");
+    }
+    Ok(())
+}
+
+/// Demands that the kernel serves a file in `folder` with a queue of its own, io_uring(7).
+fn ring(folder: &Path) -> Result<(), Failure> {
+    let path = folder.join(format!("statefs-xtask-ring-{}", process::id()));
+    let device = FileDevice::create(&path, BYTES, || {});
+    // It is not there where it could not be made.
+    fs::remove_file(&path).unwrap_or_default();
+    match device {
+        Ok(device) if device.ready().is_some() => Ok(()),
+        Ok(_) => Err(Failure::NoRing { folder: folder.display().to_string() }),
+        Err(error) => Err(Failure::Device { path: path.display().to_string(), error }),
+    }
+}
+
+/// Enough for a device.
+const BYTES: u64 = 64 << 10;
+
+/// It judges the units of the daemon.
+const SYSTEMD: &str = "systemd-analyze";
+const SYSTEMD_ADVICE: &str = "Debian and Ubuntu: `apt-get install systemd` (a test asks it what it thinks of the units; \
+    it need not run)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_told() {
+        // The kernel's own tables take no files.
+        let failure = ring(Path::new("/proc")).unwrap_err();
+        assert!(failure.to_string().starts_with("/proc/statefs-xtask-ring-"), "{failure}");
+    }
+}
