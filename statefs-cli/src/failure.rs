@@ -203,7 +203,10 @@ fn advice(code: &str) -> &'static str {
         "VALUE_TOO_LARGE" => "`statefs stat` tells the limits, `statefs usage` those of quotas",
         "QUOTA_EXCEEDED" => "delete something, which still works, or raise the quota in the policy",
         "NO_SPACE" => "delete something, which still works; space comes back by itself",
-        "READ_ONLY" => "`statefs health` tells why; a restart of the daemon opens the store anew",
+        "READ_ONLY" => {
+            "`statefs health` tells why, and the daemon's log what the system said of the device; a \
+             restart of the daemon opens the store anew"
+        }
         "SEALED" => "give the daemon the volume's key",
         "IO_ERROR" => "`statefs health` tells how the store fares; check the device and its log",
         "OVERLOADED" => "nothing was applied; try again",
