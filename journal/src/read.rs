@@ -36,7 +36,8 @@ pub enum Got {
     },
     /// It had something that was acknowledged and is lost, or it may have had.
     DataLoss,
-    /// It has a value, and the device reads no copy of it: nothing says that it is lost.
+    /// It has a value, which no copy holds that the device reads, and there is one that it does not read: nothing says that
+    /// the value is lost.
     Unreadable,
 }
 
@@ -94,16 +95,16 @@ enum Body {
     Large(Manifest),
     /// Parts of it went meanwhile, with the whole.
     Changed,
-    /// A part of it is lost, or the device reads no copy of one; that is noted.
+    /// A part of it is lost, or cannot be read now; that is noted.
     Broken(Fault),
 }
 
 /// Why no copy of a record was read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fault {
-    /// At least one copy was read and is not the record.
+    /// Every copy was read, and none is the record.
     Mismatch,
-    /// The device read no copy.
+    /// The device did not read a copy, which may be the record, and no other is.
     Device,
 }
 
@@ -362,7 +363,7 @@ impl Inner {
         let use_ = self.state.borrow().use_at(entry.place.segment, block);
         let epoch = use_.ok_or(Fault::Mismatch)?.epoch;
         let skip = entry.place.offset as usize % geometry.block_bytes();
-        let mut fault = Fault::Device;
+        let mut fault = Fault::Mismatch;
         let bytes = (skip + entry.record_bytes(key)).next_multiple_of(geometry.block_bytes());
         // A forged checkpoint may claim any length; no record leaves its segment.
         if block.0 as usize * geometry.block_bytes() + bytes > geometry.segment_bytes() {
@@ -372,9 +373,9 @@ impl Inner {
         for (tries, zone) in geometry.zones().take(copies).enumerate() {
             let offset = geometry.block_offset(zone, entry.place.segment, block);
             let Ok(buffer) = self.disk.read(offset, bytes).await else {
+                fault = Fault::Device;
                 continue;
             };
-            fault = Fault::Mismatch;
             let record = buffer.get(skip..).unwrap_or_default();
             let Ok(record) = Record::decode(epoch, entry.place, record) else {
                 continue;

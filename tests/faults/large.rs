@@ -195,7 +195,7 @@ pub fn damage_is_told(plants: Plants) -> Ended {
         bench.upload(&mut store, KEY, &value(2, 2500))?;
         bench.expect(&mut store, KEY, Some(&value(2, 2500)))?;
     }
-    // One copy unreadable and one wrong: what it held is lost.
+    // One copy unreadable and one wrong: that which is not read may be right.
     hurt_both(&mut bench, first, second)
 }
 
@@ -205,7 +205,7 @@ fn hurt_both(bench: &mut Bench, first: &[u64], second: &[u64]) -> Ended {
         bench.device.make_unreadable(*one, 512, Cure::Never);
         bench.device.corrupt(*other, 512, Damage::Random);
     }
-    expect(bench, &mut store, &Answer::Lost)
+    expect(bench, &mut store, &Answer::Unreadable)
 }
 
 fn expect(bench: &mut Bench, store: &mut Store, expected: &Answer) -> Ended {

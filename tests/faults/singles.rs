@@ -231,7 +231,7 @@ pub fn blocks(rich: &Rich, plants: Plants, stride: usize) -> Result<Singles, Str
     Ok(target.singles)
 }
 
-/// Asks every key of a damaged volume, and yields how many are lost; `None` where it is refused.
+/// Asks every key of a damaged volume, and yields how many are lost, or cannot be read; `None` where it is refused.
 ///
 /// # Errors
 /// A key has a wrong value, or is called absent and is not.
@@ -244,8 +244,9 @@ pub fn honest(bench: &mut Bench, rich: &Rich, keys: &[Vec<u8>]) -> Result<Option
         let expected = rich.map.get(key).map(|value| Answer::Value(value.as_slice().into()));
         let expected = expected.unwrap_or(Answer::Absent);
         let got = bench.get(&mut store, key)?;
-        lost += usize::from(got == Answer::Lost);
-        if got != expected && got != Answer::Lost {
+        let gone = matches!(got, Answer::Lost | Answer::Unreadable);
+        lost += usize::from(gone);
+        if got != expected && !gone {
             let name = String::from_utf8_lossy(key);
             return Err(format!("{name} has {got:?}, not {expected:?} and not lost"));
         }
