@@ -251,9 +251,9 @@ impl<P: FnMut(u64, u64)> Look<'_, P> {
                 add(groups, sighting, Role::Torn);
             }
         }
-        let mut lost = history.lost.iter().peekable();
+        let mut lost = history.last_lost();
         for accepted in &history.accepted {
-            if lost.next_if(|lost| lost.last < accepted.header.first).is_some() {
+            if lost.take_if(|last| *last < accepted.header.first).is_some() {
                 state.forget();
             }
             let header = accepted.header;
@@ -270,7 +270,7 @@ impl<P: FnMut(u64, u64)> Look<'_, P> {
                 state.forget();
             }
         }
-        if lost.next().is_some() {
+        if lost.is_some() {
             state.forget();
         }
         let (mut index, doubt) = state.finish();

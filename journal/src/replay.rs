@@ -75,10 +75,10 @@ pub(crate) async fn replay(
     (mut state, done): (Replayed, usize),
 ) -> Result<(Index, Doubt), ReplayError> {
     let mut window = Window::default();
-    let mut lost = history.lost.iter().peekable();
+    let mut lost = history.last_lost();
     let mut rest = history.accepted.get(done..).unwrap_or_default();
     while let [accepted, behind @ ..] = rest {
-        while lost.next_if(|lost| lost.last < accepted.header.first).is_some() {
+        if lost.take_if(|last| *last < accepted.header.first).is_some() {
             state.forget();
         }
         let header = &accepted.header;
@@ -94,7 +94,7 @@ pub(crate) async fn replay(
         let bytes = read(disk, verifier, accepted).await?;
         state.apply(verifier, header, &records(verifier, header, &bytes)?)?;
     }
-    if lost.next().is_some() {
+    if lost.is_some() {
         state.forget();
     }
     let (mut index, doubt) = state.finish();

@@ -174,9 +174,11 @@ checks! {
         &[Plant::CheckTouchesTail];
     a_gap_is_reported: traces::a_gap_is_reported,
         &[Plant::EvidenceIgnored, Plant::DoubtForgotten];
+    two_losses_in_a_row_spare_what_follows: rules::two_losses_in_a_row, &[];
     deletes_after_a_loss_are_bounded: traces::deletes_after_a_loss_are_bounded, &[];
     a_value_that_goes_bad_is_never_absent: traces::a_value_goes_bad,
         &[Plant::SilentAbsence, Plant::ReadOneCopy];
+    a_copy_that_is_not_read_may_be_there: rules::a_copy_that_is_not_read, &[];
     copy_b_is_enough: traces::copy_b_is_enough, &[Plant::OneCopy];
     a_checkpoint_is_read_back: traces::a_checkpoint_is_read_back, &[Plant::SkipReadBack];
     a_bad_block_stops_nothing: traces::a_bad_block_stops_nothing, &[];

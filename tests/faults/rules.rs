@@ -1,12 +1,13 @@
 //! What the engine does beside the log: moves, watermarks, the check; each with the rule that a plant switches off.
 
-use super::bench::{BLOCK_BYTES, Bench, Go, Store, fates, on};
+use super::bench::{Answer, BLOCK_BYTES, Bench, Go, Store, fates, on};
 use super::singles::Single;
 use super::traces::{A, B, C, Ended, damage, expect_lost, expect_report};
 use crate::drive::Task;
 use blockdev::Fate::{New, Old};
-use blockdev::SimDevice;
+use blockdev::{Cure, SimDevice};
 use journal::{Durability, Outcome, Plants};
+use std::rc::Rc;
 
 /// A value in doubt that cleaning moves stays in doubt, at whatever moment the store is opened again.
 pub fn a_move_keeps_doubt(plants: Plants) -> Ended {
@@ -163,4 +164,50 @@ fn checkpoint(bench: &mut Bench, store: &mut Store) -> Ended {
         Some(Ok(())) => Ok(()),
         other => Err(format!("a checkpoint ended with {other:?}")),
     }
+}
+
+/// A loss at the end of one use and another at the start of the next: what was written behind both is in no doubt, neither for
+/// a mount nor for who looks.
+pub fn two_losses_in_a_row(plants: Plants) -> Ended {
+    let mut bench = Bench::new(plants);
+    let mut store = bench.open()?;
+    bench.put(&mut store, A, b"1")?;
+    let mut places = bench.put(&mut store, B, b"2")?;
+    let mut store = bench.open()?;
+    places.extend(bench.put(&mut store, C, b"3")?);
+    bench.put(&mut store, b"/d", b"4")?;
+    bench.put(&mut store, b"/e", b"5")?;
+    damage(&mut bench, &places);
+    let found = bench.inspect()?.volume.ok_or("no volume")?;
+    if found.history.lost.len() != 2 {
+        return Err(format!("what is lost is {:?}", found.history.lost));
+    }
+    let doubted: Vec<_> =
+        found.keys_from(b"").filter(|(_, fact)| fact.in_doubt()).map(|(key, _)| key).collect();
+    if doubted != [Rc::from(A)] {
+        return Err(format!("who looks doubts {doubted:?}"));
+    }
+    let mut store = bench.open()?;
+    bench.expect(&mut store, b"/d", Some(b"4"))?;
+    bench.expect(&mut store, b"/e", Some(b"5"))?;
+    expect_lost(&mut bench, &mut store, &[A, B, C])
+}
+
+/// Of a value one copy is damaged and the device does not read the other: that may yet be read, and is not called lost.
+pub fn a_copy_that_is_not_read(plants: Plants) -> Ended {
+    for bad in [0, 1] {
+        let mut bench = Bench::new(plants);
+        let mut store = bench.open()?;
+        let places = bench.put(&mut store, A, b"1")?;
+        let [one, other] = [bad, 1 - bad].map(|copy| places.get(copy).copied());
+        damage(&mut bench, one.as_slice());
+        bench.device.make_unreadable(other.ok_or("two copies")?, 512, Cure::Never);
+        let got = bench.get(&mut store, A)?;
+        if got != Answer::Unreadable {
+            return Err(format!("the value may be there yet, and the key has {got:?}"));
+        }
+        bench.device.heal();
+        bench.expect(&mut store, A, Some(b"1"))?;
+    }
+    Ok(())
 }
