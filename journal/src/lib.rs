@@ -43,6 +43,8 @@ mod split;
 mod state;
 mod superblock;
 mod tag;
+#[cfg(test)]
+mod tests;
 mod ticket;
 mod types;
 mod upload;

@@ -545,6 +545,8 @@ impl State {
         self.urgent = false;
         self.buffered_since = None;
         self.newest = None;
+        // Who waits to seal waited for the queue, and nothing else may happen any more that ends it.
+        self.vouch(self.vouched);
     }
 
     /// Stops all writing for the life of this mount (a failed flush is never retried).

@@ -1,0 +1,79 @@
+//! Tests that look inside, and what they share.
+
+use crate::{
+    Batch, Clock, Disk, Durability, FormatOptions, Journal, Operation, Options, Origin,
+    Precondition, Random, format,
+};
+use alloc::vec;
+use blockdev::{BlockDevice, MemoryDevice};
+use core::future::Future;
+use core::pin::{Pin, pin};
+use core::task::{Context, Poll, Waker};
+
+/// Polls once.
+pub(crate) fn poll<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Runs `future` over a device that is these bytes.
+pub(crate) fn run<F: Future>(disk: &Disk, device: &mut MemoryDevice, future: F) -> F::Output {
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = poll(future.as_mut()) {
+            return output;
+        }
+        while let Some(request) = disk.next_request() {
+            device.submit(request);
+        }
+        while let Some(completion) = device.completion() {
+            disk.complete(completion);
+        }
+    }
+}
+
+/// Makes an empty volume on a device of 1 MiB.
+pub(crate) fn volume() -> (Disk, MemoryDevice) {
+    let mut device = MemoryDevice::new(1 << 20);
+    let disk = Disk::new(device.geometry());
+    let options = FormatOptions { block_bytes: 512, copies: 2, force: false };
+    let mut random = Random::from_seed([7; 32]);
+    run(&disk, &mut device, format(&disk, &mut random, options)).expect("the device is blank");
+    (disk, device)
+}
+
+fn put(journal: &Journal, key: &[u8]) -> impl Future<Output = bool> + use<> {
+    let value = Some([7; 9].as_slice().into());
+    let put = Operation { key: key.into(), value, precondition: Precondition::Any };
+    let (operations, durability) = (vec![put], Durability::Durable);
+    let done = journal.commit(Batch { operations, durability, origin: Origin(1) });
+    async move { done.await.is_ok() }
+}
+
+/// A superblock vouches for all that is durable while something waits to be written, for which there turns out to be no room:
+/// who seals has waited for that, and nothing comes that would end it later.
+#[test]
+fn a_seal_ends_where_what_it_waits_for_finds_no_room() {
+    let (disk, mut device) = volume();
+    let (random, clock) = (Random::from_seed([8; 32]), Clock::default());
+    let opening = Journal::open(disk.clone(), random, clock, Options::default());
+    let journal = run(&disk, &mut device, opening).expect("the volume is sound");
+    let mut writing = pin!(journal.run());
+    let mut first = pin!(put(&journal, b"/a"));
+    let both = core::future::poll_fn(|_| {
+        let _ = poll(writing.as_mut());
+        poll(first.as_mut())
+    });
+    assert!(run(&disk, &mut device, both), "the first is durable");
+    let mut sealing = pin!(journal.seal());
+    assert!(poll(sealing.as_mut()).is_pending(), "nothing vouches for the first yet");
+    let mut second = pin!(put(&journal, b"/b"));
+    {
+        let mut state = journal.0.state.borrow_mut();
+        let durable = state.durable.lsn;
+        state.vouch(durable);
+    }
+    assert!(poll(sealing.as_mut()).is_pending(), "the second is on its way");
+    journal.0.state.borrow_mut().reject_queue();
+    assert_eq!(poll(second.as_mut()), Poll::Ready(false));
+    assert_eq!(poll(sealing.as_mut()), Poll::Ready(Ok(())));
+}
