@@ -199,7 +199,7 @@ impl Journal {
         let durable = Durable { lsn: report.next.before(), tag, epoch, block };
         let tail = Tail { epoch, block: block.0, tag, next: report.next };
         let mut state = State::new(&superblock, durable, options, index, doubt, uses, room);
-        state.mode = healthy(&report);
+        state.mode = healthy(&report, &state.doubt);
         let checkpoint_bytes = report.checkpoint_bytes;
         let (busy, stuck) = (Vec::new(), Vec::new());
         let volume = Volume { superblock, ages, random, tail, busy, stuck, checkpoint_bytes };
@@ -570,8 +570,10 @@ impl Inner {
     }
 }
 
-fn healthy(report: &Report) -> Mode {
-    if report.lost.is_empty() { Mode::Healthy } else { Mode::Degraded }
+/// Yields the mode that a mount begins in: what an earlier one lost, a checkpoint may have taken the place of, and keys are in
+/// doubt all the same.
+fn healthy(report: &Report, doubt: &Doubt) -> Mode {
+    if report.lost.is_empty() && !doubt.absent { Mode::Healthy } else { Mode::Degraded }
 }
 
 impl Admitted {

@@ -445,6 +445,11 @@ fn degraded(journal: &Journal, lost: usize, damaged: usize) -> String {
         );
     }
     let reads = journal.stats().damaged_reads;
+    if reads == 0 && journal.has_doubt() {
+        return "acknowledged writes were lost before this start, and keys in doubt are left; \
+                restore from a backup, or write the keys anew"
+            .into();
+    }
     format!(
         "{reads} reads found a damaged copy and were answered from the other; \
          check the device; opening the volume anew repairs copies"
