@@ -217,6 +217,7 @@ impl<P: FnMut(u64, u64)> Look<'_, P> {
         let state = checkpoint::load(self.disk, &mut facts, &mut groups).await;
         let (index, doubt) = self.log(&mut facts, &mut groups, state).await;
         self.values(&mut facts, &mut groups).await;
+        fault::counters(&mut facts);
         facts.keys = index.iter_from(callers_from(b"")).count();
         facts.owners = owners(&index);
         facts.absent_in_doubt = doubt.absent;

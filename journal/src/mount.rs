@@ -234,8 +234,7 @@ pub(crate) async fn mount(
         let error = GeometryError::PhysicalUnit { block_bytes, physical_bytes };
         return Err(OpenError::Geometry(error));
     }
-    let counted = Lsn(found.superblock.sequence).max(found.history.next);
-    if found.superblock.mount + 1 >= Birth::MOUNT_END || counted > Lsn::MOUNT_MAX {
+    if counters_end(&found.superblock, &found.history) {
         return Err(OpenError::MountsUsedUp);
     }
     let repaired = repair(disk, &verifier, &found).await?;
@@ -250,6 +249,12 @@ pub(crate) async fn mount(
     let Found { superblock, history, index, doubt, uses, .. } = found;
     let tag = history.tag;
     Ok(Mounted { superblock, ages, verifier, index, doubt, uses, room, tag, fresh, report })
+}
+
+/// Tells whether a counter is too near its end for another mount.
+pub(crate) fn counters_end(superblock: &Superblock, history: &History) -> bool {
+    let counted = Lsn(superblock.sequence).max(history.next);
+    superblock.mount + 1 >= Birth::MOUNT_END || counted > Lsn::MOUNT_MAX
 }
 
 fn nothing_valid(copies: &Copies) -> OpenError {

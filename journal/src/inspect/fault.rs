@@ -4,6 +4,7 @@ use super::{GroupFact, Groups, Role, VolumeFacts};
 use crate::disk::Disk;
 use crate::geometry::{SLOT_BYTES, superblock_offset};
 use crate::group::{Header, Verifier};
+use crate::mount::counters_end;
 use crate::scan::blocks;
 use crate::superblock::{Copies, SuperblockError};
 use crate::types::{BlockIndex, Lsn, SegmentIndex, Zone};
@@ -32,6 +33,8 @@ pub enum FaultKind {
     Superblock(SuperblockError),
     /// The device ends before the volume does.
     Shrunk,
+    /// A counter is used up, that of mounts or in a forged volume another: it is mounted no more.
+    Counters,
     /// One copy of a group does not verify, the other does.
     GroupCopy,
     /// One copy of a value does not verify, and no copy of its group does as a whole.
@@ -54,7 +57,11 @@ impl FaultKind {
     /// Tells whether something that had been acknowledged is lost, or may be.
     pub fn is_loss(self) -> bool {
         match self {
-            Self::Superblock(_) | Self::Shrunk | Self::GroupCopy | Self::ValueCopy => false,
+            Self::Superblock(_)
+            | Self::Shrunk
+            | Self::Counters
+            | Self::GroupCopy
+            | Self::ValueCopy => false,
             Self::Checkpoint
             | Self::Lost
             | Self::Records
@@ -161,6 +168,13 @@ pub(super) fn superblocks(facts: &mut VolumeFacts, copies: &Copies, device_bytes
             repair: (offset + SLOT_BYTES <= device_bytes).then_some(Source::Superblock),
             ..Fault::of(FaultKind::Superblock(*error))
         });
+    }
+}
+
+/// Notes that a mount refuses the volume though nothing is damaged.
+pub(super) fn counters(facts: &mut VolumeFacts) {
+    if counters_end(&facts.superblock, &facts.history) {
+        facts.faults.push(Fault::of(FaultKind::Counters));
     }
 }
 

@@ -102,6 +102,7 @@ pub(crate) fn kind_word(kind: FaultKind) -> &'static str {
     match kind {
         FaultKind::Superblock(_) => "superblock",
         FaultKind::Shrunk => "shrunk",
+        FaultKind::Counters => "counters",
         FaultKind::GroupCopy => "groupCopy",
         FaultKind::ValueCopy => "valueCopy",
         FaultKind::Checkpoint => "checkpoint",
@@ -182,6 +183,7 @@ fn what(fault: &Fault) -> String {
             format!("superblock copy {copy} {}", superblock_text(error))
         }
         FaultKind::Shrunk => "the device ends before the volume does".into(),
+        FaultKind::Counters => "a counter is used up: the volume is not mounted any more".into(),
         FaultKind::GroupCopy => format!(
             "copy {zone} of a group does not verify: {} of {} blocks differ from the good copy",
             fault.differs.len(),
@@ -211,6 +213,7 @@ fn remedy(fault: &Fault) -> String {
         (None, FaultKind::InDoubt) => {
             "nothing to repair: writing or deleting these keys settles it".into()
         }
+        (None, FaultKind::Counters) => "nothing to repair: dump it and format anew".into(),
         (None, FaultKind::ValueCopy) => "nothing to repair with: put the value anew".into(),
         (None, _) => "nothing to repair it with".into(),
     }
