@@ -243,7 +243,8 @@ async fn copy(disk: &Disk, facts: &VolumeFacts, group: &GroupFact, good: Zone, b
     let header = group.header;
     let geometry = facts.verifier.geometry;
     let count = header.blocks(&geometry);
-    let differs = difference(disk, facts, &header, good, bad).await;
+    let right = blocks(disk, &facts.verifier, good, header.segment, header.block, count).await;
+    let differs = difference(disk, facts, &header, &right, bad).await;
     let offset = facts.block_offset(bad, header.segment, header.block);
     let bytes = u64::from(count) * geometry.block_bytes() as u64;
     let fits = offset + bytes <= disk.geometry().device_bytes;
@@ -260,18 +261,16 @@ async fn copy(disk: &Disk, facts: &VolumeFacts, group: &GroupFact, good: Zone, b
     }
 }
 
-/// Yields the blocks of copy `bad` that differ from copy `good`: where they are, and the right bytes.
+/// Yields the blocks of copy `bad` of a group that differ from the right ones: where they are, and the right bytes.
 async fn difference(
     disk: &Disk,
     facts: &VolumeFacts,
     header: &Header,
-    good: Zone,
+    right: &[u8],
     bad: Zone,
 ) -> Vec<(u64, Buffer)> {
     let geometry = facts.verifier.geometry;
     let (segment, first) = (header.segment, header.block);
-    let count = header.blocks(&geometry);
-    let right = blocks(disk, &facts.verifier, good, segment, first, count).await;
     let mut differs = Vec::new();
     for (block, bytes) in (first.0..).zip(right.chunks_exact(geometry.block_bytes())) {
         let offset = facts.block_offset(bad, segment, BlockIndex(block));
@@ -324,8 +323,9 @@ impl VolumeFacts {
         };
         let found = crate::checkpoint::group_at(disk, &self.verifier, good, segment, block).await;
         match found {
-            Some((header, _)) if fault.lsns.is_some_and(|lsns| lsns.first == header.first) => {
-                difference(disk, self, &header, good, bad).await
+            // What has just been verified is written: read again, a block that fails would come as zeros.
+            Some((header, right)) if fault.lsns.is_some_and(|it| it.first == header.first) => {
+                difference(disk, self, &header, &right, bad).await
             }
             _ => Vec::new(),
         }
