@@ -148,6 +148,7 @@ pub struct VolumeFacts {
     /// The key of each large value.
     owners: BTreeMap<UploadId, Rc<[u8]>>,
     verifier: Verifier,
+    /// The uses in which values may lie, by segment and start once all are known.
     uses: Vec<Use>,
 }
 
@@ -216,8 +217,8 @@ impl<P: FnMut(u64, u64)> Look<'_, P> {
         let mut groups = Groups::new();
         let state = checkpoint::load(self.disk, &mut facts, &mut groups).await;
         let (index, doubt) = self.log(&mut facts, &mut groups, state).await;
-        self.values(&mut facts, &mut groups).await;
         fault::counters(&mut facts);
+        self.values(&mut facts, &mut groups).await;
         facts.keys = index.iter_from(callers_from(b"")).count();
         facts.owners = owners(&index);
         facts.absent_in_doubt = doubt.absent;
@@ -294,6 +295,15 @@ impl<P: FnMut(u64, u64)> Look<'_, P> {
                 facts.uses.push(*use_);
             }
         }
+        // Sorted, they are found whatever a forged checkpoint lists; of those that begin alike the last counts.
+        facts.uses.sort_by_key(|use_| (use_.segment, use_.start));
+        facts.uses.dedup_by(|next, before| {
+            let alike = (next.segment, next.start) == (before.segment, before.start);
+            if alike {
+                *before = *next;
+            }
+            alike
+        });
         (index, doubt)
     }
 
@@ -302,13 +312,12 @@ impl<P: FnMut(u64, u64)> Look<'_, P> {
         let count = facts.verifier.geometry.segment_count();
         for segment in (0..count).map(SegmentIndex) {
             (self.progress)(u64::from(segment.0), 2 * u64::from(count));
-            let uses: Vec<Use> =
-                facts.uses.iter().filter(|use_| use_.segment == segment).copied().collect();
             let listed = facts.segments.get_mut(segment.0 as usize).filter(|fact| fact.values);
             if listed.is_none() {
                 continue;
             }
-            for sighting in scan::sightings(self.disk, &facts.verifier, segment, &uses).await {
+            let uses = facts.uses_in(segment);
+            for sighting in scan::sightings(self.disk, &facts.verifier, segment, uses).await {
                 let covered = sighting.header.last <= facts.superblock.base;
                 add(groups, &sighting, if covered { Role::Values } else { Role::Torn });
             }
@@ -415,8 +424,19 @@ impl VolumeFacts {
 
     /// Yields the epochs' owner of a place: the use that its record was written in.
     fn use_of(&self, segment: SegmentIndex, block: BlockIndex) -> Option<&Use> {
-        let holds = |use_: &&Use| use_.segment == segment && use_.start <= block;
-        self.uses.iter().filter(holds).max_by_key(|use_| use_.start)
+        self.uses_up_to(segment, block).last()
+    }
+
+    /// Yields the uses of a segment, by their starts.
+    fn uses_in(&self, segment: SegmentIndex) -> &[Use] {
+        self.uses_up_to(segment, BlockIndex(u32::MAX))
+    }
+
+    /// Yields those of them that begin at or before a block.
+    fn uses_up_to(&self, segment: SegmentIndex, block: BlockIndex) -> &[Use] {
+        let first = self.uses.partition_point(|use_| use_.segment < segment);
+        let end = self.uses.partition_point(|use_| (use_.segment, use_.start) <= (segment, block));
+        self.uses.get(first..end).unwrap_or_default()
     }
 
     fn block_offset(&self, zone: Zone, segment: SegmentIndex, block: BlockIndex) -> u64 {
@@ -433,3 +453,6 @@ impl VolumeFacts {
             && u64::from(entry.place.offset) + bytes <= geometry.segment_bytes() as u64
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use crate::layout::superblock;
 use crate::plant::Plant;
 use crate::replay::Ahead;
 use crate::superblock::{Copies, Superblock, SuperblockError};
-use crate::types::{BlockIndex, Lsn, SegmentIndex, Use, Zone};
+use crate::types::{BlockIndex, Epoch, Lsn, SegmentIndex, Use, Zone};
 use crate::walk::{Seen, Sighting};
 use alloc::collections::BTreeMap;
 use alloc::vec;
@@ -108,10 +108,13 @@ pub(crate) async fn sightings(
     let from = uses.iter().map(|use_| use_.start.0).min().unwrap_or(0);
     scan.segment(segment, from).await;
     let stale = verifier.keys.plants.has(Plant::CheckTouchesTail);
+    let mut starts: Vec<BlockIndex> = uses.iter().map(|use_| use_.start).collect();
+    starts.sort_unstable();
+    let last_start = |block| starts.get(..starts.partition_point(|start| *start <= block))?.last();
     let of_uses = uses.iter().zip(scan.groups);
     let of_use = of_uses.map(|(use_, groups)| {
-        let own = move |sighting: &Sighting| stale || owns(uses, use_, sighting.header.block);
-        groups.into_values().filter(own)
+        let own = |it: &Sighting| stale || last_start(it.header.block) == Some(&use_.start);
+        groups.into_values().filter(own).collect::<Vec<_>>()
     });
     of_use.flatten().collect()
 }
@@ -137,6 +140,10 @@ struct Scan<'a> {
     verifier: &'a Verifier,
     uses: &'a [Use],
     groups: Vec<BTreeMap<BlockIndex, Sighting>>,
+    /// Which use has an epoch in a segment: a forged checkpoint may list as many as there is room for.
+    by_epoch: BTreeMap<(SegmentIndex, Epoch), usize>,
+    /// Of the segment at hand, the use of each group that verifies in copy A.
+    in_a: BTreeMap<BlockIndex, usize>,
     /// Of each use and each copy, where the groups end of which only the header verifies.
     claimed: Vec<[u32; 2]>,
     evidence: Lsn,
@@ -147,7 +154,12 @@ impl<'a> Scan<'a> {
     fn new(disk: &'a Disk, verifier: &'a Verifier, uses: &'a [Use]) -> Self {
         let groups = uses.iter().map(|_| BTreeMap::new()).collect();
         let (claimed, evidence, ahead) = (vec![[0; 2]; uses.len()], Lsn::NONE, None);
-        Self { disk, verifier, uses, groups, claimed, evidence, ahead }
+        let mut by_epoch = BTreeMap::new();
+        for (at, use_) in uses.iter().enumerate() {
+            by_epoch.entry((use_.segment, use_.epoch)).or_insert(at);
+        }
+        let in_a = BTreeMap::new();
+        Self { disk, verifier, uses, groups, by_epoch, in_a, claimed, evidence, ahead }
     }
 
     /// Looks at the first block of a segment for evidence alone.
@@ -178,6 +190,7 @@ impl<'a> Scan<'a> {
         // Where each copy goes on: a group may reach out of its piece, and what there is of it then comes before the next.
         let (mut next, mut kept) = ([from; 2], [const { Vec::new() }; 2]);
         let mut ahead = begin(end);
+        self.in_a.clear();
         while let Some(reading) = ahead.first() {
             end += geometry.blocks(reading.bytes);
             let readings = mem::replace(&mut ahead, begin(end));
@@ -232,7 +245,8 @@ impl<'a> Scan<'a> {
             let listed = if plants.has(Plant::AnyEpoch) {
                 self.uses.iter().rposition(there)
             } else {
-                self.uses.iter().position(|use_| there(use_) && use_.epoch == header.epoch)
+                let listed = self.by_epoch.get(&(segment, header.epoch)).copied();
+                listed.filter(|at| self.uses.get(*at).is_some_and(there))
             };
             let whole = match listed {
                 Some(in_use) if self.is_free(in_use, zone, &header) => {
@@ -265,9 +279,8 @@ impl<'a> Scan<'a> {
     /// and yields its blocks.
     fn twin(&mut self, piece: &Piece, block: BlockIndex, skip: usize, b: &[u8]) -> Option<u32> {
         let a = piece.a.as_ref()?.get(skip..)?;
-        let of_segment = self.uses.iter().zip(&mut self.groups);
-        let mut of_segment = of_segment.filter(|(use_, _)| use_.segment == piece.segment);
-        let sighting = of_segment.find_map(|(_, groups)| groups.get_mut(&block))?;
+        let in_use = *self.in_a.get(&block)?;
+        let sighting = self.groups.get_mut(in_use)?.get_mut(&block)?;
         let blocks = sighting.header.blocks(&self.verifier.geometry);
         let bytes = blocks as usize * self.verifier.geometry.block_bytes();
         let same = sighting.whole_a && a.get(..bytes)? == b.get(..bytes)?;
@@ -311,6 +324,9 @@ impl<'a> Scan<'a> {
             match zone {
                 Zone::A => sighting.whole_a = whole,
                 Zone::B => sighting.whole_b = whole,
+            }
+            if zone == Zone::A && whole {
+                self.in_a.insert(header.block, in_use);
             }
         }
     }

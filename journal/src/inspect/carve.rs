@@ -1,7 +1,7 @@
 //! Carving: the records that verify in a segment, whatever became of what listed them.
 //!
 //! A group's header, which its keyed tag vouches for, names the epoch that its records are checked
-//! with; where no header verifies, the epochs of the uses listed for the segment are tried.
+//! with; where no header verifies, the epochs of the last uses that begin before the block are tried.
 
 use super::VolumeFacts;
 use crate::disk::Disk;
@@ -11,10 +11,12 @@ use crate::layout::group as at;
 use crate::record::{Kind, Record};
 use crate::scan::blocks;
 use crate::types::{Birth, BlockIndex, Epoch, Place, SegmentIndex, Version};
-use alloc::vec::Vec;
 
 /// Bytes that may be summed for each byte of a segment: forged lengths must not make this slow.
 const WORK_MAX: u64 = 64;
+/// Epochs that a block is tried with whose group has no header: the last use that begins before it, whose it is, and those before
+/// that one, should it be damaged at the end of one of them. A forged checkpoint may list one for every few bytes.
+const EPOCHS_MAX: usize = 8;
 
 /// A record that verifies.
 pub struct Carved<'a> {
@@ -86,14 +88,11 @@ impl<'a> Carver<'a> {
                 }
                 continue;
             }
-            let holds = |use_: &&crate::types::Use| use_.segment == self.segment;
-            let epochs: Vec<Epoch> =
-                facts.uses.iter().filter(holds).map(|use_| use_.epoch).collect();
             let before = self.from.max(start);
             let mut reached = before;
-            for epoch in epochs {
+            for use_ in facts.uses_up_to(self.segment, block).iter().rev().take(EPOCHS_MAX) {
                 self.from = before;
-                self.records(epoch, start + block_bytes, each);
+                self.records(use_.epoch, start + block_bytes, each);
                 reached = reached.max(self.from);
             }
             self.from = reached;
