@@ -6,7 +6,7 @@ use crate::layout::group as at;
 use crate::plant::Plant;
 use crate::record::{Kind, Record};
 use crate::tag::{Keys, Tag};
-use crate::types::{Birth, BlockIndex, Epoch, Lsn, Place, SegmentIndex, VolumeId};
+use crate::types::{Birth, BlockIndex, Epoch, Lsn, Place, SegmentIndex, VolumeId, Zone};
 use blockdev::Buffer;
 
 /// What the header of a group states.
@@ -70,6 +70,31 @@ impl Verifier {
         let header = self.stated(segment, block, bytes)?;
         let right = header.tag == self.keys.header_tag(bytes.get(..at::HEADER_TAG.start)?);
         (right || self.keys.plants.has(Plant::SkipHeaderTag)).then_some(header)
+    }
+
+    /// The same for a copy in `zone`, which says nothing of it: both are written alike, each may lie where the other should.
+    pub(crate) fn header_in(
+        &self,
+        zone: Zone,
+        segment: SegmentIndex,
+        block: BlockIndex,
+        bytes: &[u8],
+    ) -> Option<Header> {
+        if !self.keys.plants.has(Plant::ZoneInTag) {
+            return self.header(segment, block, bytes);
+        }
+        let bytes = Buffer::copy_of(bytes.get(..at::BYTES)?);
+        self.header(segment, block, &self.in_zone(zone, bytes))
+    }
+
+    /// Yields the bytes of a group as they lie in `zone`: the same in each. Applied twice it changes nothing.
+    pub(crate) fn in_zone(&self, zone: Zone, mut group: Buffer) -> Buffer {
+        if self.keys.plants.has(Plant::ZoneInTag)
+            && let Some(byte) = group.get_mut(at::HEADER_TAG.start)
+        {
+            *byte ^= zone as u8;
+        }
+        group
     }
 
     /// Tells whether `bytes` start with the header that `header` was read from when it verified.

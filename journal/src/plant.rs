@@ -43,6 +43,8 @@ plants! {
     ReuseLsnAfterLoss = "reuse-lsn-after-loss",
     /// Let a header count only with its payload (T9).
     OneTag = "one-tag",
+    /// Let the tag of a group of the log say in which zone it lies (T10).
+    ZoneInTag = "zone-in-tag",
     /// Mount where a tear reaches into a neighbouring block (T11).
     AnyPhysicalUnit = "any-physical-unit",
     /// Do not look at the first blocks of unlisted segments (T12).

@@ -233,7 +233,7 @@ impl<'a> Scan<'a> {
                 at += blocks;
                 continue;
             }
-            let Some(header) = self.verifier.header(segment, block, bytes) else {
+            let Some(header) = self.verifier.header_in(zone, segment, block, bytes) else {
                 at += 1;
                 continue;
             };

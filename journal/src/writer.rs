@@ -255,7 +255,7 @@ fn send(
     volume.tail.next = header.last.next();
     let offset = |zone| geometry.block_offset(zone, header.segment, header.block);
     let two = geometry.copies() == 2 && !inner.options.plants.has(Plant::OneCopy);
-    let second = two.then(|| (Zone::B, buffer.clone()));
+    let second = two.then(|| (Zone::B, inner.verifier.in_zone(Zone::B, buffer.clone())));
     let copies = [(Zone::A, buffer)].into_iter().chain(second);
     copies.map(|(zone, copy)| inner.disk.write(offset(zone), copy)).collect()
 }

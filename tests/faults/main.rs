@@ -149,7 +149,7 @@ checks! {
     t7_a_later_group_proves_nothing: traces::t7, &[Plant::LaterProves, Plant::VouchEarly];
     t8_a_loss_is_reported_at_every_mount: traces::t8, &[Plant::ReuseLsnAfterLoss];
     t9_a_header_is_evidence_without_its_payload: traces::t9, &[Plant::OneTag];
-    t10_a_copy_on_its_mirror_destroys_nothing: traces::t10, &[];
+    t10_a_copy_on_its_mirror_destroys_nothing: traces::t10, &[Plant::ZoneInTag];
     t11_a_unit_above_the_block_is_refused: traces::t11, &[Plant::AnyPhysicalUnit];
     t12_heads_of_unlisted_segments_are_evidence: traces::t12, &[Plant::HeadsUnscanned];
     t13_both_pairs_before_anything_relies_on_them: traces::t13, &[Plant::FirstPairOnly];

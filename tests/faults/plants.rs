@@ -83,6 +83,7 @@ pub fn caught_by(plant: Plant) -> Check {
         Plant::NextUnseen => traces::t6,
         Plant::ReuseLsnAfterLoss => traces::t8,
         Plant::OneTag => traces::t9,
+        Plant::ZoneInTag => traces::t10,
         Plant::AnyPhysicalUnit => traces::t11,
         Plant::HeadsUnscanned => traces::t12,
         Plant::FirstPairOnly => traces::t13,
