@@ -451,9 +451,10 @@ interface Directory @0xd79d2f30c3e6e5bb {
     # nothing, and is judged anew. `indeterminate` is remembered until the server restarts, which
     # decides it.
     #
-    # Remembered are at least the last 1,024 batches with a token that the store applied, whoever
-    # sent them, but for what a loss of data took with it; with a token that was forgotten a batch
-    # is applied again.
+    # Remembered are at least the last 1,024 batches with a token that the store applied, if one
+    # service sent all; of several, the last ones of each, up to an even share, which those that it
+    # has under way count to. But for what a loss of data took with it; with a token that was
+    # forgotten a batch is applied again.
   }
 
   struct CommitResults @0xb108bc75ca4e379f {
@@ -1001,7 +1002,8 @@ struct Limits @0xb779df17b72d5eb1 {
   # While as many bytes of replies wait to be read, the server reads no further calls.
 
   connections @11 :UInt32;
-  # 128. Most connections, over all clients. Beyond: the new connection ends at once.
+  # 128. Most connections, over all clients; 96 of them of one service. Beyond: the new connection
+  # ends at once.
 
   batchOperations @12 :UInt32;
   # 128. Most operations of one `commit`. Beyond: BATCH_TOO_LARGE.
@@ -1161,8 +1163,8 @@ enum ErrorCode @0xd1eb5ff304bf81d0 {
   # EXPIRED, failed. The time of the capability, or of one that it was derived from, is over.
 
   overloaded @12;
-  # OVERLOADED, overloaded. The connection is at a limit of its own, or the server is out of memory
-  # for it. Nothing was applied; the same call may succeed later.
+  # OVERLOADED, overloaded. The connection or its service is at a limit of its own, or the server is
+  # out of memory for it. Nothing was applied; the same call may succeed later.
 
   unimplemented @13;
   # UNIMPLEMENTED, unimplemented. An unknown method, union member, enumerant or feature.

@@ -163,8 +163,8 @@ async fn write(
     let durability = if early { Durability::Buffered } else { durability };
     caller.note(durability);
     let first = changes.first().map(|change| change.key.clone());
-    let written =
-        caller.shared.store.write(changes, mark, notes, durability, caller.origin()).await;
+    let (store, service, origin) = (&caller.shared.store, caller.service_name(), caller.origin());
+    let written = store.write(service, changes, mark, notes, durability, origin).await;
     written.inspect_err(|error| caller.tell_quota(first.as_ref(), error))
 }
 

@@ -22,6 +22,7 @@ mod figures;
 mod gate;
 mod handlers;
 pub mod limits;
+mod line;
 #[cfg(feature = "linux")]
 pub mod linux;
 mod page;

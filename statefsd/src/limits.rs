@@ -9,6 +9,13 @@ pub const CONNECTIONS_MAX: usize = 128;
 /// that it names.
 pub const STRANGERS_MAX: usize = 16;
 
+/// Connections of one service that the policy names: it must leave some to the others.
+pub const CONNECTIONS_OF_SERVICE_MAX: usize = 96;
+
+/// Bytes that one service may have waiting in the journal's queue: half of that, so that the largest batch of another one
+/// gets in. Twice the largest batch, and about what one connection may have in flight.
+pub const QUEUE_BYTES_OF_SERVICE_MAX: usize = 2 << 20;
+
 /// Bytes held for all connections together: half of them in the middle of their largest frame. Once
 /// they are used up, each connection is cut down to its share of as many, so that in all they hold
 /// twice that, and one result each.
@@ -65,6 +72,8 @@ pub use crate::audit::{AUDIT_REFUSALS_ALIKE_MAX, AUDIT_REFUSALS_MAX, AUDIT_WRITE
 pub struct Limits {
     /// Connections; see [`CONNECTIONS_MAX`].
     pub connections: usize,
+    /// Those of them of one service; see [`CONNECTIONS_OF_SERVICE_MAX`].
+    pub of_service: usize,
     /// Those of them whose peers the policy does not name; see [`STRANGERS_MAX`].
     pub strangers: usize,
     /// Bytes held for all connections; see [`MEMORY_BYTES_MAX`].
@@ -101,6 +110,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: CONNECTIONS_MAX,
+            of_service: CONNECTIONS_OF_SERVICE_MAX,
             strangers: STRANGERS_MAX,
             memory_bytes: MEMORY_BYTES_MAX,
             stall_ms: STALL_MS,

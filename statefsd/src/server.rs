@@ -12,7 +12,7 @@ use core::task::{Context, Poll, Waker};
 
 use blockdev::{Completion, Geometry, Request};
 use journal::{Clock, Digest, Disk, Journal, OpenError, Random};
-use policy::{Peer, Policy, Prefix};
+use policy::{Peer, Policy, Prefix, ServiceId};
 
 use crate::audit::Audit;
 use crate::event::{Closed, Event, Events};
@@ -54,8 +54,8 @@ pub struct Turn {
     pub deadline: Option<u64>,
 }
 
-/// There are as many connections as there may be, in all or of peers that the policy does not name, or the server is
-/// shutting down.
+/// There are as many connections as there may be, in all, of the peer's service or of peers that the policy does not name,
+/// or the server is shutting down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Full;
 
@@ -139,7 +139,7 @@ impl Server {
     /// [`Full`]: the driver ends the connection at once.
     pub fn connect(&mut self, peer: Peer) -> Result<ConnectionId, Full> {
         let full = self.sessions.len() >= self.shared.limits.connections;
-        if full || self.is_one_stranger_too_many(&peer) || !matches!(self.end, End::Serving) {
+        if full || self.has_enough_of(&peer) || !matches!(self.end, End::Serving) {
             count(&self.shared.tally.connections_refused);
             self.shared.events.borrow_mut().refuse_connection(Event::Refused { peer });
             return Err(Full);
@@ -207,7 +207,7 @@ impl Server {
             }
         }
         if let Ok(journal) = self.shared.store.journal() {
-            self.shared.audit.write(&journal, now, false);
+            self.write_audit(&journal, false);
         }
         self.drive();
         self.notice_mode();
@@ -396,11 +396,23 @@ impl Server {
 }
 
 impl Server {
-    /// Whether the policy does not name this peer, and those that it does not name hold as many connections as they may.
-    fn is_one_stranger_too_many(&self, peer: &Peer) -> bool {
-        let strangers = self.sessions.values().filter(|it| it.caller().service.is_none());
-        self.shared.policy.borrow().identify(peer).is_none()
-            && strangers.count() >= self.shared.limits.strangers
+    /// Whether the service of this peer, or those that the policy does not name, hold as many connections as they may.
+    fn has_enough_of(&self, peer: &Peer) -> bool {
+        let service = self.shared.policy.borrow().identify(peer);
+        let name = service.as_ref().map(ServiceId::name);
+        let callers = self.sessions.values().map(Session::caller);
+        let alike = callers.filter(|it| it.service.as_ref().map(ServiceId::name) == name);
+        let Limits { of_service, strangers, .. } = self.shared.limits;
+        alike.count() >= if name.is_some() { of_service } else { strangers }
+    }
+
+    /// Hands records that are due to the journal.
+    fn write_audit(&self, journal: &Journal, at_once: bool) {
+        let Shared { audit, store, .. } = &*self.shared;
+        let now = self.clock.now();
+        if at_once || audit.deadline().is_some_and(|due| due <= now) {
+            store.line.queueing(journal, "", || audit.write(journal, now, at_once));
+        }
     }
 
     /// Runs the volume's task as far as it gets.
@@ -422,6 +434,7 @@ impl Server {
                     if writing.as_mut().poll(&mut context).is_ready() {
                         self.task = Task::Stopped;
                     }
+                    self.shared.store.follow();
                     return;
                 }
                 Task::Stopped => return,
@@ -534,7 +547,7 @@ impl Server {
                 self.end = End::Done;
                 return;
             }
-            self.shared.audit.write(&journal, self.clock.now(), true);
+            self.write_audit(&journal, true);
             // A failure was told to those who waited, and is an event.
             self.end = End::Syncing(Box::pin(async move {
                 let _ended = journal.seal().await;

@@ -97,6 +97,11 @@ impl Caller {
         Rc::ptr_eq(policy, &self.shared.policy.borrow())
     }
 
+    /// The name of the service; none for a peer that the policy did not name.
+    pub(crate) fn service_name(&self) -> &str {
+        self.service.as_ref().map_or("", ServiceId::name)
+    }
+
     /// The number under which the journal orders the writes of this connection.
     pub(crate) fn origin(&self) -> Origin {
         Origin(self.connection.0)
@@ -134,8 +139,7 @@ impl Caller {
 
     /// Records that a request was refused, and what it lacked.
     pub(crate) fn record_denial(&self, right: &str, path: &str, rule: String) {
-        let service = self.service.as_ref().map_or("", |service| service.name());
-        self.shared.audit.deny(self.shared.clock.now(), service, right, path, rule);
+        self.shared.audit.deny(self.shared.clock.now(), self.service_name(), right, path, rule);
     }
 
     /// Cuts and escapes what a client calls itself.

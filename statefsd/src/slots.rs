@@ -1,4 +1,4 @@
-//! How many of something a connection may hold: counted when made, given back when dropped.
+//! How many of something a connection or a service may hold: counted when made, given back when dropped.
 
 use alloc::rc::Rc;
 use core::cell::Cell;

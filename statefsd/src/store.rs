@@ -16,6 +16,7 @@ use policy::{Key, Policy, Prefix};
 
 use crate::error::Error;
 use crate::limits::{DAMAGED_KEYS_MAX, Limits};
+use crate::line::Line;
 use crate::plant::Plants;
 use crate::quota::{Ledger, Usage};
 use crate::request::Change;
@@ -105,6 +106,7 @@ pub(crate) struct Store {
     /// [`DAMAGED_KEYS_MAX`]: of those beyond, a read still tells, but not what needs no value.
     damaged: RefCell<BTreeMap<Key, Version>>,
     ledger: RefCell<Ledger>,
+    pub(crate) line: Line,
     /// Why the policy in force is not the one that it should be.
     stale: Cell<Option<&'static str>>,
     tokens: RefCell<Rc<Tokens>>,
@@ -122,6 +124,7 @@ impl Store {
             state: RefCell::new(State::Opening),
             damaged: RefCell::default(),
             ledger: RefCell::new(Ledger::new(plants)),
+            line: Line::default(),
             stale: Cell::new(None),
             tokens: RefCell::default(),
         }
@@ -167,17 +170,33 @@ impl Store {
         Ok(self.ledger.borrow_mut().usage(&journal, prefix))
     }
 
-    /// Commits a batch within the quotas. Its place in the order is fixed when this returns.
+    /// Commits a batch of a service within the quotas. Its place in the order is fixed when this returns.
     ///
     /// # Errors
-    /// [`Error::Quota`], or why there is no volume; nothing was changed.
+    /// [`Error::Overloaded`] if the service would have too much in the queue, [`Error::Quota`], or why there is no volume;
+    /// nothing was changed.
     pub(crate) fn commit(
         &self,
+        service: &str,
         batch: Batch,
         notes: Vec<Note>,
     ) -> Result<impl Future<Output = Result<Outcome, CommitError>> + use<>, Error> {
         let journal = self.journal()?;
-        Ok(self.ledger.borrow_mut().commit(&journal, batch, notes)?)
+        let bytes = |Operation { key, value, .. }: &Operation| {
+            journal::record_bytes(key.len(), value.as_ref().map_or(0, |value| value.len()))
+        };
+        if !self.line.admits(service, batch.operations.iter().map(bytes).sum()) {
+            return Err(Error::Overloaded);
+        }
+        let commit = || self.ledger.borrow_mut().commit(&journal, batch, notes);
+        Ok(self.line.queueing(&journal, service, commit)?)
+    }
+
+    /// Notes that the journal has gone on.
+    pub(crate) fn follow(&self) {
+        if let State::Open(journal) = &*self.state.borrow() {
+            self.line.follow(journal);
+        }
     }
 
     pub(crate) fn is_opening(&self) -> bool {
@@ -285,12 +304,13 @@ impl Store {
         })
     }
 
-    /// Makes changes of different keys, all or none. Their place in the order is fixed at the first
+    /// Makes changes of a service to different keys, all or none. Their place in the order is fixed at the first
     /// poll.
     ///
     /// A `mark` is a key beside everybody's, written with them, and so is what is noted of them.
     pub(crate) async fn write(
         &self,
+        service: &str,
         changes: Vec<Change>,
         mark: Option<(String, Vec<u8>)>,
         notes: Vec<Note>,
@@ -317,7 +337,7 @@ impl Store {
             let (key, value) = (key.as_bytes().into(), Some(value.into()));
             Operation { key, value, precondition: Precondition::Any }
         }));
-        let commit = self.commit(Batch { operations, durability, origin }, notes)?;
+        let commit = self.commit(service, Batch { operations, durability, origin }, notes)?;
         // Its place in the order is fixed: what follows is judged by this write, not by the damage.
         let damages = self.take_damages(&keys);
         let mut end = commit.await;
@@ -330,9 +350,11 @@ impl Store {
         stream::written(end)
     }
 
-    /// Ends a value that was uploaded, as [`Store::write`] writes one that came in one piece.
+    /// Ends a value that was uploaded, as [`Store::write`] writes one that came in one piece. Who calls has waited until
+    /// the service may have its last piece in the queue.
     pub(crate) async fn finish(
         &self,
+        service: &str,
         upload: Upload,
         key: Key,
         precondition: Precondition,
@@ -343,8 +365,9 @@ impl Store {
             return Ok(Written::DataLoss { at: 0 });
         }
         let path = key.as_str().as_bytes();
-        let commit =
-            self.ledger.borrow_mut().finish(&journal, upload, path, precondition, durability)?;
+        let finish =
+            || self.ledger.borrow_mut().finish(&journal, upload, path, precondition, durability);
+        let commit = self.line.queueing(&journal, service, finish)?;
         let keys = [key];
         let damages = self.take_damages(&keys);
         let end = commit.await;

@@ -114,8 +114,20 @@ impl Incoming {
         let arrived = store.arrive(arrival.number, bytes);
         let key = &granted.request().key;
         arrived.inspect_err(|error| caller.tell_quota(Some(key), error))?;
-        upload.append(chunk).await.map_err(|error| broken(caller, error))?;
+        let (journal, service) = (store.journal()?, caller.service_name());
+        let appended = store.line.append(&journal, service, &mut upload, chunk).await;
+        appended.map_err(|error| broken(caller, error))?;
         self.upload.replace(Some((upload, arrival)));
+        Ok(())
+    }
+
+    /// Waits until [`Incoming::finish`] may put the last piece into the queue.
+    ///
+    /// # Errors
+    /// Why there is no volume.
+    pub(crate) async fn room(&self, caller: &Caller) -> Result<(), Error> {
+        let store = &caller.shared.store;
+        store.line.room(&store.journal()?, caller.service_name()).await;
         Ok(())
     }
 
@@ -134,7 +146,8 @@ impl Incoming {
         let Store { key, precondition, durability } = granted.into_request();
         caller.note(durability);
         let store = &caller.shared.store;
-        let written = store.finish(upload, key.clone(), precondition, durability).await;
+        let service = caller.service_name();
+        let written = store.finish(service, upload, key.clone(), precondition, durability).await;
         written.inspect_err(|error| caller.tell_quota(Some(&key), error))
     }
 }

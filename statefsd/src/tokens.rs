@@ -12,6 +12,7 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::RefCell;
+use core::cmp::Reverse;
 use core::future::poll_fn;
 use core::task::{Poll, Waker};
 
@@ -21,10 +22,14 @@ use crate::error::Error;
 use crate::page::all;
 use crate::plant::{Plant, Plants};
 use crate::request::{Change, Token};
+use crate::slots::{Slot, Slots};
 use crate::store::Written;
 
 /// Slots: as many batches as the schema promises to remember, and some for those under way.
 const SLOTS: u16 = 1024 + 256;
+
+/// Batches of one service that are under way: nobody's slot is taken for another one before it has an end.
+const UNDER_WAY_OF_SERVICE_MAX: usize = 256;
 
 /// Slots that are read at the same time when a volume is opened.
 const READS_AT_ONCE: usize = 64;
@@ -48,10 +53,23 @@ pub(crate) struct Tokens(RefCell<Table>);
 #[derive(Default)]
 struct Table {
     known: BTreeMap<Name, Entry>,
-    /// By their age.
-    ages: BTreeMap<u64, Name>,
+    /// By their names, which are as many as policies ever named.
+    services: BTreeMap<String, Service>,
     free: Vec<u16>,
     next: u64,
+}
+
+/// The batches of one service.
+struct Service {
+    /// By their age.
+    ages: BTreeMap<u64, Token>,
+    under_way: Slots,
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        Self { ages: BTreeMap::new(), under_way: Slots::new(UNDER_WAY_OF_SERVICE_MAX) }
+    }
 }
 
 struct Entry {
@@ -92,6 +110,7 @@ pub(crate) struct Ticket {
     age: u64,
     slot: u16,
     digest: OperationsDigest,
+    _under_way: Slot,
 }
 
 /// A batch that was sent before.
@@ -133,7 +152,7 @@ impl Tokens {
     ///
     /// # Errors
     /// [`Error::Argument`] if the token was used for another batch; [`Error::Overloaded`] if every
-    /// slot is under way.
+    /// slot is under way, or too many of the service's.
     pub(crate) fn begin(
         &self,
         service: &str,
@@ -149,12 +168,13 @@ impl Tokens {
             let (end, age, slot) = (end.clone(), *age, *slot);
             return Ok(Begun::Known(Known { end, name, age, slot }));
         }
-        let slot = table.free.pop().or_else(|| table.forget_oldest()).ok_or(Error::Overloaded)?;
+        let under_way = table.service(service).under_way.take().ok_or(Error::Overloaded)?;
+        let slot = table.free.pop().or_else(|| table.forget_one()).ok_or(Error::Overloaded)?;
         let (age, end) = (table.next, Rc::new(End::default()));
         table.next += 1;
-        table.ages.insert(age, name.clone());
+        table.service(service).ages.insert(age, token);
         table.known.insert(name.clone(), Entry { age, slot, digest, end: end.clone() });
-        Ok(Begun::New(Ticket { end, name, age, slot, digest }))
+        Ok(Begun::New(Ticket { end, name, age, slot, digest, _under_way: under_way }))
     }
 
     /// Notes how a new batch ended. One that applied nothing is not remembered.
@@ -201,28 +221,36 @@ impl Table {
         let state = RefCell::new(State::Ended(Written::Applied(applied)));
         let end = Rc::new(End { state, waiting: RefCell::default() });
         self.next = self.next.max(age.saturating_add(1));
-        self.ages.insert(age, Name::clone(&name));
+        self.service(record.service).ages.insert(age, record.token);
         self.known.insert(name, Entry { age, slot, digest: record.digest, end });
+    }
+
+    fn service(&mut self, name: &str) -> &mut Service {
+        self.services.entry(name.into()).or_default()
     }
 
     fn forget(&mut self, name: &Name, age: u64) {
         if self.known.get(name).is_some_and(|entry| entry.age == age)
             && let Some(entry) = self.known.remove(name)
         {
-            self.ages.remove(&age);
+            self.service(&name.0).ages.remove(&age);
             self.free.push(entry.slot);
         }
     }
 
-    /// Gives the slot of the oldest batch that has ended to another one.
-    fn forget_oldest(&mut self) -> Option<u16> {
-        let ended = |name: &Name| {
-            let entry = self.known.get(name);
-            entry.is_some_and(|entry| !matches!(*entry.end.state.borrow(), State::Pending))
+    /// Gives the slot of a batch that has ended to another one: the oldest of the service that has most, so that nobody
+    /// makes the others' forgotten.
+    fn forget_one(&mut self) -> Option<u16> {
+        let oldest = |(service, of): (&String, &Service)| {
+            of.ages.iter().find_map(|(age, token)| {
+                let name = (service.clone(), *token);
+                let entry = self.known.get(&name)?;
+                let ended = !matches!(*entry.end.state.borrow(), State::Pending);
+                ended.then_some((of.ages.len(), Reverse(*age), name))
+            })
         };
-        let (age, name) = self.ages.iter().find(|(_, name)| ended(name))?;
-        let (age, name) = (*age, name.clone());
-        self.ages.remove(&age);
+        let (_, Reverse(age), name) = self.services.iter().filter_map(oldest).max()?;
+        self.service(&name.0).ages.remove(&age);
         self.known.remove(&name).map(|entry| entry.slot)
     }
 }
@@ -364,4 +392,56 @@ pub(crate) fn digest(changes: &[Change]) -> OperationsDigest {
 
 fn slot_key(slot: u16) -> String {
     format!("{SLOT_PREFIX}{slot:04}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens() -> Tokens {
+        Tokens(RefCell::new(Table { free: (0..SLOTS).rev().collect(), ..Table::default() }))
+    }
+
+    fn begin(tokens: &Tokens, service: &str, number: u64) -> Result<Begun, Error> {
+        let token = u128::from(number).to_le_bytes();
+        tokens.begin(service, token, [0; 32])
+    }
+
+    /// Has a batch begin and end; tells whether it was new.
+    fn send(tokens: &Tokens, service: &str, number: u64) -> bool {
+        match begin(tokens, service, number) {
+            Ok(Begun::New(ticket)) => {
+                tokens.settle(&ticket, &Ok(Written::Applied(Vec::new())));
+                true
+            }
+            Ok(Begun::Known(_)) => false,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+
+    #[test]
+    fn no_service_makes_the_batches_of_others_forgotten() {
+        let tokens = tokens();
+        (0..300).for_each(|number| assert!(send(&tokens, "quiet", number)));
+        (0..5000).for_each(|number| assert!(send(&tokens, "loud", number)));
+        assert!((0..300).all(|number| !send(&tokens, "quiet", number)));
+        assert!((5000 - 980..5000).all(|number| !send(&tokens, "loud", number)));
+        assert!(send(&tokens, "loud", 0), "it is forgotten");
+        // Each has its share, and the oldest of it goes first.
+        (300..2000).for_each(|number| assert!(send(&tokens, "quiet", number)));
+        assert!((2000 - 640..2000).all(|number| !send(&tokens, "quiet", number)));
+        assert!((5000 - 638..5000).all(|number| !send(&tokens, "loud", number)));
+    }
+
+    #[test]
+    fn no_service_has_all_slots_under_way() {
+        let tokens = tokens();
+        let begin = |service: &str, number| begin(&tokens, service, number);
+        let mut loud: Vec<_> = (0..2000).map_while(|number| begin("loud", number).ok()).collect();
+        assert_eq!(loud.len(), UNDER_WAY_OF_SERVICE_MAX);
+        assert!(matches!(begin("loud", 2000), Err(Error::Overloaded)));
+        assert!(send(&tokens, "quiet", 0));
+        loud.pop();
+        assert!(begin("loud", 2000).is_ok());
+    }
 }

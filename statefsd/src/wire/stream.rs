@@ -42,6 +42,8 @@ impl writer::Server for Writer {
         _: writer::DoneParams,
         mut results: writer::DoneResults,
     ) -> Result<(), capnp::Error> {
+        // Before it is asked for the right, which may be gone when there is room.
+        self.incoming.room(&self.caller).await?;
         let granted = self.admit()?;
         let written = self.incoming.finish(&self.caller, granted).await?;
         write::written(&written, results.get());

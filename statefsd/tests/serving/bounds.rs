@@ -8,7 +8,11 @@ use policy::Peer;
 use statefs::{Durability, directory};
 use statefsd::{Closed, Event, Limits, Turn};
 
+use blockdev::MemoryDevice;
+use journal::FormatOptions;
+
 use crate::rig::{Ask, Device, If, Rig, get, list, look, open, put, version};
+use crate::streams::{done, writer};
 
 fn peer() -> Peer {
     Peer { channel: "keeper".into(), uid: None }
@@ -58,6 +62,102 @@ fn strangers_take_few_places_and_few_lines() {
         _ => None,
     });
     assert_eq!((count(&rig), skipped), ((5, 0), Some(500 - 16 - 5 + 15)));
+}
+
+#[test]
+fn no_service_takes_the_places_of_the_others() {
+    let mut rig = Rig::new(Device::formatted(), Limits::default());
+    let mut connect = |channel: &str, count: usize| -> Vec<_> {
+        let peer = Peer { channel: channel.into(), uid: Some(7) };
+        (0..count).filter_map(|_| rig.server.connect(peer.clone()).ok()).collect()
+    };
+    let keepers = connect("keeper", 200);
+    assert_eq!(keepers.len(), 96);
+    assert_eq!(connect("net", 200).len(), 32);
+    rig.server.close(keepers[0]);
+    let net = rig.connect("net");
+    rig.server.close(rig.clients[net].id);
+    rig.connect("keeper");
+    assert!(rig.server.connect(peer()).is_err());
+}
+
+/// An open server on a device with room for more than the queue takes.
+fn roomy() -> Rig {
+    let mut device = Device::blank();
+    device.memory = MemoryDevice::new(64 << 20);
+    let mut rig = Rig::new(device.format(FormatOptions::default()), Limits::default());
+    rig.settle();
+    rig
+}
+
+/// Has another service put nearly 1 MiB on a device that holds everything back, and lets that go on.
+fn others_get_in(rig: &mut Rig) {
+    let keeper = rig.connect("keeper");
+    let all = rig.directory(keeper, "/state");
+    let value = vec![b'k'; 60_000];
+    let durable = Durability::Durable;
+    let keys = (0..16).map(|number| format!("k{number}"));
+    let puts: Vec<_> = keys.map(|key| put(&all, &key, &value, If::Any, durable)).collect();
+    rig.settle();
+    rig.device.holds = false;
+    for put in puts {
+        version(&rig.wait(put).unwrap());
+    }
+}
+
+/// What is queued counts as its service's until it is written, though nobody waits for it any more.
+#[test]
+fn calls_that_are_given_up_fill_no_more_than_half_of_the_queue() {
+    for durability in [Durability::Durable, Durability::Buffered] {
+        let mut rig = roomy();
+        let client = rig.connect("net");
+        let net = rig.directory(client, "/state/net");
+        assert_eq!(rig.wait(get(&net, "k")).unwrap(), "absent");
+        rig.device.holds = true;
+        let value = vec![b'v'; 60_000];
+        let mut refused = 0;
+        for _ in 0..120 {
+            let answer = rig.wait(put(&net, "k", &value, If::Any, durability));
+            refused += usize::from(answer.is_some_and(|it| it.starts_with("OVERLOADED: ")));
+        }
+        rig.server.close(rig.clients[client].id);
+        let client = rig.connect("net");
+        let net = rig.directory(client, "/state/net");
+        let again = rig.wait(put(&net, "k", &value, If::Any, durability));
+        others_get_in(&mut rig);
+        assert!(again.is_some_and(|it| it.starts_with("OVERLOADED: ")), "its part is full");
+        assert!((20..100).contains(&refused), "{refused} were refused");
+        version(&rig.wait(put(&net, "k", &value, If::Any, durability)).unwrap());
+    }
+}
+
+#[test]
+fn uploads_fill_no_more_than_half_of_the_queue() {
+    let mut rig = roomy();
+    let chunk = vec![b'c'; 60_000];
+    let mut writers = Vec::new();
+    for number in 0..8 {
+        let client = rig.connect("net");
+        let net = rig.directory(client, "/state/net");
+        let name = |upload| format!("{number}-{upload}");
+        writers.extend((0..16).map(|upload| writer(&net, &name(upload), If::Any, 120_000)));
+    }
+    rig.settle();
+    rig.device.holds = true;
+    let write = |writer: &statefs::writer::Client| {
+        let mut request = writer.write_request();
+        request.get().set_chunk(&chunk);
+        request.send()
+    };
+    let calls: Vec<_> = writers.iter().chain(&writers).map(write).collect();
+    rig.settle();
+    others_get_in(&mut rig);
+    for call in calls {
+        rig.wait(call).unwrap().unwrap();
+    }
+    for writer in writers {
+        version(&done(&mut rig, &writer));
+    }
 }
 
 #[test]
