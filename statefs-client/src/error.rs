@@ -115,9 +115,11 @@ impl Error {
 
     /// Judges the exception that ended a call.
     ///
-    /// An exception with a code applied nothing. A write that ended in any other is indeterminate.
+    /// An exception with a code applied nothing. A write that ended in any other is indeterminate, and so is one that ended with
+    /// its connection: a code then tells why that ended, not what became of the call.
     pub(crate) fn of_exception(error: capnp::Error, effect: Effect) -> Self {
-        if let Some(code) = ErrorCode::of_reason(&error.extra) {
+        let ended = error.kind == ErrorKind::Disconnected;
+        if let Some(code) = ErrorCode::of_reason(&error.extra).filter(|_| !ended) {
             let reason = error.extra.strip_prefix(REMOTE).unwrap_or(&error.extra);
             let message = reason.strip_prefix(code.text()).unwrap_or(reason);
             let message = message.strip_prefix(": ").unwrap_or(message).into();
@@ -246,7 +248,8 @@ mod tests {
         use ErrorKind::{Disconnected, Failed, Overloaded, Unimplemented};
         for kind in [Failed, Disconnected, Overloaded, Unimplemented] {
             assert_eq!(judge(kind, "peer gone", Effect::Writes), "INDETERMINATE");
-            assert_eq!(judge(kind, "READ_ONLY: a flush failed", Effect::Writes), "READ_ONLY");
+            let told = judge(kind, "READ_ONLY: a flush failed", Effect::Writes);
+            assert_eq!(told, if kind == Disconnected { "INDETERMINATE" } else { "READ_ONLY" });
         }
         assert_eq!(judge(Disconnected, "peer gone", Effect::Reads), "DISCONNECTED");
         assert_eq!(judge(Overloaded, "FUTURE: x", Effect::Reads), "OVERLOADED");

@@ -33,9 +33,18 @@ pub struct StateFs {
 
 /// How many buffered writes were sent over a connection, and how many of them a sync has confirmed.
 #[derive(Default)]
-struct Buffered {
+pub(crate) struct Buffered {
     sent: Cell<u64>,
     synced: Cell<u64>,
+}
+
+impl Buffered {
+    /// Counts a write that only a sync makes durable.
+    pub(crate) fn note(&self, durability: Durability) {
+        if durability == Durability::Buffered {
+            self.sent.set(self.sent.get().saturating_add(1));
+        }
+    }
 }
 
 impl StateFs {
@@ -151,7 +160,7 @@ impl Directory {
         let mut params = request.get();
         params.set_key(key);
         wire::write_put(value, options, params);
-        self.note(options.durability);
+        self.buffered.note(options.durability);
         send(request, Effect::Writes, wire::put)
     }
 
@@ -174,7 +183,7 @@ impl Directory {
         let mut params = request.get();
         params.set_key(key);
         wire::write_delete(options, params);
-        self.note(options.durability);
+        self.buffered.note(options.durability);
         send(request, Effect::Writes, wire::delete)
     }
 
@@ -262,7 +271,7 @@ impl Directory {
         let count = batch.operations.len();
         let mut request = self.client.commit_request();
         wire::write_commit(batch, request.get());
-        self.note(batch.durability);
+        self.buffered.note(batch.durability);
         send(request, Effect::Writes, move |results| {
             let versions = wire::commit(results)?;
             if versions.len() == count {
@@ -281,8 +290,9 @@ impl Directory {
         let mut params = request.get();
         params.set_key(fitting(key));
         wire::write_writer(bytes, options, params);
-        self.note(options.durability);
-        Writer { client: request.send().pipeline.get_writer() }
+        let client = request.send().pipeline.get_writer();
+        let durability = options.durability;
+        Writer { client, durability, buffered: self.buffered.clone() }
     }
 
     /// Begins to read a value of any size.
@@ -330,13 +340,6 @@ impl Directory {
         let mut request = self.client.usage_request();
         request.get().set_prefix(prefix);
         send(request, Effect::Reads, wire::admin::usage)
-    }
-
-    /// Counts a write that only a sync makes durable.
-    fn note(&self, durability: Durability) {
-        if durability == Durability::Buffered {
-            self.buffered.sent.set(self.buffered.sent.get().saturating_add(1));
-        }
     }
 
     fn send_get<T: 'static>(

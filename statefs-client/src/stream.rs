@@ -1,5 +1,6 @@
 //! Values of any size, in parts.
 
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -7,8 +8,8 @@ use statefs::{reader, writer};
 
 use crate::call::Call;
 use crate::error::Effect;
-use crate::store::{send, send_streaming};
-use crate::types::Metadata;
+use crate::store::{Buffered, send, send_streaming};
+use crate::types::{Durability, Metadata};
 use crate::version::Version;
 use crate::wire;
 
@@ -16,6 +17,8 @@ use crate::wire;
 /// ever visible.
 pub struct Writer {
     pub(crate) client: writer::Client,
+    pub(crate) durability: Durability,
+    pub(crate) buffered: Rc<Buffered>,
 }
 
 impl Writer {
@@ -32,6 +35,8 @@ impl Writer {
 
     /// Ends the value, makes it that of its key and answers the version.
     pub fn done(self) -> Call<Version> {
+        // Now and not before: an earlier sync does not cover it.
+        self.buffered.note(self.durability);
         send(self.client.done_request(), Effect::Writes, wire::put)
     }
 }

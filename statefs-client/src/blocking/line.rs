@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::format;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::string::String;
@@ -75,7 +76,7 @@ impl Line {
         }
         // Nobody there to ask again: what the first attempt met is what the caller has to know.
         match self.reconnect(&connection) {
-            Ok(connection) => attempt(&connection, &make),
+            Ok(connection) => joined(first, attempt(&connection, &make)),
             Err(_) => first,
         }
     }
@@ -115,6 +116,22 @@ fn attempt<T: 'static>(
         let gone = || Error::Disconnected { cause: "it ended with its connection".into() };
         make(connection).unwrap_or_else(|| Call::refused(gone()))
     })
+}
+
+/// Yields what two attempts tell together. One that failed before the daemon looked for the token says nothing of the one
+/// before it, which stays open.
+fn joined<T>(first: Result<T>, second: Result<T>) -> Result<T> {
+    match (first, second) {
+        // Judged anew: the daemon did not know the token, so nothing had happened.
+        (_, Err(judged @ (Error::BatchConflict { .. } | Error::BatchDataLoss { .. }))) => {
+            Err(judged)
+        }
+        (Err(Error::Indeterminate { cause }), Err(again)) => {
+            let cause = format!("{cause}; made again, it ended with {}: {again}", again.code());
+            Err(Error::Indeterminate { cause })
+        }
+        (_, second) => second,
+    }
 }
 
 /// How a directory comes to be on a connection.

@@ -25,6 +25,10 @@ const READ_BYTES: usize = 64 << 10;
 /// Turns of the vat between two looks at the socket.
 const TURNS: usize = 256;
 
+/// Bytes that wait to be sent, beyond which none of our own calls would be let in: what is more answers a daemon that has
+/// us talk and does not listen.
+const OUTPUT_BYTES_MAX: usize = 8 << 20;
+
 pub(super) struct Link {
     vat: Vat,
     stream: UnixStream,
@@ -130,6 +134,10 @@ impl Link {
                 let data = buffers.input.get(..count).unwrap_or_default();
                 // What went wrong is kept by the vat, which is over then.
                 self.vat.receive(data).unwrap_or_default();
+                if self.vat.pending_output() > OUTPUT_BYTES_MAX {
+                    let cause = "the daemon has more said to it than it reads";
+                    self.vat.disconnect(capnp::Error::failed(cause.into()));
+                }
             }
             Err(error) if is_transient(&error) => {}
             Err(error) => self.ended(&format!("reading failed: {error}")),

@@ -152,6 +152,9 @@ impl io::Read for Reader {
             let part = self.connection.link.call(|| self.calls.read(self.at, 0));
             self.part = part.map_err(io::Error::other)?;
             self.used = 0;
+            // No more than it said that there is, whatever it sends.
+            let left = usize::try_from(self.metadata.bytes - self.at).unwrap_or(usize::MAX);
+            self.part.truncate(left);
             if self.part.is_empty() {
                 // Less than it said that there is: cut short, not at its end.
                 return Err(io::ErrorKind::UnexpectedEof.into());

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::string::ToString as _;
 use std::vec::Vec;
 
 use super::over_socket::{Peer, answer_all};
@@ -66,6 +67,56 @@ fn a_batch_is_made_again_if_it_has_a_token() {
     batch.token(Token::random().unwrap());
     let versions = directory.commit(&batch).unwrap();
     assert!(versions.len() == 2 && versions[0].is_some() && versions[1].is_none());
+    drop((directory, client));
+}
+
+/// The second daemon refuses before it looks for the token, so it tells nothing of the first attempt.
+#[test]
+fn a_refusal_of_the_second_attempt_says_nothing_of_the_first() {
+    let mut batch = Batch::new();
+    batch.put("a", b"1").token(Token::random().unwrap());
+    let (_peer, client) = client(hear_and_go);
+    let directory = client.directory("/state/denied", Rights::ALL);
+    let error = directory.commit(&batch).unwrap_err();
+    assert_eq!(error.code(), "INDETERMINATE", "{error}");
+    assert!(error.to_string().contains("ACCESS_DENIED"), "{error}");
+    assert_eq!(directory.commit(&batch).unwrap_err().code(), "ACCESS_DENIED");
+    drop((directory, client));
+}
+
+#[test]
+fn a_batch_of_a_directory_that_ended_with_its_connection_stays_open() {
+    let mut batch = Batch::new();
+    batch.put("a", b"1").token(Token::random().unwrap());
+    let (_peer, client) = client(hear_and_go);
+    let directory = client.directory("/state", Rights::ALL);
+    let (narrow, _revoker) = directory.restrict("", Rights::PUT, None);
+    assert_eq!(narrow.commit(&batch).unwrap_err().code(), "INDETERMINATE");
+    assert_eq!(narrow.commit(&batch).unwrap_err().code(), "DISCONNECTED");
+    drop((narrow, directory, client));
+}
+
+#[test]
+fn a_sync_before_the_end_of_a_value_does_not_vouch_for_it() {
+    let (_peer, client) = client(answer_until_the_end);
+    let directory = client.directory("/state", Rights::ALL);
+    let options = WriteOptions { durability: Durability::Buffered, ..WriteOptions::default() };
+    let writer = directory.writer("a", None, options);
+    directory.sync().unwrap();
+    writer.finish().unwrap();
+    assert_eq!(directory.get("end"), Ok(None), "over the second connection");
+    assert_eq!(directory.sync().unwrap_err().code(), "INDETERMINATE");
+    drop((directory, client));
+}
+
+#[test]
+fn a_value_that_was_never_ended_is_no_loss() {
+    let (_peer, client) = client(answer_until_the_end);
+    let directory = client.directory("/state", Rights::ALL);
+    let options = WriteOptions { durability: Durability::Buffered, ..WriteOptions::default() };
+    drop(directory.writer("a", None, options));
+    assert_eq!(directory.get("end"), Ok(None));
+    directory.sync().unwrap();
     drop((directory, client));
 }
 

@@ -171,6 +171,25 @@ fn a_write_whose_connection_ends_is_indeterminate_and_a_read_is_not() {
     assert_eq!(world.wait(get), Err(Error::Disconnected { cause: "cut".into() }));
 }
 
+/// A server that can say no more ends the connection with a code of its own: it tells why, not that nothing was applied.
+#[test]
+fn a_connection_that_ends_with_a_code_leaves_writes_open() {
+    let world = world();
+    let directory = world.store.directory("/state", Rights::ALL);
+    world.wait(directory.sync()).unwrap();
+    let put = directory.put("k", b"v");
+    world.theirs.receive(&world.ours.take_output()).unwrap();
+    while world.theirs.poll(16) {}
+    // It was applied, and the answer is lost.
+    drop(world.theirs.take_output());
+    let get = directory.get("k");
+    drop(world.ours.take_output());
+    world.theirs.abort(capnp::Error::overloaded("OVERLOADED: too many capabilities".to_string()));
+    world.ours.receive(&world.theirs.take_output()).unwrap_err();
+    assert_eq!(world.wait(put).unwrap_err().code(), "INDETERMINATE");
+    assert_eq!(world.wait(get).unwrap_err().code(), "DISCONNECTED");
+}
+
 #[test]
 fn what_the_server_tells_of_itself() {
     let world = world();

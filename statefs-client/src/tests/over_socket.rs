@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::string::{String, ToString};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::vec::Vec;
 use std::{format, fs, process};
 
@@ -125,6 +125,27 @@ fn silence_ends_after_the_timeout() {
     let directory = client.directory("/state", Rights::ALL);
     assert_eq!(directory.get("k"), Err(Error::TimedOut { after: timeout }));
     assert_eq!(directory.put("k", b"v").unwrap_err().code(), "INDETERMINATE");
+    drop((client, directory));
+}
+
+/// Sends a message of an unknown kind, which is sent back, again and again and reads nothing.
+fn flood(mut stream: UnixStream) {
+    let message = [0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 200, 0, 0, 0, 0, 0, 0, 0];
+    let one: Vec<u8> = message.into_iter().chain([0; 8]).collect();
+    let many = one.repeat(1000);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(20) && stream.write_all(&many).is_ok() {}
+}
+
+#[test]
+fn a_daemon_that_only_talks_does_not_fill_the_memory() {
+    let peer = Peer::start(flood);
+    let client = Client::connect(&peer.path).unwrap();
+    let directory = client.directory("/state", Rights::ALL);
+    let error = directory.put("k", b"v").unwrap_err();
+    assert_eq!(error.code(), "INDETERMINATE");
+    assert!(error.to_string().contains("than it reads"), "{error}");
+    assert_eq!(directory.get("k").unwrap_err().code(), "DISCONNECTED");
     drop((client, directory));
 }
 
