@@ -10,10 +10,12 @@ use std::vec::Vec;
 use std::{format, vec};
 
 use clap::{Parser, Subcommand};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde_json::json;
 use statefs_cli::{Exit, Failure, Output, Reach};
 use statefs_client::Client;
+use zeroize::Zeroizing;
 
 use crate::{DeviceKey, Ensured, Entropy, Error, KEY, PREFIX, ensure, find, open, replace};
 
@@ -62,6 +64,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(cli: Cli, mut output: Output) -> Result<(), Failure> {
+    harden()?;
     let client = Client::connect(cli.reach.socket())?;
     let keystore = open(&client.calls());
     let out = &mut output;
@@ -124,14 +127,23 @@ fn record() -> String {
     format!("{PREFIX}/{KEY}")
 }
 
+/// Keeps the key out of core dumps and of the reach of other processes of the same user, before there is one. That no dump
+/// may have any bytes does not do: a kernel that pipes dumps to a program, such as `crashd`, does not ask for that bound.
+fn harden() -> Result<(), Failure> {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    setrlimit(Resource::Core, none)
+        .and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable))
+        .map_err(|error| Failure::new("NOT_HARDENED", Exit::Failure, error))
+}
+
 /// Asks the kernel, which waits until it has collected enough.
 fn entropy() -> Result<Entropy, Failure> {
-    let mut bytes = [0; 32];
-    let got = getrandom(&mut bytes, GetRandomFlags::empty());
+    let mut bytes = Zeroizing::new([0; 32]);
+    let got = getrandom(&mut *bytes, GetRandomFlags::empty());
     if !matches!(got, Ok(32)) {
         return Err(failure(Error::NoEntropy));
     }
-    Entropy::new(bytes).map_err(failure)
+    Entropy::new(*bytes).map_err(failure)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
@@ -158,3 +170,16 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Bytes of a message that are signed: it is read twice, so all of it is held.
 const MESSAGE_BYTES_MAX: u64 = 64 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{dumpable_behavior, getrlimit};
+
+    #[test]
+    fn no_core_is_dumped_of_who_holds_a_key() {
+        assert!(harden().is_ok());
+        assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+        assert_eq!(getrlimit(Resource::Core).maximum, Some(0));
+    }
+}
