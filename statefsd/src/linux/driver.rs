@@ -19,7 +19,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use super::device::Failures;
 use super::failure::Failure;
 use super::link::{Link, Tended};
-use super::listen::Listener;
+use super::listen::{self, Listener};
 use super::log;
 use super::metrics::{self, DeviceTally, Metrics, Place};
 use super::notify::Notify;
@@ -93,6 +93,7 @@ impl Driver {
             // Before the sandbox, from within which what is there could not be read.
             place.check()?;
         }
+        let nobody = listen::nobody();
         let (rules, fault) = first_policy(&policy);
         if confinement != Confinement::Off {
             // Before the device's threads, which inherit it.
@@ -122,7 +123,7 @@ impl Driver {
         let (direct, ring) = (device.direct(), device.ready().is_some());
         tracing::info!(image = %image.display(), direct, ring, "image open");
         for socket in sockets {
-            listeners.push(Listener::bind(socket, socket_mode)?);
+            listeners.push(Listener::bind(socket, socket_mode, nobody)?);
         }
         for (listener, token) in listeners.iter_mut().zip(LISTENERS..LINKS) {
             let registered =

@@ -22,16 +22,18 @@ pub(crate) struct Listener {
     path: PathBuf,
     /// Device and number of the socket's file.
     inode: Option<(u64, u64)>,
+    /// The uid that stands for every user without one here, where there are such users.
+    nobody: Option<u32>,
     /// There may be somebody to accept.
     pub(crate) ready: bool,
 }
 
 impl Listener {
-    /// Listens. A file that a dead daemon left behind is replaced.
+    /// Listens; `nobody` is what [`nobody`] told. A file that a dead daemon left behind is replaced.
     ///
     /// # Errors
     /// Somebody listens there, something else is there, or the system refuses.
-    pub(crate) fn bind(socket: Socket, mode: u32) -> Result<Self, Failure> {
+    pub(crate) fn bind(socket: Socket, mode: u32, nobody: Option<u32>) -> Result<Self, Failure> {
         let Socket { channel, path } = socket;
         make_way(&path)?;
         let socket = match listen(&path, mode) {
@@ -39,7 +41,7 @@ impl Listener {
             Err(error) => return Err(Failure::Socket { path, error }),
         };
         let inode = fs::symlink_metadata(&path).ok().map(|file| (file.dev(), file.ino()));
-        Ok(Self { socket, channel, path, inode, ready: true })
+        Ok(Self { socket, channel, path, inode, nobody, ready: true })
     }
 
     /// Listens on a socket that somebody else made, whose file is somebody else's too.
@@ -55,7 +57,7 @@ impl Listener {
         let address = socket.local_addr()?;
         let path = address.as_pathname().unwrap_or(Path::new("")).into();
         let socket = UnixListener::from_std(socket);
-        Ok(Self { socket, channel, path, inode: None, ready: true })
+        Ok(Self { socket, channel, path, inode: None, nobody: nobody(), ready: true })
     }
 
     /// Takes the next connection, with what the kernel vouches for.
@@ -65,8 +67,8 @@ impl Listener {
     pub(crate) fn accept(&self) -> io::Result<(UnixStream, Peer)> {
         let (stream, _) = self.socket.accept()?;
         let credentials = rustix::net::sockopt::socket_peercred(&stream)?;
-        let peer = Peer { channel: self.channel.clone(), uid: Some(credentials.uid.as_raw()) };
-        Ok((stream, peer))
+        let uid = Some(credentials.uid.as_raw()).filter(|uid| Some(*uid) != self.nobody);
+        Ok((stream, Peer { channel: self.channel.clone(), uid }))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -83,6 +85,24 @@ impl Drop for Listener {
         }
     }
 }
+
+/// Asks for the uid that the kernel names for every user who has none in this user namespace: many users, so it tells of none.
+/// `None` where all have one, as outside of containers. To be called while files can still be opened.
+pub(crate) fn nobody() -> Option<u32> {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let overflow = fs::read_to_string("/proc/sys/kernel/overflowuid").unwrap_or_default();
+    nobody_of(&map, &overflow)
+}
+
+/// Reads both files; what cannot be read is what the kernel begins with.
+fn nobody_of(map: &str, overflow: &str) -> Option<u32> {
+    let mut words = map.split_ascii_whitespace();
+    let whole = [words.next(), words.next(), words.next()] == ["0", "0", "4294967295"].map(Some);
+    (!whole).then(|| overflow.trim().parse().unwrap_or(OVERFLOW_UID))
+}
+
+/// The kernel's DEFAULT_OVERFLOWUID.
+const OVERFLOW_UID: u32 = 65534;
 
 /// Makes a socket with its file.
 ///
@@ -159,7 +179,7 @@ mod tests {
     fn a_socket_has_its_mode_and_goes_with_its_listener() {
         let folder = Folder::new("mode");
         for mode in [0o600, 0o666] {
-            let listener = Listener::bind(folder.socket(), mode).unwrap();
+            let listener = Listener::bind(folder.socket(), mode, None).unwrap();
             let found = fs::metadata(listener.path()).unwrap().permissions().mode();
             assert_eq!(found & 0o777, mode);
             drop(listener);
@@ -172,11 +192,11 @@ mod tests {
         let folder = Folder::new("live");
         let path = folder.0.join("s");
         let live = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        let refused = Listener::bind(folder.socket(), 0o600).err().unwrap();
+        let refused = Listener::bind(folder.socket(), 0o600, None).err().unwrap();
         assert!(matches!(refused, Failure::SocketLive { .. }), "{refused}");
         drop(live);
         assert!(path.exists(), "a dead daemon leaves its socket behind");
-        let listener = Listener::bind(folder.socket(), 0o600).unwrap();
+        let listener = Listener::bind(folder.socket(), 0o600, None).unwrap();
         // Another one took the place meanwhile: it is not ours to remove.
         fs::remove_file(&path).unwrap();
         let _other = std::os::unix::net::UnixListener::bind(&path).unwrap();
@@ -185,16 +205,34 @@ mod tests {
     }
 
     #[test]
+    fn a_user_without_a_uid_is_nobody_in_particular() {
+        assert_eq!(nobody_of("         0          0 4294967295\n", "65534\n"), None);
+        assert_eq!(nobody_of("         0     100000      65536\n", "65533\n"), Some(65533));
+        assert_eq!(nobody_of("0 1000 1\n1 100000 65536\n", "65534\n"), Some(65534));
+        assert_eq!(nobody_of("", ""), Some(65534));
+
+        let folder = Folder::new("nobody");
+        let mut listener = Listener::bind(folder.socket(), 0o600, None).unwrap();
+        let own = rustix::process::geteuid().as_raw();
+        for (nobody, seen) in [(None, Some(own)), (Some(own + 1), Some(own)), (Some(own), None)] {
+            listener.nobody = nobody;
+            let _client = std::os::unix::net::UnixStream::connect(listener.path()).unwrap();
+            let peer = listener.accept().unwrap().1;
+            assert_eq!((peer.uid, peer.channel.as_str()), (seen, "default"));
+        }
+    }
+
+    #[test]
     fn what_is_no_socket_is_never_deleted() {
         let folder = Folder::new("file");
         let path = folder.0.join("s");
         fs::write(&path, "precious").unwrap();
-        let refused = Listener::bind(folder.socket(), 0o600).err().unwrap();
+        let refused = Listener::bind(folder.socket(), 0o600, None).err().unwrap();
         assert!(matches!(refused, Failure::NotSocket { .. }), "{refused}");
         assert_eq!(fs::read(&path).unwrap(), b"precious");
         fs::remove_file(&path).unwrap();
         let nowhere = Socket { channel: "x".into(), path: folder.0.join("no/s") };
-        let refused = Listener::bind(nowhere, 0o600).err().unwrap();
+        let refused = Listener::bind(nowhere, 0o600, None).err().unwrap();
         assert!(matches!(refused, Failure::Socket { .. }), "{refused}");
     }
 }

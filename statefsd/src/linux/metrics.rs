@@ -166,7 +166,7 @@ impl Metrics {
             Some(Place::File(path)) => Ok(Self::File { path, due: 0, failed: false }),
             Some(Place::Socket(path)) => {
                 let mut listener =
-                    Listener::bind(Socket { channel: String::new(), path }, SOCKET_MODE)?;
+                    Listener::bind(Socket { channel: String::new(), path }, SOCKET_MODE, None)?;
                 let watched = registry.register(&mut listener.socket, token, Interest::READABLE);
                 let what = "watching a socket";
                 watched.map_err(|error| Failure::System { what, error })?;
