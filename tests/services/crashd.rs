@@ -159,6 +159,59 @@ fn the_newest_are_kept_within_bounds() {
     machine.stop();
 }
 
+/// A file that somebody cuts while it is read ends as a whole one does.
+#[test]
+fn a_dump_that_ends_before_its_size_leaves_nothing() {
+    let mut world = World::of(4 << 20);
+    let take = async |store: StateFs, bytes: u64| {
+        let dump = dump(1, 100_000);
+        let mut rest = &dump[..];
+        let read = |buffer: &mut [u8]| {
+            let count = rest.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&rest[..count]);
+            rest = &rest[count..];
+            Ok(count)
+        };
+        let (about, keep) = (About::new("init", 7), Keep { dumps: 2, bytes: 1 << 20 });
+        record(&store, &about, 1, keep, Some(bytes), read).await.map(|recorded| recorded.bytes)
+    };
+    let short = world.run("crashd", None, async |store| take(store, 100_001).await);
+    assert_eq!(short.0.unwrap(), Err(Error::Source));
+    assert_eq!(world.run("crashd", None, all).0.unwrap(), Ok(vec![]));
+    // One that grew meanwhile is there as it was read.
+    let long = world.run("crashd", None, async |store| take(store, 99_999).await);
+    assert_eq!(long.0.unwrap(), Ok(100_000 + 20));
+}
+
+/// Who crashes chooses its name, and the kernel cuts it at 15 bytes, within a character too.
+#[test]
+fn no_name_keeps_a_dump_out() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut machine = machine();
+    for (name, shown) in [
+        (&b"--time"[..], "--time"),
+        (b"-", "-"),
+        (b"h\xc3\xa9h\xc3", "h\u{e9}h\u{fffd}"),
+        (b"", ""),
+    ] {
+        let mut child = Command::new(PROGRAM)
+            .arg("--socket")
+            .arg(machine.socket("crashd"))
+            .args(["record", "--program"])
+            .arg(std::ffi::OsStr::from_bytes(name))
+            .args(["--time", "7"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(b"dump").unwrap();
+        assert!(child.wait().unwrap().success(), "{shown:?}");
+        let listed = String::from_utf8(crashd(&machine, "list -o json", b"").out).unwrap();
+        let last: serde_json::Value = serde_json::from_str(listed.lines().last().unwrap()).unwrap();
+        assert_eq!((&last["program"], &last["time"]), (&shown.into(), &7.into()));
+    }
+    machine.stop();
+}
+
 #[test]
 fn a_dump_that_breaks_off_leaves_nothing() {
     let mut machine = machine_of(64 << 20);

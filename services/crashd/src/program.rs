@@ -43,9 +43,9 @@ enum Verb {
         /// The dump; `-` reads standard input
         #[arg(default_value = "-")]
         path: PathBuf,
-        /// What crashed
-        #[arg(long, value_name = "NAME", default_value = "")]
-        program: String,
+        /// What crashed, as it called itself
+        #[arg(long, value_name = "NAME", default_value = "", allow_hyphen_values = true)]
+        program: OsString,
         /// When that was, in seconds since 1970
         #[arg(long, value_name = "SECONDS", default_value = "0")]
         time: u64,
@@ -101,7 +101,13 @@ fn run(cli: Cli, mut output: Output) -> Result<(), Failure> {
     let out = &mut output;
     match cli.verb {
         Verb::Record { path, program, time, keep } => {
-            take_in(&client, &path, &About::new(&program, time), keep.keep(), out)?;
+            take_in(
+                &client,
+                &path,
+                &About::new(&program.to_string_lossy(), time),
+                keep.keep(),
+                out,
+            )?;
         }
         Verb::List => {
             // What was found is printed, whatever is lost.
@@ -165,7 +171,11 @@ fn take_in(
     let nonce = u32::from_le_bytes(nonce);
     let recorded = client.run(record(&store, about, nonce, keep, bytes, read));
     let recorded = recorded.map_err(|error| match error {
-        Error::Source => failure(Error::Source).about(why.take()).about(path.display()),
+        Error::Source => {
+            let why = why.take();
+            let failure = failure(Error::Source);
+            if why.is_empty() { failure } else { failure.about(why) }.about(path.display())
+        }
         error => failure(error),
     })?;
     let given_up: Vec<_> = recorded.given_up.iter().map(Id::to_string).collect();

@@ -24,7 +24,8 @@ pub struct Recorded {
 
 /// Takes a dump in, of which `read` fills a buffer and tells how many bytes it filled, 0 at the end.
 ///
-/// `bytes` is its size if that is known; what is too large is then refused before it begins. `nonce` is
+/// `bytes` is its size if that is known; what is too large is then refused before it begins, and one that ends before has
+/// broken off. `nonce` is
 /// any number that a dump that begins at the same moment does not have. Old dumps are given up once
 /// the new one is there, so for a while the store holds it beyond what is kept: a quota of twice
 /// [`Keep::bytes`] always suffices.
@@ -34,7 +35,7 @@ pub struct Recorded {
 /// [`statefs_client::Error::Indeterminate`]. Memory: some chunks of 64 KiB, however large the dump is.
 ///
 /// # Errors
-/// [`Error::Source`] if `read` fails, [`Error::TooLarge`], and those of the store. One that comes from
+/// [`Error::Source`] if `read` fails or ends before `bytes`, [`Error::TooLarge`], and those of the store. One that comes from
 /// giving up old dumps leaves the new one where it is.
 pub async fn record(
     store: &StateFs,
@@ -69,6 +70,9 @@ pub async fn record(
         taken += filled as u64;
         if taken > keep.bytes {
             return Err(too_large);
+        }
+        if !more && whole.is_some_and(|whole| taken < whole) {
+            return Err(Error::Source);
         }
         under_way.push_back(writer.write(chunk.get(..filled).unwrap_or_default()));
         filled = 0;
