@@ -112,14 +112,7 @@ impl Driver {
         // Before the sockets: the lock on the image tells two daemons apart.
         let device = FileDevice::open(&image, OpenOptions::default(), wake)
             .map_err(|error| Failure::Image { path: image.clone(), error })?;
-        if let Some(ready) = device.ready() {
-            let registered = poll.registry().register(
-                &mut SourceFd(&ready.as_raw_fd()),
-                WAKE,
-                Interest::READABLE,
-            );
-            registered.map_err(system("watching the device"))?;
-        }
+        watch(&poll, &device).map_err(system("watching the device"))?;
         let (direct, ring) = (device.direct(), device.ready().is_some());
         tracing::info!(image = %image.display(), direct, ring, "image open");
         for socket in sockets {
@@ -389,6 +382,12 @@ impl Driver {
     fn now(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+/// Wakes the loop when the device is done with something, where it has a descriptor for that.
+fn watch(poll: &Poll, device: &FileDevice) -> io::Result<()> {
+    let Some(ready) = device.ready() else { return Ok(()) };
+    poll.registry().register(&mut SourceFd(&ready.as_raw_fd()), WAKE, Interest::READABLE)
 }
 
 /// Loads the policy; where there is none to be had, the one that denies everything, and why.
