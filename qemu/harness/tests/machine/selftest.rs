@@ -79,11 +79,12 @@ fn the_transcript_in_the_readme_is_one() {
     }
 }
 
-/// What the program takes of a machine's memory before its first byte of data.
+/// What the program takes of a machine's memory before its first byte of data: 1 MiB was the bound, until shares of services, uploads that are
+/// charged as they come and answers by the policy of the moment took 20 KiB more.
 #[test]
 fn the_program_stays_small() {
     let bytes = std::fs::metadata(machine::guest()).unwrap().len();
-    assert!(bytes < 1 << 20, "{bytes} bytes");
+    assert!(bytes < 17 << 16, "{bytes} bytes");
 }
 
 /// Each works under the name of its own channel alone: without what is granted to that name it can nothing.
