@@ -79,8 +79,8 @@ fn the_transcript_in_the_readme_is_one() {
     }
 }
 
-/// What the program takes of a machine's memory before its first byte of data: 1 MiB was the bound, until shares of services, uploads that are
-/// charged as they come and answers by the policy of the moment took 20 KiB more.
+/// What the program takes of a machine's memory before its first byte of data. 1 MiB was the bound; it takes 25 KB more since services have
+/// shares, uploads are charged as they come, and answers are by the policy of the moment.
 #[test]
 fn the_program_stays_small() {
     let bytes = std::fs::metadata(machine::guest()).unwrap().len();
