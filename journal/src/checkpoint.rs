@@ -407,12 +407,10 @@ mod tests {
     use crate::index::Entry;
     use crate::scan::CHUNK_BYTES;
     use crate::tag::Keys;
+    use crate::tests::run;
     use crate::types::{Place, VolumeId};
     use alloc::string::String;
     use blockdev::{BlockDevice, MemoryDevice};
-    use core::future::Future;
-    use core::pin::pin;
-    use core::task::{Context, Poll, Waker};
 
     /// Yields the segments that the groups of `snapshot` take.
     fn segments(geometry: &VolumeGeometry, snapshot: &Snapshot) -> u32 {
@@ -428,23 +426,6 @@ mod tests {
                 (segments, room) = (segments + 1, geometry.segment_blocks());
             }
             room -= count;
-        }
-    }
-
-    /// Runs `future` over a device that is these bytes.
-    fn run<F: Future>(disk: &Disk, device: &mut MemoryDevice, future: F) -> F::Output {
-        let mut future = pin!(future);
-        let mut context = Context::from_waker(Waker::noop());
-        loop {
-            if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-                return output;
-            }
-            while let Some(request) = disk.next_request() {
-                device.submit(request);
-            }
-            while let Some(completion) = device.completion() {
-                disk.complete(completion);
-            }
         }
     }
 

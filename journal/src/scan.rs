@@ -466,11 +466,9 @@ mod tests {
     use crate::geometry::VolumeGeometry;
     use crate::group::Builder;
     use crate::tag::{Keys, Tag};
+    use crate::tests::run;
     use crate::types::{Epoch, VolumeId};
     use blockdev::{BlockDevice, Counting, MemoryDevice};
-    use core::future::Future;
-    use core::pin::pin;
-    use core::task::{Context, Poll, Waker};
 
     /// Who has the key can let every block begin a group that goes on to the end of the segment, and none of them verify.
     #[test]
@@ -497,19 +495,7 @@ mod tests {
             let use_ = Use { segment, start: BlockIndex(0), end: None, epoch };
             sightings(&disk, &verifier, segment, &[use_]).await
         };
-        let mut scanning = pin!(scanning);
-        let mut context = Context::from_waker(Waker::noop());
-        let found = loop {
-            if let Poll::Ready(found) = scanning.as_mut().poll(&mut context) {
-                break found;
-            }
-            while let Some(request) = disk.next_request() {
-                device.submit(request);
-            }
-            while let Some(completion) = device.completion() {
-                disk.complete(completion);
-            }
-        };
+        let found = run(&disk, &mut device, scanning);
         assert_eq!(found.len(), 2047);
         assert!(found.iter().all(|sighting| !sighting.whole_a && !sighting.whole_b));
         let read = device.counts().bytes_read;

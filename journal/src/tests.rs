@@ -15,8 +15,8 @@ pub(crate) fn poll<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Runs `future` over a device that is these bytes.
-pub(crate) fn run<F: Future>(disk: &Disk, device: &mut MemoryDevice, future: F) -> F::Output {
+/// Runs `future` over a device.
+pub(crate) fn run<F: Future>(disk: &Disk, device: &mut impl BlockDevice, future: F) -> F::Output {
     let mut future = pin!(future);
     loop {
         if let Poll::Ready(output) = poll(future.as_mut()) {

@@ -56,8 +56,8 @@ fn one_damaged_copy_loses_nothing() {
     assert_eq!(contents(folder.path(), "y.img"), good);
 }
 
-#[test]
-fn a_lost_group_costs_its_own_record_alone_and_the_rest_is_marked() {
+/// A volume whose last group is damaged in both copies.
+fn with_a_lost_group() -> Folder {
     let folder = volume(&[puts(6, 0), puts(1, 1)]);
     let path = folder.path().join("x.img");
     let mut bytes = fs::read(&path).unwrap();
@@ -65,6 +65,12 @@ fn a_lost_group_costs_its_own_record_alone_and_the_rest_is_marked() {
         bytes[zone + 2 * 512 + 180] ^= 1;
     }
     fs::write(&path, &bytes).unwrap();
+    folder
+}
+
+#[test]
+fn a_lost_group_costs_its_own_record_alone_and_the_rest_is_marked() {
+    let folder = with_a_lost_group();
     let run = statefs(folder.path(), "image salvage x.img --out y.img -o json").exits(6);
     assert!(run.text().contains("{\"key\":\"/state/k/001\",\"kind\":\"keptInDoubt\"}"));
     let saved = contents(folder.path(), "y.img");
@@ -81,13 +87,8 @@ fn a_key_that_was_deleted_after_a_loss_stays_so() {
 
 /// The record of the delete is written over after some of `rounds` puts, and that of the value later.
 fn deleted_after_a_loss(rounds: usize) {
-    let folder = volume(&[puts(6, 0), puts(1, 1)]);
+    let folder = with_a_lost_group();
     let path = folder.path().join("x.img");
-    let mut bytes = fs::read(&path).unwrap();
-    for zone in ZONES {
-        bytes[zone + 2 * 512 + 180] ^= 1;
-    }
-    fs::write(&path, &bytes).unwrap();
     let other = |(key, value): Change| (key.replace("/k/", "/other/"), value);
     let puts = (0..rounds).flat_map(|round| puts(1, round)).map(other);
     let delete = ("/state/k/000".to_owned(), None);
