@@ -1,7 +1,8 @@
 //! What a lone durable put waits for while the journal cleans and writes checkpoints beside it.
 
 use crate::engine::{self, Shape, Store};
-use crate::{ROUNDS, Result, Sample, floor, median};
+use crate::floor::Floor;
+use crate::{ROUNDS, Result, Sample, median};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ const PUTS: usize = 2000;
 pub(crate) fn run(folder: &Path) -> Result<()> {
     let shapes = [1200, 300, 250, 200];
     let mut rows = shapes.map(|_| Vec::new());
-    let mut floors = Vec::new();
+    let (mut floor, mut floors) = (Floor::new(folder)?, Vec::new());
     for (percent, row) in shapes.into_iter().zip(&mut rows) {
         eprintln!("cleaning, a zone of {percent} % of what clients write");
         let zone = LIVE * USER_BYTES * percent / 100;
@@ -40,7 +41,7 @@ pub(crate) fn run(folder: &Path) -> Result<()> {
             store.commit(&keys, 100)?;
         }
         for _ in 0..ROUNDS {
-            floors.push(floor::measure(folder)?.p50());
+            floors.push(floor.alone()?.p50());
             let mut times = Vec::new();
             for _ in 0..PUTS {
                 let begun = Instant::now();

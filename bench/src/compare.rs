@@ -1,8 +1,9 @@
 //! StateFS beside the engines that people use today, in the same run, on the same device.
 
 use crate::engine::{self, Shape, Store};
+use crate::floor::Floor;
 use crate::peers::{Engine, KINDS, Kind};
-use crate::{NOISY, Result, Sample, device, floor, median};
+use crate::{Result, Sample, device, median};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -38,17 +39,15 @@ pub(crate) fn run(folder: &Path, named: &[String]) -> Result<Vec<Row>> {
     if rows.is_empty() {
         return Err("there is no such engine; they are StateFS fjall LMDB SQLite redb".into());
     }
-    let mut floors = Vec::new();
+    let (mut floor, mut floors) = (Floor::new(folder)?, Vec::new());
     for round in 1..=ROUNDS {
         eprintln!("peers, round {round} of {ROUNDS}");
-        let floor = floor::measure(folder)?.p50();
-        floors.push(floor);
+        floors.push(floor.alone()?.p50());
         for row in &mut rows {
-            row.durable_puts(folder, floor)?;
+            row.durable_puts(folder, &mut floor)?;
         }
     }
-    let best = floors.iter().copied().fold(f64::INFINITY, f64::min);
-    let quiet: Vec<bool> = floors.iter().map(|floor| *floor <= best * NOISY).collect();
+    let quiet = crate::quiet(&floors);
     for row in &mut rows {
         eprintln!("peers, {KEYS} keys: {}", row.kind.name());
         row.keep(&quiet);
@@ -91,24 +90,23 @@ impl Row {
         }
     }
 
-    fn durable_puts(&mut self, folder: &Path, floor: f64) -> Result<()> {
+    fn durable_puts(&mut self, folder: &Path, floor: &mut Floor) -> Result<()> {
         let folder = Fresh::new(folder)?;
         let mut engine = self.kind.open(&folder.0)?;
         // The first puts pay for files that are made once.
         engine.puts(1, 100, 20)?;
         let before = device::Writes::of(&folder.0);
-        let puts = 300;
-        let small = engine.puts(1, 100, puts)?;
+        let puts = 100;
+        engine.puts(1, 100, puts)?;
         if let (Ok(before), Ok(after)) = (before, device::Writes::of(&folder.0)) {
             self.flushes.push((after.flushes - before.flushes) as f64 / puts as f64);
             self.kib.push((after.bytes - before.bytes) as f64 / 1024.0 / puts as f64);
         }
-        let large = engine.puts(1, 4096, puts)?;
-        for (kept, sample) in self.lone.iter_mut().zip([small, large]) {
-            kept.push(sample.p50() / floor);
+        for (kept, bytes) in self.lone.iter_mut().zip([100, 4096]) {
+            kept.push(floor.beside(300, |puts| engine.puts(1, bytes, puts))?.floors());
         }
         for (kept, writers) in self.many.iter_mut().zip([16, 64]) {
-            kept.push(engine.puts(writers, 100, 50)?.per_second() * floor / 1e6);
+            kept.push(floor.beside(60, |puts| engine.puts(writers, 100, puts))?.rates());
         }
         Ok(())
     }

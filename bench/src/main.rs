@@ -1,7 +1,8 @@
 //! Figures of speed, each with the floor of the same device in the same run.
 //!
 //! The floor is `pwrite` of 4 KiB and `fdatasync` on a file that was written with zeros before. Absolute times hold for
-//! one machine; the ratios are what the project steers by. Rounds alternate, and medians are told.
+//! one machine; the ratios are what the project steers by. What is measured and its floor take turns, a few operations each,
+//! rounds alternate, and medians are told.
 
 #![forbid(unsafe_code)]
 
@@ -19,6 +20,7 @@ mod floor;
 mod peers;
 mod served;
 
+use floor::{Beside, Floor};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -56,30 +58,10 @@ fn run() -> Result<()> {
     if std::env::args().nth(1).as_deref() == Some("cleaning") {
         return cleaning::run(&folder.0);
     }
-    let mut table = Table::default();
+    let (mut floor, mut table) = (Floor::new(&folder.0)?, Table::default());
     for round in 1..=ROUNDS {
         eprintln!("round {round} of {ROUNDS}");
-        let floor = floor::measure(&folder.0)?;
-        table.floors.push(floor.p50());
-        table.add("floor: pwrite 4 KiB + fdatasync", &floor);
-        for copies in [1, 2] {
-            for bytes in [100, 4096] {
-                let name = format!("durable put, {bytes} B, {copies} copies, in process");
-                let shape = engine::Shape { copies, ..engine::SMALL };
-                let mut store = engine::Store::create(&folder.0, shape)?;
-                table.add(&name, &store.durable_puts(1, bytes, 300)?);
-            }
-        }
-        for writers in [16, 64] {
-            let mut store = engine::Store::create(&folder.0, engine::SMALL)?;
-            let name = format!("durable put, 100 B, 2 copies, {writers} writers, in process");
-            table.add(&name, &store.durable_puts(writers, 100, 300)?);
-        }
-        let mut store = engine::Store::create(&folder.0, engine::SMALL)?;
-        table.add("get, 100 B, cached, in process", &store.cached_gets(20_000)?);
-        let served = served::Daemon::start(&folder.0)?;
-        table.add("durable put, 100 B, served, one client", &served.puts(300)?);
-        table.add("get, 100 B, served, one client", &served.gets(3000)?);
+        table.round(&folder.0, &mut floor)?;
     }
     table.print();
     #[cfg(feature = "peers")]
@@ -114,6 +96,17 @@ impl Sample {
         Self { times, wall }
     }
 
+    fn none() -> Self {
+        Self { times: Vec::new(), wall: Duration::ZERO }
+    }
+
+    /// Adds what was measured later.
+    fn add(&mut self, more: Self) {
+        self.times.extend(more.times);
+        self.times.sort_unstable();
+        self.wall += more.wall;
+    }
+
     fn p50(&self) -> f64 {
         self.at(500)
     }
@@ -134,16 +127,55 @@ impl Sample {
     }
 }
 
-/// One line of figures for each round: p50, p99, operations a second.
+/// One line of figures for each round: p50, that in floors, p99, operations a second, those in the floor's rate.
 #[derive(Default)]
 struct Table {
     floors: Vec<f64>,
-    rows: Vec<(String, Vec<[f64; 3]>)>,
+    rows: Vec<(String, Vec<[f64; 5]>)>,
 }
 
 impl Table {
-    fn add(&mut self, name: &str, sample: &Sample) {
-        let figures = [sample.p50(), sample.p99(), sample.per_second()];
+    /// Measures everything once.
+    fn round(&mut self, folder: &Path, floor: &mut Floor) -> Result<()> {
+        let alone = floor.alone()?;
+        self.floors.push(alone.p50());
+        let rate = alone.per_second();
+        let figures = [alone.p50(), 1.0, alone.p99(), rate, rate * alone.p50() / 1e6];
+        self.add("floor: pwrite 4 KiB + fdatasync", figures);
+        for copies in [1, 2] {
+            for bytes in [100, 4096] {
+                let name = format!("durable put, {bytes} B, {copies} copies, in process");
+                let shape = engine::Shape { copies, ..engine::SMALL };
+                let mut store = engine::Store::create(folder, shape)?;
+                let puts = floor.beside(300, |count| store.durable_puts(1, bytes, count))?;
+                self.add_beside(&name, &puts);
+            }
+        }
+        for writers in [16, 64] {
+            let mut store = engine::Store::create(folder, engine::SMALL)?;
+            let name = format!("durable put, 100 B, 2 copies, {writers} writers, in process");
+            let puts = floor.beside(300, |count| store.durable_puts(writers, 100, count))?;
+            self.add_beside(&name, &puts);
+        }
+        let mut store = engine::Store::create(folder, engine::SMALL)?;
+        let gets = store.cached_gets(20_000)?;
+        let gets = Beside { sample: gets, floor: alone };
+        self.add_beside("get, 100 B, cached, in process", &gets);
+        let served = served::Daemon::start(folder)?;
+        let puts = floor.beside(300, |count| served.puts(count))?;
+        self.add_beside("durable put, 100 B, served, one client", &puts);
+        let gets = floor.beside(3000, |count| served.gets(count))?;
+        self.add_beside("get, 100 B, served, one client", &gets);
+        Ok(())
+    }
+
+    fn add_beside(&mut self, name: &str, beside: &Beside) {
+        let Beside { sample, .. } = beside;
+        let (p50, p99, rate) = (sample.p50(), sample.p99(), sample.per_second());
+        self.add(name, [p50, beside.floors(), p99, rate, beside.rates()]);
+    }
+
+    fn add(&mut self, name: &str, figures: [f64; 5]) {
         match self.rows.iter_mut().find(|(row, _)| row == name) {
             Some((_, rounds)) => rounds.push(figures),
             None => self.rows.push((name.to_owned(), vec![figures])),
@@ -151,9 +183,7 @@ impl Table {
     }
 
     fn print(&self) {
-        let best = self.floors.iter().copied().fold(f64::INFINITY, f64::min);
-        let quiet: Vec<bool> = self.floors.iter().map(|floor| *floor <= best * NOISY).collect();
-        let floor = median(self.floors.iter().zip(&quiet).filter(|(_, q)| **q).map(|(f, _)| *f));
+        let quiet = quiet(&self.floors);
         let used = quiet.iter().filter(|quiet| **quiet).count();
         println!("{used} of {ROUNDS} rounds were quiet; medians of those\n");
         println!("| what | p50 µs | x floor | p99 µs | per second | x floor's rate |");
@@ -163,11 +193,16 @@ impl Table {
                 let kept = rounds.iter().zip(&quiet).filter(|(_, quiet)| **quiet);
                 median(kept.filter_map(|(round, _)| round.get(figure).copied()))
             };
-            let (p50, p99, rate) = (of(0), of(1), of(2));
-            let (of_floor, of_rate) = (p50 / floor, rate * floor / 1e6);
+            let (p50, of_floor, p99, rate, of_rate) = (of(0), of(1), of(2), of(3), of(4));
             println!("| {name} | {p50:.1} | {of_floor:.2} | {p99:.0} | {rate:.0} | {of_rate:.2} |");
         }
     }
+}
+
+/// Tells for each round whether no neighbour was busy, by its floor.
+fn quiet(floors: &[f64]) -> Vec<bool> {
+    let best = floors.iter().copied().fold(f64::INFINITY, f64::min);
+    floors.iter().map(|floor| *floor <= best * NOISY).collect()
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
