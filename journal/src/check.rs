@@ -1,10 +1,11 @@
-//! The online check: reads both copies of everything, segment by segment, and repairs what one copy has.
+//! The online check: reads the copies of the superblock, then both copies of everything, segment by segment, and
+//! repairs what another copy has.
 //!
-//! It runs as a task of maintenance, so no segment is freed or listed anew meanwhile, and looks only at
-//! what is durable, so it never meets a write on its way.
+//! It runs as a task of maintenance, so no segment is freed or listed anew meanwhile, nor the superblock updated, and
+//! looks only at what is durable, so it never meets a write on its way.
 
 use crate::checkpoint::group_at;
-use crate::geometry::VolumeGeometry;
+use crate::geometry::{SLOT_BYTES, SUPERBLOCK_COPIES, VolumeGeometry};
 use crate::group::Header;
 use crate::index::Entry;
 use crate::journal::Inner;
@@ -23,7 +24,7 @@ use core::ops::Range;
 pub struct CheckReport {
     /// Groups that verify in at least one copy.
     pub groups: u64,
-    /// Copies that did not verify and were written again from the other one.
+    /// Copies that did not verify, or of the superblock were out of date, and were written again.
     pub repaired: u64,
     /// What verifies in no copy: live values, and groups of the checkpoint whose header alone is left.
     pub damaged: u64,
@@ -95,11 +96,15 @@ impl State {
 }
 
 impl Inner {
-    /// Checks one segment, and settles the check behind the last one.
+    /// Checks one segment, before the first one the superblock, and settles the check behind the last one.
     pub(crate) async fn check_segment(&self, segment: SegmentIndex) -> Result<(), Stop> {
+        let first = segment == SegmentIndex(0);
+        let superblocks = if first { self.repair_superblocks().await? } else { 0 };
         let found = self.repair_segment(segment).await?;
         let lost = self.lost_in(segment, &found.whole);
-        let (found, now) = (found.report, self.clock.now());
+        let (mut found, now) = (found.report, self.clock.now());
+        found.repaired += superblocks;
+        found.bytes += if first { SUPERBLOCK_COPIES as u64 * SLOT_BYTES } else { 0 };
         let last = segment.0 + 1 >= self.verifier.geometry.segment_count();
         let state = &mut *self.state.borrow_mut();
         let Some(check) = &mut state.check else { return Ok(()) };
@@ -119,6 +124,26 @@ impl Inner {
             state.check = None;
         }
         Ok(())
+    }
+
+    /// Reads the copies of the superblock, and updates it where one is not as it was written last; yields how many are not.
+    ///
+    /// The repair is an update like any other, of a generation of its own in all four copies: what does not verify counts as
+    /// oldest, so that what does is written over only when others are durable. No other update is under way, for maintenance
+    /// alone makes them, one task at a time.
+    async fn repair_superblocks(&self) -> Result<u64, Stop> {
+        let volume_bytes = self.verifier.geometry.volume_bytes();
+        let copies = scan::superblocks_of(&self.disk, volume_bytes).await;
+        let bad = {
+            let mut volume = self.volume.borrow_mut();
+            volume.ages = copies.ages_up_to(&volume.superblock);
+            copies.are(&volume.superblock).into_iter().filter(|current| !current).count() as u64
+        };
+        if bad > 0 {
+            self.witness().await?;
+            self.state.borrow_mut().repaired += bad;
+        }
+        Ok(bad)
     }
 
     /// Counts the live values of a segment that no whole group holds.

@@ -302,7 +302,8 @@ impl Inner {
         self.adopt(next).await
     }
 
-    async fn witness(&self) -> Result<(), Stop> {
+    /// Updates the superblock with nothing new but what is durable by now.
+    pub(crate) async fn witness(&self) -> Result<(), Stop> {
         let mut next = self.volume.borrow().superblock.clone();
         next.sequence += 1;
         next.durable = self.state.borrow().durable.lsn;

@@ -38,6 +38,16 @@ pub(crate) async fn superblocks(disk: &Disk) -> Copies {
     Copies { copies }
 }
 
+/// Reads the four superblock copies of a volume whose size is known.
+pub(crate) async fn superblocks_of(disk: &Disk, volume_bytes: u64) -> Copies {
+    let mut copies = [const { Err(SuperblockError::Unreadable) }; SUPERBLOCK_COPIES];
+    let mut known = Vec::new();
+    for (copy, slot) in copies.iter_mut().enumerate() {
+        *slot = superblock_at(disk, superblock_offset(copy, volume_bytes), &mut known).await;
+    }
+    Copies { copies }
+}
+
 /// Reads one copy. Most are alike: bytes that are `known` to verify are not hashed again.
 async fn superblock_at(
     disk: &Disk,

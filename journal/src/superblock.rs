@@ -160,6 +160,14 @@ impl Superblock {
         })
     }
 
+    /// Tells whether this copy is what was written of `current`. Of a volume that never had a bound on replay, the running
+    /// store states one only with its next update.
+    fn is(&self, current: &Self) -> bool {
+        let bound = self.replay_bytes;
+        let unbounded = bound == 0 || bound == current.replay_bytes;
+        unbounded && Self { replay_bytes: bound, ..current.clone() }.encode() == self.encode()
+    }
+
     /// Tells whether the list takes `more` entries.
     pub fn has_room(&self, more: usize) -> bool {
         self.checkpoint.len() + self.log.len() + more <= at::USES_MAX
@@ -228,6 +236,20 @@ impl Copies {
     /// Yields the sequence of each copy; 0 for one that does not verify.
     pub(crate) fn ages(&self) -> [u64; SUPERBLOCK_COPIES] {
         self.copies.each_ref().map(|copy| copy.as_ref().map_or(0, |copy| copy.sequence))
+    }
+
+    /// Tells of each copy whether it is the one that was written last, as `current` has it.
+    pub(crate) fn are(&self, current: &Superblock) -> [bool; SUPERBLOCK_COPIES] {
+        self.copies.each_ref().map(|copy| copy.as_ref().is_ok_and(|copy| copy.is(current)))
+    }
+
+    /// Yields the sequence of each copy that is `current`, or came before it; 0 for any other, so that it is written over first.
+    pub(crate) fn ages_up_to(&self, current: &Superblock) -> [u64; SUPERBLOCK_COPIES] {
+        let came_before =
+            |copy: &Superblock| copy.volume == current.volume && copy.sequence < current.sequence;
+        let counts = |copy: &&Superblock| copy.is(current) || came_before(copy);
+        let age = |copy: Option<&Superblock>| copy.filter(counts).map_or(0, |copy| copy.sequence);
+        self.copies.each_ref().map(|copy| age(copy.as_ref().ok()))
     }
 }
 

@@ -434,10 +434,22 @@ impl Bench {
     /// # Errors
     /// It fails or hangs.
     pub fn check(&mut self, store: &mut Store) -> Result<u64, String> {
+        self.check_until(store, &mut on)?.ok_or_else(|| "cut".into())
+    }
+
+    /// Runs an online check, unless `go` cuts: `None`; yields how many copies it repaired.
+    ///
+    /// # Errors
+    /// It fails or hangs.
+    pub fn check_until(
+        &mut self,
+        store: &mut Store,
+        go: &mut dyn FnMut(&SimDevice) -> Go,
+    ) -> Result<Option<u64>, String> {
         let journal = store.journal.clone();
         let task: Task<_> = Box::pin(async move { journal.check().await });
-        let report = self.drive(store, task, &mut on)?.ok_or("cut")?;
-        report.map(|report| report.repaired).map_err(|error| error.to_string())
+        let report = self.drive(store, task, go)?.transpose();
+        report.map(|report| report.map(|report| report.repaired)).map_err(|error| error.to_string())
     }
 
     /// Looks at the volume as `fsck` does, writes what that says, and yields how many blocks those were.

@@ -7,7 +7,9 @@ use tests::faults::bench::{Bench, DEVICE_BYTES};
 use tests::faults::histories::{Bounds, histories};
 use tests::faults::plants::{Check, caught_by};
 use tests::faults::rich::{Age, rich};
-use tests::faults::{astray, cuts, device, large, ordering, pairs, rules, singles, split, traces};
+use tests::faults::{
+    astray, cuts, device, large, online, ordering, pairs, rules, singles, split, traces,
+};
 
 #[test]
 fn the_volumes_have_everything_in_them() {
@@ -167,6 +169,8 @@ checks! {
     a_superblock_vouches_for_nothing_that_is_not_durable: ordering::superblock_first, &[];
     a_move_keeps_doubt: rules::a_move_keeps_doubt, &[Plant::MoveForgetsDoubt];
     a_strict_commit_is_vouched_for: rules::strict_is_vouched_for, &[Plant::StrictUnwitnessed];
+    a_check_mends_superblocks: online::a_check_mends_superblocks,
+        &[Plant::SuperblockOrder, Plant::FirstPairOnly];
     a_check_repairs_no_torn_tail: rules::a_check_leaves_a_torn_tail, &[Plant::CheckTouchesTail];
     a_check_repairs_no_tail_of_a_known_use: rules::a_check_leaves_the_tail_of_a_known_use,
         &[Plant::CheckTouchesTail];

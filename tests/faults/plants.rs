@@ -2,7 +2,7 @@
 
 use super::rich::{self, Age};
 use super::traces::{self, Ended};
-use super::{large, ordering, rules, singles, split};
+use super::{large, online, ordering, rules, singles, split};
 use journal::{Plant, Plants};
 
 /// A check of the engine under some plants.
@@ -60,6 +60,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("moves", rules::a_move_keeps_doubt),
     ("strict", rules::strict_is_vouched_for),
     ("check", rules::a_check_leaves_a_torn_tail),
+    ("superblocks", online::a_check_mends_superblocks),
     ("large", large::whole_or_not_at_all),
     ("large room", large::room_comes_back),
     ("large readers", large::readers_never_mix),

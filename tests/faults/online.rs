@@ -1,0 +1,100 @@
+//! Faults that a running store meets and deals with before the next mount.
+
+use super::bench::{Bench, DEVICE_BYTES, Store, cut_after};
+use super::traces::{A, Ended};
+use blockdev::{Damage, Fate};
+use journal::Plants;
+
+const SLOT: usize = 4096;
+/// Where the copies of the superblock lie.
+const COPIES: [u64; 4] = [0, 4096, DEVICE_BYTES - 8192, DEVICE_BYTES - 4096];
+
+/// Copies of the superblock go bad, or back to what they held earlier, under a running store: a check finds each and mends
+/// it, and where the power is cut meanwhile one is left.
+pub fn a_check_mends_superblocks(plants: Plants) -> Ended {
+    one_after_another(plants)?;
+    for set in 1..16_u8 {
+        for stale in [false, true] {
+            let told = |what| format!("copies {set:04b}, stale {stale}: {what}");
+            mended_whole(plants, set, stale).map_err(told)?;
+            for spared in 0..2 {
+                // Of a superblock that is in no copy nothing can be left.
+                if set < 15 {
+                    cut(plants, set, stale, spared).map_err(told)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Each copy goes bad once, and nothing but a check comes between.
+fn one_after_another(plants: Plants) -> Ended {
+    let mut bench = Bench::new(plants);
+    let mut store = bench.open()?;
+    bench.put(&mut store, A, b"1")?;
+    for place in COPIES {
+        bench.device.corrupt(place, SLOT, Damage::Random);
+        mended(&mut bench, &mut store, 1)?;
+    }
+    whole(&mut bench)
+}
+
+fn mended_whole(plants: Plants, set: u8, stale: bool) -> Ended {
+    let (mut bench, mut store) = struck(plants, set, stale)?;
+    mended(&mut bench, &mut store, set.count_ones().into())?;
+    whole(&mut bench)
+}
+
+/// A check tells and counts so many repairs, and the next one none.
+fn mended(bench: &mut Bench, store: &mut Store, expected: u64) -> Ended {
+    let before = store.journal.stats().repaired;
+    let told = bench.check(store)?;
+    let counted = store.journal.stats().repaired - before;
+    let again = bench.check(store)?;
+    if (told, counted, again) == (expected, expected, 0) {
+        return Ok(());
+    }
+    Err(format!("{told} repairs are told and {counted} counted, not {expected}, and {again} again"))
+}
+
+/// A mount after a power cut finds every copy in order.
+fn whole(bench: &mut Bench) -> Ended {
+    bench.device.power_cut_choosing(|_| Fate::Old);
+    let mut store = bench.open_whole()?;
+    match store.journal.report().superblocks_damaged {
+        0 => bench.expect(&mut store, A, Some(b"1")),
+        damaged => Err(format!("{damaged} superblocks are still damaged")),
+    }
+}
+
+/// The power is cut at a flush of the repair, and leaves nothing of what was on its way.
+fn cut(plants: Plants, set: u8, stale: bool, spared: u32) -> Ended {
+    let (mut bench, mut store) = struck(plants, set, stale)?;
+    if let Some(repaired) = bench.check_until(&mut store, &mut cut_after(spared))? {
+        return Err(format!("{repaired} repairs under {spared} flushes"));
+    }
+    bench.device.power_cut_choosing(|_| Fate::Garbage);
+    let mut store = bench.open_whole()?;
+    bench.expect(&mut store, A, Some(b"1"))
+}
+
+/// A running store, and the copies of the set as they were at its start, or damaged.
+fn struck(plants: Plants, set: u8, stale: bool) -> Result<(Bench, Store), String> {
+    let mut bench = Bench::new(plants);
+    let older = bench.device.durable().to_vec();
+    let mut store = bench.open()?;
+    bench.put(&mut store, A, b"1")?;
+    let mut image = bench.device.durable().to_vec();
+    for (copy, place) in COPIES.into_iter().enumerate().filter(|(copy, _)| set >> copy & 1 == 1) {
+        let at = usize::try_from(place).unwrap_or(usize::MAX);
+        let (into, from) = (image.get_mut(at..at + SLOT), older.get(at..at + SLOT));
+        match into.zip(from) {
+            Some((into, from)) if stale => into.copy_from_slice(from),
+            Some((into, _)) => into.iter_mut().for_each(|byte| *byte ^= 0x5a),
+            None => return Err(format!("there is no copy {copy}")),
+        }
+    }
+    bench.device.restore(&image);
+    Ok((bench, store))
+}
