@@ -116,6 +116,8 @@ pub enum CommitError {
     },
     /// Too much is waiting to be written; nothing was taken.
     Overloaded,
+    /// A checkpoint was not read back as it was written, and nothing relies on it. No commit ends so.
+    NotReadBack,
 }
 
 impl core::fmt::Display for CommitError {
@@ -135,6 +137,10 @@ impl core::fmt::Display for CommitError {
                 write!(f, "the batch takes {bytes} bytes; at most {most} are allowed")
             }
             Self::Overloaded => f.write_str("too much is waiting to be written; nothing was taken"),
+            Self::NotReadBack => f.write_str(
+                "the device does not read a checkpoint as it was written; nothing relies on it, and nothing is lost: \
+                 check the device",
+            ),
         }
     }
 }

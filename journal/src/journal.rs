@@ -19,7 +19,7 @@ use crate::split::Splitting;
 use crate::state::{Admitted, Asked, Durable, State};
 use crate::superblock::Superblock;
 use crate::tag::Random;
-use crate::ticket::{Settled, Ticket};
+use crate::ticket::Settled;
 use crate::types::{Birth, BlockIndex, Lsn, Mode, ReadOnlyReason, Use, Version, VolumeId};
 use crate::writer::{Tail, Volume};
 use alloc::collections::{BTreeSet, VecDeque};
@@ -300,12 +300,7 @@ impl Journal {
         async move {
             match waits? {
                 // What was never written had been acknowledged as buffered: its end is as open.
-                Some(ticket) => match ticket.await {
-                    Settled::Durable => Ok(()),
-                    Settled::Indeterminate | Settled::NotApplied | Settled::NoSpace => {
-                        Err(CommitError::Indeterminate)
-                    }
-                },
+                Some(ticket) => answered(ticket.await).map_err(|_| CommitError::Indeterminate),
                 None => Ok(()),
             }
         }
@@ -355,12 +350,8 @@ impl Journal {
             return Err(CommitError::ReadOnly(reason));
         }
         let ticket = self.0.state.borrow_mut().ask_for_check(bytes_per_second);
-        match ticket.await {
-            Settled::Durable => Ok(self.0.state.borrow().last_check),
-            Settled::Indeterminate | Settled::NotApplied | Settled::NoSpace => {
-                Err(CommitError::Indeterminate)
-            }
-        }
+        answered(ticket.await).map_err(|_| CommitError::Indeterminate)?;
+        Ok(self.0.state.borrow().last_check)
     }
 
     /// Writes a checkpoint of everything accepted so far, so that the next mount replays next to nothing.
@@ -369,7 +360,8 @@ impl Journal {
     ///
     /// # Errors
     /// [`CommitError::NoSpace`] where there is no room for one; [`CommitError::ReadOnly`];
-    /// [`CommitError::Indeterminate`] when the device failed.
+    /// [`CommitError::NotReadBack`] when the device does not read what it took, after which another call tries another place;
+    /// [`CommitError::Indeterminate`] when it failed.
     pub async fn checkpoint(&self) -> Result<(), CommitError> {
         self.sync().await?;
         let asked = {
@@ -377,13 +369,11 @@ impl Journal {
             if let Mode::ReadOnly(reason) = state.mode {
                 return Err(CommitError::ReadOnly(reason));
             }
-            let lsn = state.durable.lsn;
-            if self.0.volume.borrow().superblock.base >= lsn {
+            if self.0.volume.borrow().superblock.base >= state.durable.lsn {
                 return Ok(());
             }
-            let asked = state.checkpoint_asked.get_or_insert_with(|| (lsn, Ticket::default()));
-            asked.0 = asked.0.max(lsn);
-            asked.1.clone()
+            // One that is being written may not cover all that is durable by now.
+            state.checkpoint_asked.get_or_insert_default().clone()
         };
         answered(asked.await)
     }
@@ -499,6 +489,7 @@ impl State {
             plants: options.plants,
             check: None,
             checkpoint_asked: None,
+            checkpoint_awaited: None,
             last_check: CheckReport::default(),
             checks: 0,
             to_repair: Vec::new(),
@@ -592,5 +583,6 @@ pub(crate) fn answered(settled: Settled) -> Result<(), CommitError> {
         Settled::Indeterminate => Err(CommitError::Indeterminate),
         Settled::NotApplied => Err(CommitError::ReadOnly(ReadOnlyReason::WriteFailed)),
         Settled::NoSpace => Err(CommitError::NoSpace),
+        Settled::NotReadBack => Err(CommitError::NotReadBack),
     }
 }

@@ -11,9 +11,9 @@ use crate::mount::update;
 use crate::plant::Plant;
 use crate::replay::Doubt;
 use crate::room::free_segments;
-use crate::state::{Durable, State};
+use crate::state::Durable;
 use crate::ticket::Settled;
-use crate::types::{BlockIndex, Epoch, Lsn, Mode, SegmentIndex, Use};
+use crate::types::{BlockIndex, Epoch, Mode, SegmentIndex, Use};
 use crate::writer::{Asker, Stop};
 use alloc::vec::Vec;
 use blockdev::DeviceError;
@@ -62,7 +62,8 @@ pub(crate) async fn maintain(inner: &Inner) -> Stop {
             Job::Witness => inner.witness().await,
             Job::Checkpoint => inner.checkpoint().await,
             Job::Decline => {
-                inner.state.borrow_mut().answer_checkpoint(Lsn::NONE);
+                let asked = inner.state.borrow_mut().checkpoint_asked.take();
+                asked.into_iter().for_each(|ticket| ticket.settle(Settled::NoSpace));
                 Ok(())
             }
             Job::Clean(victim) => inner.clean(victim).await.inspect(|()| inner.count_vain()),
@@ -327,6 +328,11 @@ impl Inner {
     /// K1 to K3 of FORMAT.md section 8.
     async fn checkpoint(&self) -> Result<(), Stop> {
         let (snapshot, durable) = self.snapshot();
+        {
+            // It covers whatever was durable when it was asked for.
+            let mut state = self.state.borrow_mut();
+            state.checkpoint_awaited = state.checkpoint_asked.take();
+        }
         let segments = self.free();
         let needed = self.checkpoint_segments() as usize;
         let segments: Vec<_> = segments.into_iter().take(needed).collect();
@@ -335,11 +341,11 @@ impl Inner {
         let done = self.write_checkpoint(&snapshot, durable, &segments).await;
         self.maintaining.set(false);
         self.volume.borrow_mut().busy.clear();
-        if done.is_ok() {
-            let base = self.volume.borrow().superblock.base;
-            self.state.borrow_mut().answer_checkpoint(base);
-        }
-        done
+        // What could not be written then is not tried again and again.
+        let ended = done?;
+        let awaited = self.state.borrow_mut().checkpoint_awaited.take();
+        awaited.into_iter().for_each(|ticket| ticket.settle(ended));
+        Ok(())
     }
 
     /// Tells whether another checkpoint could be tried if one of the `taken` segments were never free again.
@@ -362,12 +368,13 @@ impl Inner {
         (snapshot, state.durable)
     }
 
+    /// Yields what who waits for it is told.
     async fn write_checkpoint(
         &self,
         snapshot: &Snapshot,
         durable: Durable,
         segments: &[SegmentIndex],
-    ) -> Result<(), Stop> {
+    ) -> Result<Settled, Stop> {
         let seed = self.volume.borrow_mut().random.bytes32();
         let mut random = crate::tag::Random::from_seed(seed);
         let (disk, verifier) = (&self.disk, &self.verifier);
@@ -375,7 +382,7 @@ impl Inner {
         let written = match self.beside_reserving(written).await? {
             Ok(written) => written,
             // The figure was too small: what was written is forgotten, and the store goes on without.
-            Err(checkpoint::CheckpointError::NoSpace) => return Ok(()),
+            Err(checkpoint::CheckpointError::NoSpace) => return Ok(Settled::NoSpace),
             Err(_) => return Err(Stop::Write),
         };
         let plants = self.options.plants;
@@ -389,7 +396,7 @@ impl Inner {
                 // is no room for one, a copy of each group is enough: the bad block is the one fault.
                 if self.checkpoint_has_room_without_one(segments.len()) {
                     self.volume.borrow_mut().stuck.push(segment);
-                    return Ok(());
+                    return Ok(Settled::NotReadBack);
                 }
                 if copies == 0 {
                     return Err(Stop::Write);
@@ -424,17 +431,7 @@ impl Inner {
             .copied()
             .collect();
         state.uses = kept;
-        Ok(())
-    }
-}
-
-impl State {
-    /// Answers who asked for a checkpoint, after one up to `base` was tried.
-    fn answer_checkpoint(&mut self, base: Lsn) {
-        if let Some((lsn, ticket)) = self.checkpoint_asked.take() {
-            // What could not be written then is not tried again and again.
-            ticket.settle(if base >= lsn { Settled::Durable } else { Settled::NoSpace });
-        }
+        Ok(Settled::Durable)
     }
 }
 

@@ -154,8 +154,10 @@ pub(crate) struct State {
     /// Uploads that came to no end.
     pub(crate) abandoned: u64,
     pub(crate) check: Option<Check>,
-    /// A checkpoint up to this LSN at least was asked for, and who waits for it.
-    pub(crate) checkpoint_asked: Option<(Lsn, Ticket)>,
+    /// Who waits for a checkpoint that is yet to begin.
+    pub(crate) checkpoint_asked: Option<Ticket>,
+    /// Who waits for the one that is being written.
+    pub(crate) checkpoint_awaited: Option<Ticket>,
     pub(crate) last_check: CheckReport,
     /// Checks that came to their end.
     pub(crate) checks: u64,
@@ -556,11 +558,10 @@ impl State {
         self.mode = Mode::ReadOnly(reason);
         self.drops += 1;
         self.abandon_check();
-        if let Some((_, ticket)) = self.checkpoint_asked.take() {
-            ticket.settle(Settled::Indeterminate);
-        }
+        let checkpoints =
+            self.checkpoint_asked.take().into_iter().chain(self.checkpoint_awaited.take());
         let strict = self.strict.drain(..).map(|(_, ticket)| ticket);
-        for ticket in strict.chain(self.seal.take()).collect::<Vec<_>>() {
+        for ticket in strict.chain(self.seal.take()).chain(checkpoints).collect::<Vec<_>>() {
             ticket.settle(Settled::Indeterminate);
         }
         self.overlay.clear();

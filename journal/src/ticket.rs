@@ -18,6 +18,8 @@ pub(crate) enum Settled {
     NotApplied,
     /// It never reached the device, which had no room.
     NoSpace,
+    /// What was written for it was not read back as it was written.
+    NotReadBack,
 }
 
 #[derive(Default)]

@@ -57,6 +57,8 @@ pub(crate) enum Error {
     ReadOnly(ReadOnlyReason),
     /// The journal has too much to write.
     Overloaded,
+    /// The device does not read a checkpoint as it was written.
+    NotReadBack,
     /// The device reads no copy of a value.
     Unreadable,
     /// The volume could not be opened.
@@ -79,6 +81,7 @@ impl Error {
             CommitError::ValueBytes { bytes, most } => Some(Self::ValueBytes { bytes, most }),
             CommitError::BatchBytes { bytes, most } => Some(Self::BatchBytes { bytes, most }),
             CommitError::Overloaded => Some(Self::Overloaded),
+            CommitError::NotReadBack => Some(Self::NotReadBack),
         }
     }
 
@@ -117,7 +120,7 @@ impl Error {
             Self::NoSpace => ErrorCode::NoSpace,
             Self::ReadOnly(_) => ErrorCode::ReadOnly,
             Self::Overloaded | Self::Opening | Self::TooMany { .. } => ErrorCode::Overloaded,
-            Self::Unreadable | Self::Failed(_) => ErrorCode::IoError,
+            Self::NotReadBack | Self::Unreadable | Self::Failed(_) => ErrorCode::IoError,
         }
     }
 }
@@ -158,6 +161,7 @@ impl From<Error> for capnp::Error {
             Error::NoSpace => code.error(CommitError::NoSpace),
             Error::ReadOnly(reason) => code.error(reason),
             Error::Overloaded => code.error(CommitError::Overloaded),
+            Error::NotReadBack => code.error(CommitError::NotReadBack),
             Error::Unreadable => code.error(
                 "the device reads no copy of the value; nothing says that it is lost: check the device",
             ),
@@ -189,6 +193,7 @@ mod tests {
             Error::NoSpace,
             Error::ReadOnly(ReadOnlyReason::FlushFailed),
             Error::Overloaded,
+            Error::NotReadBack,
             Error::Unreadable,
             Error::Failed(OpenError::Blank),
             Error::Opening,

@@ -1,9 +1,10 @@
 //! Faults that a running store meets and deals with before the next mount.
 
-use super::bench::{Bench, DEVICE_BYTES, Store, cut_after};
-use super::traces::{A, Ended};
-use blockdev::{Damage, Fate};
-use journal::Plants;
+use super::bench::{Bench, DEVICE_BYTES, Store, cut_after, on};
+use super::traces::{A, B, Ended};
+use crate::drive::{Task, poll};
+use blockdev::{Damage, Fate, Fault, FaultKind, Repeat};
+use journal::{CommitError, Mode, Plants};
 
 const SLOT: usize = 4096;
 /// Where the copies of the superblock lie.
@@ -97,4 +98,55 @@ fn struck(plants: Plants, set: u8, stale: bool) -> Result<(Bench, Store), String
     }
     bench.device.restore(&image);
     Ok((bench, store))
+}
+
+fn checkpoint(store: &Store) -> Task<Result<(), CommitError>> {
+    let journal = store.journal.clone();
+    Box::pin(async move { journal.checkpoint().await })
+}
+
+/// A checkpoint that was asked for and that the device does not read back is no want of room: it says what it was, and the
+/// next one is written.
+pub fn not_read_back(plants: Plants) -> Ended {
+    let mut bench = Bench::new(plants);
+    let mut store = bench.open()?;
+    bench.put(&mut store, A, b"1")?;
+    bench.device.inject(Fault { kind: FaultKind::ReadFails, after: 0, repeat: Repeat::Always });
+    let asked = checkpoint(&store);
+    let told = bench.drive(&mut store, asked, &mut on)?.ok_or("cut")?;
+    if told != Err(CommitError::NotReadBack) || store.journal.mode() != Mode::Healthy {
+        return Err(format!("it ends with {told:?} in {:?}", store.journal.mode()));
+    }
+    bench.device.heal();
+    let asked = checkpoint(&store);
+    let told = bench.drive(&mut store, asked, &mut on)?.ok_or("cut")?;
+    told.map_err(|error| format!("another one ends with {error}"))?;
+    bench.put(&mut store, B, b"2")?;
+    let mut store = bench.open_whole()?;
+    bench.expect(&mut store, A, Some(b"1"))?;
+    bench.expect(&mut store, B, Some(b"2"))
+}
+
+/// Who asks for a checkpoint while one is written that does not cover all that is durable by now gets the next one.
+pub fn asked_meanwhile(plants: Plants) -> Ended {
+    let mut bench = Bench::new(plants);
+    let mut store = bench.open()?;
+    bench.put(&mut store, A, b"1")?;
+    let mut first = checkpoint(&store);
+    if poll(&mut first).is_ready() {
+        return Err("there is nothing to write".into());
+    }
+    bench.put(&mut store, B, b"2")?;
+    if store.journal.stats().checkpoints > 0 {
+        return Err("the first one has ended already".into());
+    }
+    let second = checkpoint(&store);
+    for (which, task) in [("second", second), ("first", first)] {
+        let told = bench.drive(&mut store, task, &mut on)?.ok_or("cut")?;
+        told.map_err(|error| format!("the {which} ends with {error}"))?;
+    }
+    match store.journal.stats().checkpoints {
+        2 => Ok(()),
+        written => Err(format!("{written} checkpoints are written")),
+    }
 }

@@ -61,6 +61,8 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("strict", rules::strict_is_vouched_for),
     ("check", rules::a_check_leaves_a_torn_tail),
     ("superblocks", online::a_check_mends_superblocks),
+    ("told back", online::not_read_back),
+    ("asked meanwhile", online::asked_meanwhile),
     ("large", large::whole_or_not_at_all),
     ("large room", large::room_comes_back),
     ("large readers", large::readers_never_mix),
