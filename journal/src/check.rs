@@ -118,6 +118,8 @@ impl Inner {
         };
         check.next = SegmentIndex(segment.0 + 1);
         if last {
+            // What could not be read may be readable again.
+            self.volume.borrow_mut().stuck.release(u64::MAX);
             state.last_check = check.report;
             state.checks += 1;
             check.ticket.settle(Settled::Durable);

@@ -88,8 +88,8 @@ impl Inner {
         let mut taken = vec![false; self.verifier.geometry.segment_count() as usize];
         let uses = volume.superblock.log.iter().chain(&volume.superblock.checkpoint);
         let waiting = self.slice.borrow();
-        let others = volume.stuck.iter().chain(&waiting.victims);
-        for segment in uses.map(|use_| &use_.segment).chain(others) {
+        let others = volume.stuck.segments().chain(waiting.victims.iter().copied());
+        for segment in uses.map(|use_| use_.segment).chain(others) {
             if let Some(taken) = taken.get_mut(segment.0 as usize) {
                 *taken = true;
             }
@@ -287,9 +287,8 @@ impl Inner {
                     Err(_) => {
                         // Written over meanwhile, it need not move, and its place may be another's already.
                         let there = self.state.borrow().index.get(&key) == Some(entry);
-                        let mut volume = self.volume.borrow_mut();
-                        if there && !volume.stuck.contains(&victim) {
-                            volume.stuck.push(victim);
+                        if there {
+                            self.volume.borrow_mut().stuck.for_now(victim, self.clock.now());
                         }
                     }
                 }

@@ -17,6 +17,7 @@ use crate::ring::{Note, Numbers};
 use crate::room::Room;
 use crate::split::Splitting;
 use crate::state::{Admitted, Asked, Durable, State};
+use crate::stuck::Stuck;
 use crate::superblock::Superblock;
 use crate::tag::Random;
 use crate::ticket::Settled;
@@ -91,7 +92,7 @@ impl Default for Options {
 #[derive(Clone)]
 pub struct Journal(pub(crate) Rc<Inner>);
 
-/// Superblock updates, durable LSNs, moves and abandoned uploads; segments in use by a checkpoint; segments left alone.
+/// Superblock updates, durable LSNs, moves and abandoned uploads; segments in use by a checkpoint; changes of those left alone.
 pub(crate) type Changes = ([u64; 4], usize, usize);
 
 pub(crate) struct Inner {
@@ -201,7 +202,7 @@ impl Journal {
         let mut state = State::new(&superblock, durable, options, index, doubt, uses, room);
         state.mode = healthy(&report, &state.doubt);
         let checkpoint_bytes = report.checkpoint_bytes;
-        let (busy, stuck) = (Vec::new(), Vec::new());
+        let (busy, stuck) = (Vec::new(), Stuck::default());
         let volume = Volume { superblock, ages, random, tail, busy, stuck, checkpoint_bytes };
         Ok(Self::of(Inner::new(disk, verifier, clock, options, state, volume, report)))
     }
@@ -222,7 +223,7 @@ impl Journal {
         let mut state = State::new(&superblock, durable, options, index, doubt, uses, room);
         state.mode = Mode::ReadOnly(ReadOnlyReason::Requested);
         let random = Random::from_seed([0; 32]);
-        let (ages, busy, stuck) = (copies.ages(), Vec::new(), Vec::new());
+        let (ages, busy, stuck) = (copies.ages(), Vec::new(), Stuck::default());
         let checkpoint_bytes = report.checkpoint_bytes;
         let volume = Volume { superblock, ages, random, tail, busy, stuck, checkpoint_bytes };
         let clock = Clock::default();

@@ -41,6 +41,7 @@ mod scan;
 mod sorted;
 mod split;
 mod state;
+mod stuck;
 mod superblock;
 mod tag;
 #[cfg(test)]

@@ -83,6 +83,10 @@ pub(crate) async fn maintain(inner: &Inner) -> Stop {
 impl Inner {
     /// Yields what to do next, if anything.
     pub(crate) fn next_job(&self) -> Option<Job> {
+        let now = self.clock.now();
+        if self.volume.borrow().stuck.is_due(now) {
+            self.volume.borrow_mut().stuck.release(now);
+        }
         let volume = self.volume.borrow();
         let state = self.state.borrow();
         if matches!(state.mode, Mode::ReadOnly(_)) {
@@ -133,7 +137,7 @@ impl Inner {
         let witness = (clean.is_none() && waits && self.prepare(1, Asker::Client).is_none())
             .then_some(Job::Witness);
         let state = self.state.borrow();
-        clean.or(witness).or(repair).or_else(|| state.check_next(self.clock.now()).map(Job::Check))
+        clean.or(witness).or(repair).or_else(|| state.check_next(now).map(Job::Check))
     }
 
     /// Tells whether waiting for maintenance is in vain.
@@ -147,7 +151,7 @@ impl Inner {
             let (volume, state) = (self.volume.borrow(), self.state.borrow());
             let sequence = volume.superblock.sequence;
             let changes = [sequence, state.durable.lsn.0, state.moves_settled, state.abandoned];
-            (changes, volume.busy.len(), volume.stuck.len())
+            (changes, volume.busy.len(), volume.stuck.changes())
         };
         if let Some((then, count)) = self.free_counted.get()
             && then == at
@@ -167,7 +171,7 @@ impl Inner {
         let early = early.map(|entry| entry.place.segment);
         let listed = |segment| volume.superblock.log.iter().any(|use_| use_.segment == segment);
         let free = early.into_iter().filter(|segment| !listed(*segment)).chain(free);
-        free.filter(|segment| !volume.busy.contains(segment) && !volume.stuck.contains(segment))
+        free.filter(|segment| !volume.busy.contains(segment) && !volume.stuck.holds(*segment))
             .collect()
     }
 
@@ -395,7 +399,7 @@ impl Inner {
                 // A place that does not hold what it was given is left alone; the next try takes others. Where there
                 // is no room for one, a copy of each group is enough: the bad block is the one fault.
                 if self.checkpoint_has_room_without_one(segments.len()) {
-                    self.volume.borrow_mut().stuck.push(segment);
+                    self.volume.borrow_mut().stuck.for_good(segment);
                     return Ok(Settled::NotReadBack);
                 }
                 if copies == 0 {

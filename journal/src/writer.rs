@@ -8,6 +8,7 @@ use crate::journal::Inner;
 use crate::plant::Plant;
 use crate::record::{Kind, Record};
 use crate::state::{BUFFERED_BYTES_MAX, Move, Queued, State};
+use crate::stuck::Stuck;
 use crate::superblock::Superblock;
 use crate::tag::{Random, Tag};
 use crate::types::{BlockIndex, Epoch, Lsn, Mode, Place, ReadOnlyReason, Use, Zone};
@@ -25,8 +26,8 @@ pub(crate) struct Volume {
     pub(crate) tail: Tail,
     /// Segments that a checkpoint is being written to.
     pub(crate) busy: Vec<crate::types::SegmentIndex>,
-    /// Segments that are neither cleaned nor taken: a value in them cannot be read, or they did not hold a checkpoint.
-    pub(crate) stuck: Vec<crate::types::SegmentIndex>,
+    /// Segments that are neither cleaned nor taken.
+    pub(crate) stuck: Stuck,
     /// Bytes of one copy of the checkpoint.
     pub(crate) checkpoint_bytes: u64,
 }

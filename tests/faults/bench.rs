@@ -65,6 +65,8 @@ pub struct Requests {
 pub struct Store {
     /// The journal.
     pub journal: Journal,
+    /// Its time, which stands still unless it is set.
+    pub clock: Clock,
     disk: Disk,
     run: Task<()>,
 }
@@ -207,7 +209,8 @@ impl Bench {
         go: &mut dyn FnMut(&SimDevice) -> Go,
     ) -> Result<Option<Result<Store, OpenError>>, String> {
         let disk = Disk::new(self.device.geometry());
-        let opening = Journal::open(disk.clone(), self.random(), Clock::default(), self.options);
+        let clock = Clock::default();
+        let opening = Journal::open(disk.clone(), self.random(), clock.clone(), self.options);
         let opened =
             drive((&mut self.device, &mut self.count), &disk, None, Box::pin(opening), go)?;
         Ok(opened.map(|opened| {
@@ -218,7 +221,7 @@ impl Bench {
                     writes.await;
                     std::future::pending().await
                 });
-                Store { journal, disk, run }
+                Store { journal, clock, disk, run }
             })
         }))
     }

@@ -1,9 +1,9 @@
 //! Faults that a running store meets and deals with before the next mount.
 
-use super::bench::{Bench, DEVICE_BYTES, Store, cut_after, on};
-use super::traces::{A, B, Ended};
+use super::bench::{Answer, Bench, DEVICE_BYTES, Store, cut_after, on};
+use super::traces::{A, B, C, Ended, damage};
 use crate::drive::{Task, poll};
-use blockdev::{Damage, Fate, Fault, FaultKind, Repeat};
+use blockdev::{Cure, Damage, Fate, Fault, FaultKind, Repeat};
 use journal::{CommitError, Mode, Plants};
 
 const SLOT: usize = 4096;
@@ -149,4 +149,56 @@ pub fn asked_meanwhile(plants: Plants) -> Ended {
         2 => Ok(()),
         written => Err(format!("{written} checkpoints are written")),
     }
+}
+
+/// What lets a segment be tried again of which a value could not be read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Again {
+    Nothing,
+    Later,
+    Check,
+}
+
+/// A segment that cleaning could not read is left alone for a while and then tried again, or once a check was made: it does
+/// not hold its room until the next mount, nor is it tried all the time.
+pub fn tried_again(plants: Plants) -> Ended {
+    for again in [Again::Nothing, Again::Later, Again::Check] {
+        let mut bench = Bench::new(plants);
+        let mut store = bench.open()?;
+        let places = bench.put(&mut store, A, b"1")?;
+        for place in &places {
+            bench.device.make_unreadable(*place, 512, Cure::Never);
+        }
+        let reads = bench.count.reads;
+        clean(&mut bench, &mut store)?;
+        let reads = bench.count.reads - reads;
+        if store.journal.stats().cleaned == 0 || reads > 4000 {
+            return Err(format!("{reads} reads, and {} cleaned", store.journal.stats().cleaned));
+        }
+        bench.device.heal();
+        match again {
+            Again::Nothing => {}
+            Again::Later => store.clock.set(60_000),
+            Again::Check => bench.check(&mut store).map(drop)?,
+        }
+        clean(&mut bench, &mut store)?;
+        // What was moved lies elsewhere by now.
+        damage(&mut bench, &places);
+        let expected = (again == Again::Nothing).then_some(Answer::Lost);
+        let expected = expected.unwrap_or_else(|| Answer::Value(b"1"[..].into()));
+        let got = bench.get(&mut store, A)?;
+        if got != expected {
+            return Err(format!("it is {got:?}, not {expected:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Overwrites a value so often that every other one must have been moved.
+fn clean(bench: &mut Bench, store: &mut Store) -> Ended {
+    for n in 0..100_u8 {
+        bench.put(store, C, &[n; 400])?;
+        bench.idle(store)?;
+    }
+    Ok(())
 }

@@ -63,6 +63,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("superblocks", online::a_check_mends_superblocks),
     ("told back", online::not_read_back),
     ("asked meanwhile", online::asked_meanwhile),
+    ("tried again", online::tried_again),
     ("large", large::whole_or_not_at_all),
     ("large room", large::room_comes_back),
     ("large readers", large::readers_never_mix),

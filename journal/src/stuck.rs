@@ -1,0 +1,117 @@
+//! Segments that are left alone: they did not hold a checkpoint, or a value in them could not be read.
+
+use crate::types::SegmentIndex;
+use alloc::vec::Vec;
+
+/// Milliseconds after which a segment is tried again in which a value could not be read: the device may have had a bad moment.
+const AGAIN_MS: u64 = 60_000;
+/// Most of them: each try that ends like the one before doubles the time, for it costs a pass over the index.
+const AGAIN_MS_MAX: u64 = 3_600_000;
+
+/// The segments that are neither cleaned nor taken.
+#[derive(Default)]
+pub(crate) struct Stuck {
+    left: Vec<Left>,
+    changes: usize,
+}
+
+struct Left {
+    segment: SegmentIndex,
+    alone: Alone,
+    /// Milliseconds that it was left alone for the last time.
+    wait: u64,
+}
+
+/// How long a segment is left alone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Alone {
+    /// Until the next mount.
+    ForGood,
+    /// Until then, in milliseconds of the clock.
+    Until(u64),
+    /// No more; how long it was is remembered.
+    Over,
+}
+
+impl Stuck {
+    /// Leaves a segment alone until the next mount: it did not hold what was written to it.
+    pub(crate) fn for_good(&mut self, segment: SegmentIndex) {
+        self.leave(segment, |left| left.alone = Alone::ForGood);
+    }
+
+    /// Leaves a segment alone for a while, the longer the more often it was: a value in it could not be read.
+    pub(crate) fn for_now(&mut self, segment: SegmentIndex, now: u64) {
+        self.leave(segment, |left| {
+            if left.alone == Alone::Over {
+                left.wait = (left.wait * 2).clamp(AGAIN_MS, AGAIN_MS_MAX);
+                left.alone = Alone::Until(now.saturating_add(left.wait));
+            }
+        });
+    }
+
+    fn leave(&mut self, segment: SegmentIndex, how: impl FnOnce(&mut Left)) {
+        self.changes += 1;
+        match self.left.iter_mut().find(|left| left.segment == segment) {
+            Some(left) => how(left),
+            None => {
+                let mut left = Left { segment, alone: Alone::Over, wait: 0 };
+                how(&mut left);
+                self.left.push(left);
+            }
+        }
+    }
+
+    /// Tells whether a segment has been left alone for long enough.
+    pub(crate) fn is_due(&self, now: u64) -> bool {
+        self.left.iter().any(|left| matches!(left.alone, Alone::Until(due) if due <= now))
+    }
+
+    /// Leaves no segment alone any more whose time has come by `now`.
+    pub(crate) fn release(&mut self, now: u64) {
+        self.changes += 1;
+        for left in &mut self.left {
+            if matches!(left.alone, Alone::Until(due) if due <= now) {
+                left.alone = Alone::Over;
+            }
+        }
+    }
+
+    /// Yields the segments that are left alone.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = SegmentIndex> + '_ {
+        self.left.iter().filter(|left| left.alone != Alone::Over).map(|left| left.segment)
+    }
+
+    /// Tells whether a segment is left alone.
+    pub(crate) fn holds(&self, segment: SegmentIndex) -> bool {
+        self.segments().any(|one| one == segment)
+    }
+
+    /// Yields a figure that changes with every change.
+    pub(crate) fn changes(&self) -> usize {
+        self.changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_is_left_alone_for_longer_each_time() {
+        let (mut stuck, one, other) = (Stuck::default(), SegmentIndex(1), SegmentIndex(2));
+        let mut now = 5;
+        for wait in [1, 2, 4, 8, 16, 32, 60, 60].map(|minutes| minutes * 60_000) {
+            stuck.for_now(one, now);
+            // Another value of it is none of the reasons to wait longer.
+            stuck.for_now(one, now);
+            assert!(stuck.holds(one) && !stuck.is_due(now + wait - 1) && stuck.is_due(now + wait));
+            now += wait;
+            let before = stuck.changes();
+            stuck.release(now);
+            assert!(!stuck.holds(one) && !stuck.is_due(u64::MAX) && stuck.changes() != before);
+        }
+        stuck.for_good(other);
+        stuck.release(u64::MAX);
+        assert_eq!(stuck.segments().collect::<Vec<_>>(), [other]);
+    }
+}
