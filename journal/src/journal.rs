@@ -129,7 +129,7 @@ pub struct Stats {
     pub keys: usize,
     /// Last LSN that is durable.
     pub durable: Lsn,
-    /// Bytes left for puts per copy, headers and padding included.
+    /// Bytes left for puts per copy, headers and padding included, but not what damage is known to hold.
     pub free_bytes: u64,
     /// Bytes of batches that wait to be written.
     pub queued_bytes: usize,
@@ -414,13 +414,14 @@ impl Journal {
         let state = self.0.state.borrow();
         let geometry = self.0.verifier.geometry;
         let (cache_hits, cache_misses) = state.cache.hits_and_misses();
+        let volume = self.0.volume.borrow();
         Stats {
             volume: self.0.verifier.volume,
             geometry,
             mount: state.mount,
             keys: state.room.callers_keys,
             durable: state.durable.lsn,
-            free_bytes: state.room.left(&geometry, state.uses.len()),
+            free_bytes: state.room.left(&geometry, state.uses.len(), volume.stuck.segments()),
             queued_bytes: state.queue_bytes,
             damaged_reads: state.damaged_reads,
             checkpoints: state.checkpoints,

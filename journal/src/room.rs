@@ -235,10 +235,19 @@ impl Room {
             || self.live_total + unsettled <= self.limit(geometry, uses, demand) + usable / 2
     }
 
-    /// Yields the bytes of records that puts may still add.
-    pub(crate) fn left(&self, geometry: &VolumeGeometry, uses: usize) -> u64 {
+    /// Yields the bytes of records that puts may still add. Segments that are left alone hold what lives in them and take
+    /// nothing more.
+    pub(crate) fn left(
+        &self,
+        geometry: &VolumeGeometry,
+        uses: usize,
+        left_alone: impl Iterator<Item = SegmentIndex>,
+    ) -> u64 {
+        let usable = self.usable(geometry, 0);
+        let unusable: u64 =
+            left_alone.map(|segment| usable.saturating_sub(self.live_in(segment))).sum();
         self.limit(geometry, uses, &Demand::default())
-            .saturating_sub(self.live_total + self.unsettled)
+            .saturating_sub(self.live_total + self.unsettled + unusable)
     }
 
     /// Yields the bytes of records that a segment is sure to take from cleaning, should one of `longest` be among them.

@@ -166,14 +166,20 @@ pub fn tried_again(plants: Plants) -> Ended {
         let mut bench = Bench::new(plants);
         let mut store = bench.open()?;
         let places = bench.put(&mut store, A, b"1")?;
+        bench.put(&mut store, C, &[0; 400])?;
         for place in &places {
             bench.device.make_unreadable(*place, 512, Cure::Never);
         }
-        let reads = bench.count.reads;
+        let (reads, free) = (bench.count.reads, store.journal.stats().free_bytes);
+        // Of a segment of four blocks cleaning never fills the last.
+        let held = |store: &Store| free.saturating_sub(store.journal.stats().free_bytes);
         clean(&mut bench, &mut store)?;
         let reads = bench.count.reads - reads;
         if store.journal.stats().cleaned == 0 || reads > 4000 {
             return Err(format!("{reads} reads, and {} cleaned", store.journal.stats().cleaned));
+        }
+        if held(&store) < 512 {
+            return Err(format!("it holds its room, and {} bytes fewer are free", held(&store)));
         }
         bench.device.heal();
         match again {
@@ -184,6 +190,9 @@ pub fn tried_again(plants: Plants) -> Ended {
         clean(&mut bench, &mut store)?;
         // What was moved lies elsewhere by now.
         damage(&mut bench, &places);
+        if (again == Again::Nothing) != (held(&store) >= 512) {
+            return Err(format!("then {} bytes fewer are free", held(&store)));
+        }
         let expected = (again == Again::Nothing).then_some(Answer::Lost);
         let expected = expected.unwrap_or_else(|| Answer::Value(b"1"[..].into()));
         let got = bench.get(&mut store, A)?;
