@@ -11,9 +11,9 @@ use crate::index::Entry;
 use crate::journal::Inner;
 use crate::plant::Plant;
 use crate::scan;
-use crate::state::State;
+use crate::state::{Durable, State};
 use crate::ticket::{Settled, Ticket};
-use crate::types::{Birth, SegmentIndex, Use, Zone};
+use crate::types::{BlockIndex, SegmentIndex, Use, Zone};
 use crate::walk::Sighting;
 use crate::writer::Stop;
 use alloc::vec::Vec;
@@ -38,10 +38,20 @@ pub(crate) struct Repair {
     whole: Whole,
 }
 
-/// Where a segment holds groups that verify, for what was written before a certain birth.
+/// Where a segment holds groups that verify, in bytes, by where they begin.
 struct Whole {
-    before: Birth,
-    blocks: Vec<Range<u32>>,
+    groups: Vec<Range<u32>>,
+    /// Behind this place nothing was durable when the segment was read, nor known.
+    end: u32,
+}
+
+impl Whole {
+    /// Tells whether a place that was durable when the segment was read is in no group.
+    fn misses(&self, offset: u32) -> bool {
+        let behind = self.groups.partition_point(|group| group.start <= offset);
+        let group = behind.checked_sub(1).and_then(|at| self.groups.get(at));
+        offset < self.end && !group.is_some_and(|group| group.contains(&offset))
+    }
 }
 
 /// A check under way.
@@ -156,11 +166,8 @@ impl Inner {
         if state.room.live_in(segment) == 0 {
             return 0;
         }
-        let lost = |entry: Entry| {
-            // What is newer was written while the segment was read.
-            let known = entry.birth < whole.before && entry.place.segment == segment;
-            known && !whole.blocks.iter().any(|blocks| blocks.contains(&entry.place.offset))
-        };
+        let lost =
+            |entry: Entry| entry.place.segment == segment && whole.misses(entry.place.offset);
         let (mut cursor, mut count) = (state.index.cursor(&[]), 0);
         while let Some((_, entry)) = cursor.step() {
             count += u64::from(lost(entry));
@@ -180,18 +187,33 @@ impl Inner {
         uses.filter(|use_| use_.segment == segment).collect()
     }
 
+    /// Yields the block of a segment from which on nothing is durable: the log goes on there, and in the uses behind.
+    ///
+    /// Births do not tell that, for they are given when a batch is taken, and it may wait.
+    fn durable_end(&self, segment: SegmentIndex, durable: &Durable) -> Option<BlockIndex> {
+        let log = &self.volume.borrow().superblock.log;
+        let at = log.iter().position(|use_| Some(use_.epoch) == durable.epoch);
+        let open = log.iter().skip(at.unwrap_or(0)).filter(|use_| use_.end.is_none());
+        let own = open.filter(|use_| use_.segment == segment);
+        let at_hand = |use_: &Use| Some(use_.epoch) == durable.epoch;
+        own.map(|use_| if at_hand(use_) { durable.block } else { use_.start }).min()
+    }
+
     /// Repairs the copies of a segment's groups that do not verify; durable when this returns.
     pub(crate) async fn repair_segment(&self, segment: SegmentIndex) -> Result<Repair, Stop> {
-        let (listed, durable, before) = {
+        let (listed, durable) = {
             let state = self.state.borrow();
-            (self.uses_in(segment, &state), state.durable.lsn, state.next_birth)
+            (self.uses_in(segment, &state), state.durable)
         };
+        let geometry = &self.verifier.geometry;
+        let offset = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
+        let end = self.durable_end(segment, &durable);
+        let end = end.map_or(u32::MAX, |end| offset(end.0 as usize * geometry.block_bytes()));
         let mut report = CheckReport::default();
-        let mut whole = Whole { before, blocks: Vec::new() };
+        let mut whole = Whole { groups: Vec::new(), end };
         if listed.is_empty() {
             return Ok(Repair { report, whole });
         }
-        let geometry = &self.verifier.geometry;
         let from = listed.iter().map(|use_| use_.start.0).min().unwrap_or_default();
         let blocks = u64::from(geometry.segment_blocks().saturating_sub(from));
         report.bytes = blocks * geometry.block_bytes() as u64 * u64::from(geometry.copies());
@@ -201,7 +223,7 @@ impl Inner {
             let cut = listed.iter().find(|use_| use_.epoch == sighting.header.epoch);
             let cut = cut.and_then(|use_| use_.end);
             let cut = cut.filter(|_| !self.options.plants.has(Plant::CheckTouchesTail));
-            let cut = cut.unwrap_or(durable).min(durable);
+            let cut = cut.unwrap_or(durable.lsn).min(durable.lsn);
             let settled = sighting.header.checkpoint || sighting.header.last <= cut;
             if !(sighting.whole_a || sighting.whole_b) {
                 // What its records were is counted with the values, if they live.
@@ -210,8 +232,7 @@ impl Inner {
             }
             let start = sighting.header.block.0 as usize * geometry.block_bytes();
             let end = start + sighting.header.blocks(geometry) as usize * geometry.block_bytes();
-            let offset = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
-            whole.blocks.push(offset(start)..offset(end));
+            whole.groups.push(offset(start)..offset(end));
             if !settled {
                 continue;
             }
@@ -224,6 +245,7 @@ impl Inner {
             self.flush(|| ()).await.map_err(|_| Stop::Flush)?;
             self.state.borrow_mut().repaired += report.repaired;
         }
+        whole.groups.sort_unstable_by_key(|group| group.start);
         Ok(Repair { report, whole })
     }
 

@@ -1,12 +1,15 @@
 //! Tests that look inside, and what they share.
 
+use crate::geometry::{SUPERBLOCK_COPIES, VolumeGeometry, superblock_offset};
 use crate::{
     Batch, Clock, Disk, Durability, FormatOptions, Journal, Operation, Options, Origin,
     Precondition, Random, format,
 };
+use alloc::boxed::Box;
 use alloc::vec;
-use blockdev::{BlockDevice, MemoryDevice};
-use core::future::Future;
+use alloc::vec::Vec;
+use blockdev::{BlockDevice, Buffer, MemoryDevice};
+use core::future::{Future, poll_fn};
 use core::pin::{Pin, pin};
 use core::task::{Context, Poll, Waker};
 
@@ -59,7 +62,7 @@ fn a_seal_ends_where_what_it_waits_for_finds_no_room() {
     let journal = run(&disk, &mut device, opening).expect("the volume is sound");
     let mut writing = pin!(journal.run());
     let mut first = pin!(put(&journal, b"/a"));
-    let both = core::future::poll_fn(|_| {
+    let both = poll_fn(|_| {
         let _ = poll(writing.as_mut());
         poll(first.as_mut())
     });
@@ -76,4 +79,39 @@ fn a_seal_ends_where_what_it_waits_for_finds_no_room() {
     journal.0.state.borrow_mut().reject_queue();
     assert_eq!(poll(second.as_mut()), Poll::Ready(false));
     assert_eq!(poll(sealing.as_mut()), Poll::Ready(Ok(())));
+}
+
+/// A check reads a long segment piece by piece, and commits go on in pieces that it has read: what they wrote is not lost.
+#[test]
+fn a_check_calls_nothing_lost_that_is_written_meanwhile() {
+    let mut device = MemoryDevice::new(130 << 20);
+    let disk = Disk::new(device.geometry());
+    let options = FormatOptions { block_bytes: 512, copies: 2, force: false };
+    let mut random = Random::from_seed([7; 32]);
+    let made = run(&disk, &mut device, format(&disk, &mut random, options));
+    let mut superblock = made.expect("the device is blank");
+    // Segments as volumes of four gigabytes have them.
+    superblock.geometry = VolumeGeometry::new(512, 130 << 20, 16_384, 8, 2).expect("it fits");
+    for copy in 0..SUPERBLOCK_COPIES {
+        let (offset, bytes) = (superblock_offset(copy, 130 << 20), superblock.encode());
+        let write = disk.write(offset, Buffer::copy_of(&bytes));
+        run(&disk, &mut device, write).expect("it lies on the device");
+    }
+    let opening = Journal::open(disk.clone(), random, Clock::default(), Options::default());
+    let journal = run(&disk, &mut device, opening).expect("the volume is sound");
+    let (mut writing, mut checking) = (pin!(journal.run()), pin!(journal.check()));
+    let (mut puts, mut done, mut turn) = (Vec::new(), 0, 0_u8);
+    let all = poll_fn(|_| {
+        // Others wait whenever some are being written.
+        turn += 1;
+        puts.push(Box::pin(put(&journal, &[b'/', turn])));
+        let _ = poll(writing.as_mut());
+        let before = puts.len();
+        puts.retain_mut(|put| poll(put.as_mut()).is_pending());
+        done += before - puts.len();
+        poll(checking.as_mut())
+    });
+    let report = run(&disk, &mut device, all).expect("nothing fails");
+    assert!(report.groups > 0 && done > 3, "{report:?}, {done} puts");
+    assert_eq!((report.damaged, report.repaired), (0, 0), "{report:?}");
 }
