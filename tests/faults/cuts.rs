@@ -49,13 +49,18 @@ impl Book {
         self.acknowledged.set(self.states.len() - 1);
     }
 
+    /// Yields what a recovery may come to now: the prefixes of the commits that hold everything acknowledged.
+    pub fn allowed(&self) -> &[Map] {
+        self.states.get(self.acknowledged.get()..).unwrap_or_default()
+    }
+
     /// Checks that `map` is a prefix of the commits that holds everything acknowledged.
     ///
     /// # Errors
     /// It is not.
     pub fn judge(&self, map: &Map) -> Result<(), String> {
         let least = self.acknowledged.get();
-        if self.states.iter().skip(least).any(|state| state == map) {
+        if self.allowed().contains(map) {
             return Ok(());
         }
         let expected = self.states.get(least);

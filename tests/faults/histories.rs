@@ -1,13 +1,14 @@
 //! Every history of a few operations, cut at every write with every end, and its recovery cut again.
 
-use super::bench::{Bench, Go, Store};
-use super::classes::{Classes, Image, verifier};
+use super::bench::{BLOCK_BYTES, Bench, Go, Store};
+use super::classes::{Classes, Name, verifier};
 use super::cuts::Book;
+use super::recoveries::{Counts, Known, Recoveries, map_digest};
 use super::rich::Map;
 use super::traces::Ended;
 use blockdev::SimDevice;
-use journal::{Durability, Outcome, Plants, Stats, Verifier};
-use std::collections::HashMap;
+use journal::{Durability, Outcome, Plants, Stats};
+use std::fmt;
 
 /// What can be done: one letter each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,14 +47,16 @@ pub const LETTERS: [Letter; 8] = [
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Longest history.
-    pub letters: usize,
+    pub letters: u32,
     /// Longest history whose recoveries are cut, too.
-    pub nested: usize,
+    pub nested: u32,
     /// Longest history of which the recoveries of those are cut once more.
-    pub twice: usize,
+    pub twice: u32,
+    /// Longest history where it counts which copy of the superblock holds what, also for what cuts of recoveries leave.
+    pub placed: u32,
 }
 
-/// What was tried. Images are counted one by one, and mounted class by class.
+/// What was tried. Images are counted one by one, and recovered from class by class.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Histories {
     /// Histories.
@@ -62,23 +65,14 @@ pub struct Histories {
     pub cuts: u64,
     /// Images that those cuts leave.
     pub images: u128,
-    /// Images that were mounted: one of each class and history, and the probes.
-    pub mounts: u64,
-    /// Images that a cut in such a mount leaves.
-    pub nested: u128,
-    /// Of those, images that were mounted.
-    pub nested_mounts: u64,
-    /// Images that a cut in the mount of one of those leaves.
-    pub twice: u128,
-    /// Of those, images that were mounted.
-    pub twice_mounts: u64,
-    /// Mounts of another image of a class, which came to the same.
-    pub probes: u64,
+    /// Recoveries, and the cuts of those.
+    pub recoveries: Counts,
     /// Histories in which nothing was there to clean, for as many puts as there may be.
     pub without_cleaning: u64,
 }
 
-/// Tries every history within `bounds` whose number leaves `share` when divided by `of`.
+/// Tries every history within `bounds` whose first two letters leave `share` when divided by `of`, and tells what each
+/// of them adds.
 ///
 /// # Errors
 /// A promise was broken.
@@ -86,41 +80,97 @@ pub fn histories(
     plants: Plants,
     bounds: Bounds,
     (share, of): (usize, usize),
-) -> Result<Histories, String> {
-    let (young, old) = (base(plants, YOUNG)?, base(plants, OLD)?);
-    let mut histories = Histories::default();
+    mut told: impl FnMut(&Histories),
+) -> Result<(), String> {
+    let bases = Bases::new(plants)?;
+    let mut known = Known::default();
     let mut words: Vec<Vec<Letter>> = vec![Vec::new()];
     for length in 0..=bounds.letters {
-        for word in words.iter().skip(share).step_by(of) {
-            let depth = usize::from(length <= bounds.nested) + usize::from(length <= bounds.twice);
-            // What cleans begins where there is something to clean.
-            let (base, book) = if word.contains(&Letter::Clean) { &old } else { &young };
-            let mut run = Run::new(base, book, depth)?;
-            run.play(word).map_err(|what| format!("{word:?}: {what}"))?;
-            run.judge.found.histories = 1;
-            histories.add(run.judge.found);
+        let depth = usize::from(length <= bounds.nested) + usize::from(length <= bounds.twice);
+        // Histories that begin alike leave images in common, so they stay together.
+        let first =
+            |word: &[Letter]| word.iter().take(2).map(|letter| *letter as usize).sum::<usize>();
+        for word in words.iter().filter(|word| first(word) % of == share) {
+            told(&bases.history(word, (depth, length <= bounds.placed), &mut known)?);
         }
         let longer = words.iter().flat_map(|word| {
             LETTERS.iter().map(move |letter| word.iter().chain([letter]).copied().collect())
         });
         words = longer.collect();
     }
-    Ok(histories)
+    Ok(())
+}
+
+/// Tries one history, each recovery being cut again to `depth`; with `placed` it counts which copy of the superblock holds
+/// what.
+///
+/// # Errors
+/// A promise was broken.
+pub fn history(
+    plants: Plants,
+    word: &[Letter],
+    depth: usize,
+    placed: bool,
+) -> Result<Histories, String> {
+    Bases::new(plants)?.history(word, (depth, placed), &mut Known::default())
+}
+
+/// What histories begin with.
+struct Bases {
+    young: (Bench, Book),
+    old: (Bench, Book),
+}
+
+impl Bases {
+    fn new(plants: Plants) -> Result<Self, String> {
+        Ok(Self { young: base(plants, YOUNG)?, old: base(plants, OLD)? })
+    }
+
+    fn history(
+        &self,
+        word: &[Letter],
+        (depth, placed): (usize, bool),
+        known: &mut Known,
+    ) -> Result<Histories, String> {
+        // What cleans begins where there is something to clean.
+        let base = if word.contains(&Letter::Clean) { &self.old } else { &self.young };
+        let mut run = Run::new(base, (depth, placed), std::mem::take(known))?;
+        run.play(word).map_err(|what| format!("{word:?}: {what}"))?;
+        let Judge { recoveries, known: left, mut found, .. } = run.judge;
+        *known = left;
+        found.histories = 1;
+        found.recoveries = recoveries.counts;
+        Ok(found)
+    }
 }
 
 impl Histories {
     /// Adds another run's.
-    pub fn add(&mut self, other: Self) {
+    pub fn add(&mut self, other: &Self) {
         self.histories += other.histories;
         self.cuts += other.cuts;
-        self.images += other.images;
-        self.mounts += other.mounts;
-        self.nested += other.nested;
-        self.nested_mounts += other.nested_mounts;
-        self.twice += other.twice;
-        self.twice_mounts += other.twice_mounts;
-        self.probes += other.probes;
+        self.images = self.images.saturating_add(other.images);
+        self.recoveries.add(&other.recoveries);
         self.without_cleaning += other.without_cleaning;
+    }
+}
+
+impl Bounds {
+    /// Yields how many histories there are.
+    pub fn histories(&self) -> u64 {
+        let of = |length| (LETTERS.len() as u64).pow(length);
+        (0..=self.letters).map(of).sum()
+    }
+}
+
+impl fmt::Display for Histories {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { histories, cuts, images, recoveries, without_cleaning } = self;
+        write!(
+            f,
+            "{histories} histories, of which {without_cleaning} had nothing to clean; {cuts} cuts, which leave {images:.1e} \
+             images\n{recoveries}"
+        )
     }
 }
 
@@ -165,15 +215,11 @@ struct Run {
 
 /// Cuts a history's device at a flush, in every way, and recovers.
 struct Judge {
-    scratch: Bench,
-    verifier: Verifier,
-    keys: Vec<Vec<u8>>,
-    /// How often recoveries are cut again.
-    depth: usize,
+    recoveries: Recoveries,
+    /// What the images of all histories so far came to.
+    known: Known,
     /// The letter at hand is the last: earlier cuts belong to shorter histories.
     awake: bool,
-    /// What each image of this history came to, and how deep its recovery was cut.
-    known: HashMap<u64, (Map, usize)>,
     found: Histories,
     ended: Ended,
 }
@@ -191,87 +237,46 @@ impl Judge {
     }
 
     fn every_end(&mut self, device: &SimDevice, book: &Book) -> Ended {
-        let classes = Classes::new(device, &self.verifier)?;
+        let (durable, seen) = (device.durable(), device.visible());
+        let name = Name::of(durable);
+        let writes = device.risks().map(|risk| {
+            let at = usize::try_from(risk.offset).unwrap_or(usize::MAX);
+            (at, &seen[at..at + BLOCK_BYTES])
+        });
+        let classes = Classes::new(durable, &name, writes.collect(), self.recoveries.verifier())?;
         self.found.cuts += 1;
-        self.found.images += classes.members();
+        self.found.images = self.found.images.saturating_add(classes.members());
+        let allowed: Vec<u128> = book.allowed().iter().map(map_digest).collect();
+        self.recoveries.medium.load(durable);
         for n in 0..classes.count() {
             let cut = self.found.cuts;
             let said = |what| format!("cut {cut}, class {n}: {what}");
-            let map = self.recover(&classes.image(n, false), self.depth);
-            let map = map.map_err(said)?;
-            book.judge(&map).map_err(|what| format!("class {n}: {what}"))?;
+            let map = self.recoveries.all((&classes, n), name, &mut self.known).map_err(said)?;
+            if !allowed.contains(&map) {
+                classes.leave(n, &mut self.recoveries.medium.bytes);
+                book.judge(&self.recoveries.once()?).map_err(said)?;
+                return Err(said("an image that was met before came to something else".into()));
+            }
             if (n + self.found.cuts as usize).is_multiple_of(PROBED) {
-                self.found.probes += 1;
-                let probed = self.recover(&classes.image(n, true), 0)?;
-                if probed != map {
-                    return Err(format!("class {n}: its images do not come to the same"));
-                }
+                classes.leave_other(n, &mut self.recoveries.medium.bytes);
+                self.recoveries.probe(map).map_err(said)?;
+                classes.undo(&mut self.recoveries.medium.bytes);
             }
         }
         Ok(())
     }
-
-    /// Recovers from an image, and `depth` times also from every cut of that recovery: it must come to the same.
-    fn recover(&mut self, image: &Image, depth: usize) -> Result<Map, String> {
-        if let Some((map, deep)) = self.known.get(&image.hash)
-            && *deep >= depth
-        {
-            return Ok(map.clone());
-        }
-        match self.depth - depth {
-            0 => self.found.mounts += 1,
-            1 => self.found.nested_mounts += 1,
-            _ => self.found.twice_mounts += 1,
-        }
-        // Another epoch for each depth, and the same for equal images, so that what follows is equal, too.
-        self.scratch.seed = (1 << 20) + depth as u64;
-        self.scratch.device.restore(&image.bytes);
-        let mut cuts = Vec::new();
-        let mut go = |device: &SimDevice| {
-            if depth > 0 {
-                cuts.push(device.clone());
-            }
-            Go::On
-        };
-        let mut store = self.scratch.open_until(&mut go)?.ok_or("cut")?;
-        let report = store.journal.report();
-        if !report.lost.is_empty() {
-            return Err("a loss is reported".into());
-        }
-        if report.replay_bytes > 0 && report.replayed_bytes > report.replay_bytes {
-            return Err(format!("replay passes its bound: {report:?}"));
-        }
-        let map = super::cuts::read(&mut self.scratch, &mut store, &self.keys)?;
-        for cut in cuts {
-            let classes = Classes::new(&cut, &self.verifier)?;
-            match self.depth - depth {
-                0 => self.found.nested += classes.members(),
-                _ => self.found.twice += classes.members(),
-            }
-            for n in 0..classes.count() {
-                if self.recover(&classes.image(n, false), depth - 1)? != map {
-                    return Err("a cut in the recovery changes its verdict".into());
-                }
-            }
-        }
-        self.known.insert(image.hash, (map.clone(), depth));
-        Ok(map)
-    }
 }
 
 impl Run {
-    fn new(base: &Bench, book: &Book, depth: usize) -> Result<Self, String> {
+    fn new(
+        (base, book): &(Bench, Book),
+        (depth, placed): (usize, bool),
+        known: Known,
+    ) -> Result<Self, String> {
         let verifier = verifier(base.device.durable()).ok_or("the base has no superblock")?;
-        let judge = Judge {
-            scratch: base.fork(),
-            verifier,
-            keys: keys(),
-            depth,
-            awake: false,
-            known: HashMap::new(),
-            found: Histories::default(),
-            ended: Ok(()),
-        };
+        let recoveries = Recoveries::new(base.options, verifier, keys(), depth, placed);
+        let found = Histories::default();
+        let judge = Judge { recoveries, known, awake: false, found, ended: Ok(()) };
         Ok(Self { bench: base.fork(), book: Book::new(book.newest().clone()), judge, value: 0 })
     }
 

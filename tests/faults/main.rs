@@ -4,8 +4,9 @@
 
 use journal::{Plant, Plants};
 use tests::faults::bench::{Bench, DEVICE_BYTES};
-use tests::faults::histories::{Bounds, histories};
+use tests::faults::histories::{Bounds, Histories, Letter, histories, history};
 use tests::faults::plants::{Check, caught_by};
+use tests::faults::recoveries::Counts;
 use tests::faults::rich::{Age, rich};
 use tests::faults::{
     astray, cuts, device, large, online, ordering, pairs, rules, singles, split, traces,
@@ -59,10 +60,38 @@ fn two_bad_blocks_are_never_hidden() {
 
 #[test]
 fn every_cut_of_every_short_history_leaves_a_prefix() {
-    let bounds = Bounds { letters: 1, nested: 1, twice: 0 };
-    let found = histories(Plants::default(), bounds, (0, 1)).unwrap();
-    println!("{found:?}");
-    assert!(found.histories == 9 && found.images > 1000 && found.nested > 1000);
+    let bounds = Bounds { letters: 1, nested: 1, twice: 0, placed: 1 };
+    let mut found = Histories::default();
+    histories(Plants::default(), bounds, (0, 1), |one| found.add(one)).unwrap();
+    println!("{found}");
+    assert!(found.histories == bounds.histories() && found.images > 1000);
+    let Counts { recoveries: [left, nested, _], cut, cut_twice, known, .. } = found.recoveries;
+    assert!(left > 500 && nested > 2000 && cut > left && cut_twice > 10 && known > nested);
+}
+
+#[test]
+fn a_recovery_is_cut_that_follows_a_cut_one() {
+    // The first cut tears the last two copies of the superblock, the second the first two, which are written first again.
+    for placed in [true, false] {
+        let planted = |depth| {
+            history(Plants::one(Plant::SuperblockOrder), &[Letter::Put], depth, placed).err()
+        };
+        assert_eq!(planted(1), None);
+        assert!(planted(2).unwrap().contains("no copy of the superblock verifies"));
+    }
+}
+
+#[test]
+fn an_image_that_was_met_before_is_judged_by_what_is_acknowledged_now() {
+    // Nothing of the put is there where it is acknowledged: that is what the empty history left, where it was right.
+    let bounds = Bounds { letters: 1, nested: 0, twice: 0, placed: 0 };
+    let planted = Plants::one(Plant::AckBeforeFlush);
+    let mut tried = 0;
+    let broken = histories(planted, bounds, (0, 1), |_| tried += 1).unwrap_err();
+    assert!(
+        tried == 1 && broken.contains("no prefix of 1 commits that holds the first 1"),
+        "{broken}"
+    );
 }
 
 #[test]

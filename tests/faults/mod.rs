@@ -12,6 +12,7 @@ pub mod online;
 pub mod ordering;
 pub mod pairs;
 pub mod plants;
+pub mod recoveries;
 pub mod rich;
 pub mod rules;
 pub mod singles;
