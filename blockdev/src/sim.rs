@@ -4,10 +4,11 @@
 //! power cut keeps, loses or tears each unit of what no flush covered. Faults beyond the contract
 //! are injected by name. This module knows nothing of what the bytes mean.
 
+mod earlier;
 mod fault;
 mod medium;
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -105,6 +106,30 @@ impl SimDevice {
     pub fn restore(&mut self, image: &[u8]) {
         self.medium.restore(image);
         self.forget_requests();
+    }
+
+    /// Remembers from now on, of each physical unit, what it held on the medium before it last changed
+    /// ([`Damage::Earlier`]): one earlier content of the device, at the cost of a comparison for each unit that is written.
+    pub fn remember(&mut self) {
+        self.medium.remember();
+    }
+
+    /// Yields where the physical units lie that do not hold what is remembered of them, and that no unflushed write
+    /// touches; the one that changed last comes first.
+    pub fn changed(&self) -> Vec<u64> {
+        let differing = self.medium.differing().into_iter().map(|start| start as u64);
+        if self.risks().next().is_none() {
+            return differing.collect();
+        }
+        let touched: BTreeSet<u64> = self.risks().map(|risk| risk.offset).collect();
+        differing.filter(|start| !touched.contains(start)).collect()
+    }
+
+    /// Tells whether no unflushed write touches the physical units at `offset..offset + bytes`.
+    pub fn is_settled(&self, offset: u64, bytes: usize) -> bool {
+        let unit_bytes = u64::from(self.config.geometry.physical_bytes);
+        let range = offset / unit_bytes * unit_bytes..offset.saturating_add(bytes as u64);
+        !self.risks().any(|risk| range.contains(&risk.offset))
     }
 
     /// Arms `fault`. Faults survive power cuts; several may be armed at once.

@@ -59,6 +59,10 @@ tally! {
     recoveries_failed,
     /// Blocks that went bad.
     blocks_damaged,
+    /// Of these, those of a running volume.
+    blocks_damaged_running,
+    /// Of all, those that went back to what they held earlier, with their neighbours or alone.
+    blocks_gone_back,
     /// Blocks that could not be read any more.
     blocks_unreadable,
     /// Copies that recovery wrote again.
@@ -87,6 +91,8 @@ tally! {
     values_cut,
     /// Commits refused for want of room.
     commits_refused_full,
+    /// Deletes that a volume took which had no room for puts at all.
+    deletes_of_full_volumes,
     /// Large values of which all parts went out, committed or given up.
     uploads,
     /// Syncs that were answered.

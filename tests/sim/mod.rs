@@ -38,26 +38,65 @@ pub struct Setup {
     pub heavy: bool,
     /// Copies of each group; where there is one, nothing may be damaged.
     pub copies: u8,
+    /// What sets the history apart from others.
+    pub twist: Twist,
+}
+
+/// What sets a history apart from others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Twist {
+    /// Nothing.
+    None,
+    /// Damage comes while the volume runs, too, and mostly is a write that was lost or went astray: the block holds what it
+    /// held earlier.
+    Lapses,
+    /// Nothing but large values, many of them between two crashes.
+    Uploads,
+    /// The volume is filled to its brim and opened again, and must take deletes then.
+    Brim,
 }
 
 impl Setup {
     /// Yields what seed `seed` does when nothing is planted: a third of the histories damages blocks, a third
-    /// lets requests fail, and of each a quarter fills its volume.
+    /// lets requests fail, and of each a quarter fills its volume. A fifth is set apart: most of those lose writes, the rest
+    /// is of one copy, of large values alone, or of volumes that are full.
     pub fn of_seed(seed: u64) -> Self {
-        Self {
+        let plain = Self {
             plants: Plants::default(),
             damage: seed % 3 == 1,
             failures: seed % 3 == 2,
             judged_every: JUDGED_EVERY,
             heavy: seed % 4 == 3,
             copies: 2,
+            twist: Twist::None,
+        };
+        if seed % 5 != 4 {
+            return plain;
+        }
+        let one_copy = |twist| Self { damage: false, copies: 1, twist, ..plain };
+        // Those that take long are few; the factor scatters them.
+        match seed / 5 * 37 % 128 {
+            0 => Self { twist: Twist::Uploads, ..plain },
+            1 => one_copy(Twist::Uploads),
+            2..7 => Self { twist: Twist::Brim, ..plain },
+            7..9 => one_copy(Twist::Brim),
+            9..25 => one_copy(Twist::None),
+            _ => Self { damage: true, failures: false, twist: Twist::Lapses, ..plain },
         }
     }
 
-    /// Yields a run with one planted fault and nothing else wrong.
+    /// Yields a run with one planted fault and nothing else wrong; where it takes a lost write to tell, writes are lost.
     pub fn planted(plant: Plant) -> Self {
-        let plants = Plants::one(plant);
-        Self { plants, damage: false, failures: false, judged_every: 0, heavy: false, copies: 2 }
+        let lapses = plant == Plant::CheckTouchesTail;
+        Self {
+            plants: Plants::one(plant),
+            damage: lapses,
+            failures: false,
+            judged_every: 0,
+            heavy: false,
+            copies: 2,
+            twist: if lapses { Twist::Lapses } else { Twist::None },
+        }
     }
 }
 

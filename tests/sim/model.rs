@@ -95,6 +95,12 @@ impl Model {
         }
     }
 
+    /// Yields the bytes of a value beside its number; 0 of none.
+    pub fn bytes(&self, value: ValueId) -> u64 {
+        let written = self.values.get(value as usize).and_then(Option::as_ref);
+        written.map_or(0, |written| written.bytes.into())
+    }
+
     /// Notes a commit that was taken and yields its number.
     pub fn commit(&mut self, changes: [Option<Changed>; CHANGES_MAX], buffered: bool) -> usize {
         for (key, value) in changes.iter().flatten() {

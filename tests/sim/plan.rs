@@ -4,7 +4,9 @@
 //! a plan: that is what makes shrinking possible. Each step draws the device's choices from its own number, so
 //! that what is left of a plan behaves much as it did in the whole.
 
-use super::Setup;
+mod wider;
+
+use super::{Setup, Twist};
 use fastrand::Rng;
 
 /// Most changes of one commit.
@@ -94,6 +96,13 @@ pub enum Action {
     },
     /// Compare all copies and repair.
     Check,
+    /// A block of the running volume goes bad, unless another bad block is still about.
+    Harm(Harm),
+    /// Wait for everything, then delete this key or the next one that there is: it must be taken, however full the volume is.
+    Delete {
+        /// The key.
+        key: u8,
+    },
     /// Let a coming request fail; ends with the next crash.
     Fail {
         /// Which.
@@ -169,10 +178,11 @@ pub enum How {
     ProcessDeath,
 }
 
-/// What happens to one block of the medium beside a crash, unless another bad block is still about.
+/// What happens to one place of the medium, in one copy, unless another bad one is still about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Harm {
-    /// The block, counted from the start of the device.
+    /// The block, counted from the start of the device; where it [goes back](HarmKind::goes_back), from the one that changed
+    /// last.
     pub block: u16,
     /// What happens to it.
     pub kind: HarmKind,
@@ -191,6 +201,29 @@ pub enum HarmKind {
     CopyOf(u16),
     /// It cannot be read until it is written.
     Unreadable,
+    /// It holds what it held before it last changed: that write was lost.
+    Stale,
+    /// The same of so many blocks in a row, as far as they are of the same copy.
+    LostWrites(u8),
+    /// The write that changed it last went to this block of the same copy instead, counted from the copy's start.
+    Astray(u16),
+}
+
+impl HarmKind {
+    /// Tells whether a block comes to hold what it held earlier, which the device must remember.
+    pub fn goes_back(self) -> bool {
+        matches!(self, Self::Stale | Self::LostWrites(_) | Self::Astray(_))
+    }
+}
+
+impl Action {
+    /// Yields what the action does to the medium.
+    pub fn harm(&self) -> Option<Harm> {
+        match self {
+            Self::Harm(harm) | Self::Crash { harm: Some(harm), .. } => Some(*harm),
+            _ => None,
+        }
+    }
 }
 
 impl Plan {
@@ -212,14 +245,21 @@ impl Plan {
             replay_bytes: [None, Some(4096), Some(12_288)][rng.usize(..3)],
         };
         let blocks = shape.device_kib * 2;
-        let mut making = Making { rng, setup, blocks, steps: Vec::new() };
-        if setup.heavy {
-            making.fill();
-        }
-        for _ in 0..making.rng.u32(4..24) {
-            making.round();
+        let keys = shape.keys;
+        let mut making = Making { rng, setup, blocks, keys, steps: Vec::new() };
+        let shape = making.twist(shape);
+        match setup.twist {
+            Twist::Uploads => making.uploads(),
+            Twist::Brim => making.brim(),
+            Twist::None | Twist::Lapses => making.rounds(),
         }
         Self { seed, shape, steps: making.steps }
+    }
+
+    /// Tells whether the device must remember what blocks held earlier.
+    pub fn goes_back(&self) -> bool {
+        let mut harms = self.steps.iter().filter_map(|step| step.action.harm());
+        harms.any(|harm| harm.kind.goes_back())
     }
 }
 
@@ -231,10 +271,20 @@ struct Making {
     rng: Rng,
     setup: Setup,
     blocks: u16,
+    keys: u8,
     steps: Vec<Step>,
 }
 
 impl Making {
+    fn rounds(&mut self) {
+        if self.setup.heavy {
+            self.fill();
+        }
+        for _ in 0..self.rng.u32(4..24) {
+            self.round();
+        }
+    }
+
     fn step(&mut self, action: Action) {
         let turns = match self.rng.u8(..8) {
             0..=3 => 0,
@@ -279,6 +329,9 @@ impl Making {
         for _ in 0..self.rng.u16(..if long { 240 } else { 36 }) {
             let action = self.work();
             self.step(action);
+            if setup.twist == Twist::Lapses {
+                self.lapse();
+            }
         }
         self.crash();
         while self.rng.u8(..3) == 0 {
@@ -334,14 +387,14 @@ impl Making {
     }
 
     fn key(&mut self) -> u8 {
-        self.rng.u8(..if self.setup.heavy { HEAVY_KEYS } else { LIGHT_KEYS })
+        self.rng.u8(..self.keys)
     }
 
     fn crash(&mut self) {
-        let rng = &mut self.rng;
+        let (setup, rng) = (self.setup, &mut self.rng);
         let how = if rng.u8(..4) == 0 { How::ProcessDeath } else { How::PowerCut };
         let recovery = rng.u16(..60);
-        let harmed = self.setup.damage && rng.bool();
+        let harmed = setup.damage && rng.bool();
         let (block, from) = (rng.u16(..self.blocks), rng.u16(..self.blocks));
         let kind = match rng.u8(..5) {
             0 => HarmKind::Bit(rng.u16(..4096)),
@@ -350,6 +403,8 @@ impl Making {
             3 => HarmKind::Unreadable,
             _ => HarmKind::CopyOf(from),
         };
-        self.push(Action::Crash { how, recovery, harm: harmed.then_some(Harm { block, kind }) }, 0);
+        let harm = Harm { block, kind };
+        let harm = if setup.twist == Twist::Lapses { self.gone_back(harm) } else { harm };
+        self.push(Action::Crash { how, recovery, harm: harmed.then_some(harm) }, 0);
     }
 }

@@ -1,14 +1,16 @@
 //! Plays a plan: the journal on a device that crashes, each answer and each recovery held against the model.
 
 mod clients;
+mod harm;
 mod judging;
 
 use super::counts::Counts;
 use super::model::{ABSENT, Model, ValueId};
-use super::plan::{Action, CHANGES_MAX, Change, Failing, Harm, HarmKind, How, Plan, Shape, Step};
+use super::plan::{Action, CHANGES_MAX, Change, Failing, Harm, How, Plan, Shape, Step};
 use crate::drive::{Task, poll, read_whole, turn};
-use blockdev::{BlockDevice, Cure, Damage, Fault, FaultKind, Repeat, SimConfig, SimDevice};
+use blockdev::{BlockDevice, Fault, FaultKind, Repeat, SimConfig, SimDevice};
 use fastrand::Rng;
+use harm::Harmed;
 use journal::{
     CheckReport, Clock, CommitError, Disk, FormatOptions, Got, Journal, Mode, OpenError, Options,
     Origin, Outcome, Plants, Random, Upload, format,
@@ -27,7 +29,7 @@ pub const JUDGED_EVERY: u64 = 64;
 /// What the name of each key begins with; its number follows.
 const PREFIX: &str = "/state/";
 /// Bytes of a block of every volume here.
-const BLOCK_BYTES: u64 = 512;
+const BLOCK_BYTES: u32 = 512;
 
 /// A broken promise.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -82,8 +84,8 @@ struct Player {
     mounts: u64,
     /// Turns of the device while the volume was being opened or read.
     turns: u64,
-    /// A block went bad and no check has run since.
-    harmed: bool,
+    /// Where something went bad, if no check has run since.
+    harmed: Option<Harmed>,
     /// Some block could not be read.
     unreadable: bool,
     /// Images that recoveries found, and probes.
@@ -96,6 +98,8 @@ struct Player {
     cache_lies: bool,
     /// The volume was full when last written to.
     full: bool,
+    /// Nothing but large values was written since the volume was opened, and none was given up.
+    uploads_alone: bool,
 }
 
 /// An open volume and who waits for it.
@@ -149,11 +153,15 @@ impl Player {
             value_record_bytes_max: shape.value_record_bytes_max,
             ..Options::default()
         };
+        let mut device = SimDevice::new(config);
+        if plan.goes_back() {
+            device.remember();
+        }
         Self {
             seed: plan.seed,
             shape,
             options,
-            device: SimDevice::new(config),
+            device,
             clock: Clock::default(),
             model: Model::new(shape.keys),
             counts: Counts::default(),
@@ -161,13 +169,14 @@ impl Player {
             open: None,
             mounts: 0,
             turns: 0,
-            harmed: false,
+            harmed: None,
             unreadable: false,
             images: 0,
             judged_every: 0,
             armed: false,
             cache_lies: false,
             full: false,
+            uploads_alone: false,
         }
     }
 
@@ -182,7 +191,8 @@ impl Player {
     fn format(&mut self) -> Result<(), String> {
         let (disk, mut random) = (Disk::new(self.device.geometry()), self.entropy());
         let of = disk.clone();
-        let options = FormatOptions { block_bytes: 512, copies: self.shape.copies, force: false };
+        let options =
+            FormatOptions { block_bytes: BLOCK_BYTES, copies: self.shape.copies, force: false };
         let task: Task<_> =
             Box::pin(async move { format(&of, &mut random, options).await.map(drop) });
         let formatted = self.drive(&disk, task, TURNS_MAX).ok_or("format hangs")?;
@@ -211,6 +221,7 @@ impl Player {
         }
         match step.action {
             Action::Commit { changes, ack, origin } if open.commits.len() < WAITING_MAX.0 => {
+                self.uploads_alone = false;
                 let waiting = self.commit(&open.journal, step.id, changes, ack, origin)?;
                 open.commits.extend(waiting);
             }
@@ -226,11 +237,17 @@ impl Player {
             Action::Upload { change, cut, abandoned, origin }
                 if open.uploads.len() < UPLOADS_MAX =>
             {
+                self.uploads_alone &= !abandoned;
                 let upload = open.journal.upload(Origin(origin.into()));
                 open.uploads.push(self.upload(upload, step.id, change, cut, abandoned));
             }
             Action::Wait { ms } => self.clock.set(self.clock.now() + u64::from(ms)),
+            Action::Harm(harm) => self.harm(harm, true),
+            Action::Delete { key } => self.delete(open, step.id, key)?,
             Action::Check if open.check.is_none() => {
+                if let Some(harmed) = &mut self.harmed {
+                    harmed.may_be_missed = false;
+                }
                 let journal = open.journal.clone();
                 open.check = Some(Box::pin(async move { journal.check().await }));
             }
@@ -345,6 +362,11 @@ impl Player {
         }
         let state = self.state(&disk, &journal)?;
         self.model.settle(&state)?;
+        self.uploads_alone = true;
+        if let Some(harmed) = &mut self.harmed {
+            // The mount has written all copies of the superblock.
+            harmed.of_superblock = false;
+        }
         self.open = Some(Open {
             run: Box::pin(journal.run()),
             disk,
@@ -445,8 +467,8 @@ impl Player {
             (false, false) => &mut self.counts.cuts_in_recovery,
             (false, true) => &mut self.counts.deaths_in_recovery,
         } += 1;
-        if let Some(harm) = harm.filter(|_| !self.harmed) {
-            self.harm(harm);
+        if let Some(harm) = harm {
+            self.harm(harm, false);
         }
         acknowledged.map_or(Ok(()), |acknowledged| self.probe(acknowledged))
     }
@@ -462,27 +484,6 @@ impl Player {
         self.heal();
         (self.armed, self.cache_lies) = (false, false);
         died
-    }
-
-    fn harm(&mut self, harm: Harm) {
-        self.harmed = true;
-        self.counts.blocks_damaged += 1;
-        let blocks = u64::from(self.shape.device_kib) * 1024 / BLOCK_BYTES;
-        let place = |block: u16| u64::from(block) % blocks * BLOCK_BYTES;
-        let (offset, bytes) = (place(harm.block), BLOCK_BYTES as usize);
-        let damage = match harm.kind {
-            HarmKind::Bit(bit) => Damage::BitFlip { bit: bit.into() },
-            HarmKind::Zeros => Damage::Zero,
-            HarmKind::Garbage => Damage::Random,
-            HarmKind::CopyOf(from) => Damage::CopyFrom { offset: place(from) },
-            HarmKind::Unreadable => {
-                self.counts.blocks_unreadable += 1;
-                self.unreadable = true;
-                self.device.make_unreadable(offset, bytes, Cure::Write);
-                return;
-            }
-        };
-        self.device.corrupt(offset, bytes, damage);
     }
 }
 

@@ -230,7 +230,9 @@ pub fn as_test(plan: &Plan, failure: &Failure) -> String {
     }
     code.push_str("        ],\n    });\n}\n");
     // What `Debug` leaves out.
-    for name in ["Commit", "Upload", "Sync", "Get", "Wait", "Check", "Fail", "Crash"] {
+    for name in
+        ["Commit", "Upload", "Sync", "Get", "Wait", "Check", "Harm", "Delete", "Fail", "Crash"]
+    {
         code = code.replace(&format!("action: {name}"), &format!("action: Action::{name}"));
     }
     code

@@ -82,6 +82,9 @@ pub enum Damage {
         /// Where the copied bytes start.
         offset: u64,
     },
+    /// They become what they were before each physical unit of them last changed on the medium: its last write was lost.
+    /// Where that is not remembered ([`SimDevice::remember`](super::SimDevice::remember)), they stay.
+    Earlier,
 }
 
 /// The faults that are armed, and the sectors that cannot be read.

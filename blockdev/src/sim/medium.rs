@@ -6,6 +6,7 @@ use core::ops::Range;
 
 use fastrand::Rng;
 
+use super::earlier::Earlier;
 use super::fault::Damage;
 
 /// What a power cut leaves of one physical unit of one write.
@@ -101,6 +102,8 @@ pub(super) struct Medium {
     unit_bytes: usize,
     /// Whether reads may show bytes that neither the medium nor the cache holds.
     shows_lost: bool,
+    /// What units of `durable` held before, if that is asked for.
+    earlier: Option<Earlier>,
 }
 
 /// A write in the cache.
@@ -122,7 +125,18 @@ impl Medium {
             writes_completed: 0,
             unit_bytes,
             shows_lost: false,
+            earlier: None,
         }
+    }
+
+    /// Remembers from now on what units held before they last changed.
+    pub(super) fn remember(&mut self) {
+        self.earlier = Some(Earlier::new(self.durable.len(), self.unit_bytes));
+    }
+
+    /// Yields where the units lie that changed, the last to change first; none if nothing is remembered.
+    pub(super) fn differing(&self) -> Vec<usize> {
+        self.earlier.as_ref().map_or(Vec::new(), |earlier| earlier.differing(&self.durable))
     }
 
     pub(super) fn restore(&mut self, image: &[u8]) {
@@ -130,6 +144,7 @@ impl Medium {
         self.visible.copy_from_slice(image);
         self.drop_cache();
         self.shows_lost = false;
+        self.earlier.iter_mut().for_each(Earlier::forget);
     }
 
     /// Puts `content` into the cache, as far as the device goes.
@@ -169,7 +184,11 @@ impl Medium {
         let mut start = 0;
         for each in self.cached.drain(..count) {
             let content = part(&self.content, start..start + each.bytes);
-            put(&mut self.durable, each.offset, content);
+            let range = each.offset..each.offset + each.bytes;
+            let whole = whole_units(range, self.unit_bytes, self.visible.len());
+            change(&mut self.durable, &mut self.earlier, whole, |durable| {
+                put(durable, each.offset, content);
+            });
             start += each.bytes;
         }
         self.content.drain(..start);
@@ -201,7 +220,9 @@ impl Medium {
             for unit in units(piece, self.unit_bytes, self.durable.len()) {
                 let fate = choose(risk(index, unit.start, false));
                 index += 1;
-                apply(&mut self.durable, piece, unit.clone(), fate, rng);
+                change(&mut self.durable, &mut self.earlier, unit.clone(), |durable| {
+                    apply(durable, piece, unit.clone(), fate, rng);
+                });
                 let left = part(&self.durable, unit.clone());
                 put(&mut self.visible, unit.start, left);
             }
@@ -240,6 +261,9 @@ impl Medium {
                 for (byte, copied) in bytes.iter_mut().zip(rest) {
                     *byte = *copied;
                 }
+            }
+            Damage::Earlier => {
+                self.earlier.iter().for_each(|earlier| earlier.put_back(range.start, &mut bytes));
             }
         }
         put(&mut self.durable, range.start, &bytes);
@@ -293,7 +317,9 @@ impl Medium {
             for unit in units(piece, self.unit_bytes, self.durable.len()) {
                 let fate = choose(risk(index, unit.start, true), rng);
                 index += 1;
-                apply(&mut self.durable, piece, unit, fate, rng);
+                change(&mut self.durable, &mut self.earlier, unit.clone(), |durable| {
+                    apply(durable, piece, unit, fate, rng);
+                });
             }
         }
         index
@@ -317,6 +343,19 @@ impl Medium {
     fn drop_cache(&mut self) {
         self.cached.clear();
         self.content.clear();
+    }
+}
+
+/// Changes whole units of the medium, and remembers what they held if that is asked for.
+fn change(
+    medium: &mut [u8],
+    earlier: &mut Option<Earlier>,
+    units: Range<usize>,
+    with: impl FnOnce(&mut [u8]),
+) {
+    match earlier {
+        Some(earlier) => earlier.watch(medium, units, with),
+        None => with(medium),
     }
 }
 

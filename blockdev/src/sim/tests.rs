@@ -484,3 +484,35 @@ fn written(event: &Event) -> Option<(u64, u64)> {
         _ => None,
     }
 }
+
+#[test]
+fn a_unit_that_loses_its_last_write_holds_what_it_held_before() {
+    let mut device = device(1);
+    device.remember();
+    let unit = |n: u64| n * UNIT as u64;
+    for (round, content) in (0..).zip([1, 2, 2, 3]) {
+        // The second unit changes in the first round alone, the third never.
+        done(&mut device, write(10 * round, 0, &[content; UNIT]));
+        done(&mut device, write(10 * round + 1, unit(1), &[1; UNIT]));
+        done(&mut device, flush(10 * round + 2));
+    }
+    assert_eq!(device.changed(), [0, unit(1)]);
+    // What no flush covers is not touched, and none of it is said to have changed.
+    done(&mut device, write(90, unit(1), &[9; UNIT]));
+    assert_eq!(device.changed(), [0]);
+    assert!(device.is_settled(0, UNIT) && !device.is_settled(0, UNIT + 1));
+    device.power_cut_choosing(|_| Fate::Old);
+    device.corrupt(0, 3 * UNIT, Damage::Earlier);
+    let held = |n: usize| device.durable()[n * UNIT..(n + 1) * UNIT].to_vec();
+    assert_eq!([held(0), held(1), held(2)], [vec![2; UNIT], vec![0; UNIT], vec![0; UNIT]]);
+    assert_eq!(device.visible(), device.durable());
+    assert_eq!(device.changed(), [] as [u64; 0]);
+    // What a cut leaves of a write is a change, too.
+    done(&mut device, write(91, 0, &[5; UNIT]));
+    device.power_cut_choosing(|_| Fate::Prefix);
+    device.corrupt(0, UNIT, Damage::Earlier);
+    assert_eq!(device.durable()[..UNIT], [2; UNIT]);
+    device.restore(&vec![7; device.durable().len()]);
+    device.corrupt(0, UNIT, Damage::Earlier);
+    assert_eq!(device.durable()[..UNIT], [7; UNIT]);
+}

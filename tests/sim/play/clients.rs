@@ -2,7 +2,7 @@
 
 use super::super::model::{ABSENT, Changed, ValueId};
 use super::super::plan::{Ack, CHANGES_MAX, Change, Expect};
-use super::{Open, Player, Uploading, Waiting};
+use super::{Open, Player, TURNS_MAX, Uploading, Waiting};
 use crate::drive::{Task, poll};
 use journal::{
     Applied, Batch, CommitError, Durability, Got, Journal, Operation, Origin, Outcome,
@@ -109,11 +109,12 @@ impl Player {
             return Ok(());
         };
         let Uploading { id, change, abandoned, .. } = open.uploads.remove(0);
+        let bytes = u64::from(change.bytes.unwrap_or_default());
         let upload = match upload {
             Ok(upload) => upload,
             Err(CommitError::NoSpace) => {
                 self.refused(true);
-                return Ok(());
+                return self.must_be_full(open, bytes);
             }
             Err(_) if self.armed => return Ok(()),
             Err(error) => return Err(format!("an upload fails: {error}")),
@@ -126,8 +127,62 @@ impl Player {
         let taken = self.model.holds(change.key, precondition);
         let taken = taken.then_some([Some((change.key, id)), None, None]);
         let task = Box::pin(upload.commit(self.key(change.key), precondition, Durability::Durable));
+        let refused = self.counts.commits_refused_full;
         let waiting = self.sent(task, taken, [id, ABSENT, ABSENT], false)?;
         open.commits.extend(waiting);
+        if self.counts.commits_refused_full > refused {
+            self.must_be_full(open, bytes)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Checks that it is no wonder that a large value of so many bytes was refused.
+    fn must_be_full(&self, open: &Open, bytes: u64) -> Result<(), String> {
+        if !self.uploads_alone || self.armed {
+            return Ok(());
+        }
+        let latest = (0..self.shape.keys).map(|key| self.model.pending(key));
+        let waiting = open.commits.iter().flat_map(|one| one.values);
+        let begun = open.uploads.iter().map(|one| one.id);
+        let all: u64 = latest.chain(waiting).chain(begun).map(|id| self.model.bytes(id)).sum();
+        // The longest value that an empty volume takes is told; as many shorter ones take more, but not twice as much.
+        match open.journal.large_bytes_max() / 2 {
+            most if all + bytes <= most => {
+                Err(format!("no room for {bytes} bytes beside {all}, where {most} are no matter"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for everything, then deletes `key` or the next one that there is, which must be taken.
+    pub(super) fn delete(&mut self, open: &mut Open, step: u32, key: u8) -> Result<(), String> {
+        self.uploads_alone = false;
+        open.syncs.push((Box::pin(open.journal.sync()), self.model.taken()));
+        let waits = |open: &Open| {
+            !(open.syncs.is_empty() && open.commits.is_empty() && open.uploads.is_empty())
+        };
+        for _ in 0..TURNS_MAX {
+            if self.armed || open.stopped || !waits(open) {
+                break;
+            }
+            self.turns(open, 1)?;
+        }
+        let mut keys = (key..self.shape.keys).chain(0..key);
+        let there = keys.find(|key| self.model.pending(*key) != ABSENT);
+        let Some(key) = there.filter(|_| !self.armed && !open.stopped) else { return Ok(()) };
+        if waits(open) {
+            return Err("what was asked for has no end".into());
+        }
+        let (left, refused) = (open.journal.stats().free_bytes, self.counts.commits_refused_full);
+        let change = Change { key, bytes: None, expect: Expect::Any };
+        let waiting =
+            self.commit(&open.journal, step, [Some(change), None, None], Ack::Durable, 0)?;
+        open.commits.extend(waiting);
+        self.counts.deletes_of_full_volumes += u64::from(left == 0);
+        if self.counts.commits_refused_full > refused {
+            return Err(format!("a delete is refused where {left} bytes are left for puts"));
+        }
         Ok(())
     }
 
@@ -187,7 +242,7 @@ impl Player {
                 Ok(report) => {
                     self.counts.copies_scrubbed += report.repaired;
                     // What recovery left alone, because no log leads there, a check repairs.
-                    self.harmed = false;
+                    self.harmed.take_if(|it| !(it.may_be_missed || it.of_superblock));
                 }
                 Err(error) if !self.armed => result = Err(format!("a check fails: {error}")),
                 Err(_) => {}
