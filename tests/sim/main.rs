@@ -7,7 +7,7 @@ mod found;
 mod shrunk;
 
 use journal::Plant;
-use tests::sim::{Setup, run, run_history};
+use tests::sim::{Setup, Twist, run, run_history};
 
 /// Crashes of the fixed set of seeds.
 const CRASHES: u64 = 10_000;
@@ -36,6 +36,42 @@ fn nothing_acknowledged_is_lost_over_the_fixed_seeds() {
             && counts.crashes_of_full_volumes > 500
             && counts.commits_acknowledged > 10_000
     );
+}
+
+/// A block of one copy goes back to what it held, beside a crash or while clients are at work.
+#[test]
+fn writes_that_one_copy_lost_cost_nothing() {
+    let lapses = Setup {
+        damage: true,
+        failures: false,
+        copies: 2,
+        twist: Twist::Lapses,
+        ..Setup::of_seed(0)
+    };
+    let setup = |seed| Setup { heavy: seed % 4 == 3, judged_every: 16, ..lapses };
+    let counts = run(0, CRASHES / 5, 1, setup, |_| ());
+    let counts = counts.unwrap_or_else(|failure| panic!("{failure}"));
+    println!("{counts}");
+    assert!(counts.blocks_gone_back > 150 && counts.blocks_damaged_running > 100);
+    assert!(counts.copies_scrubbed > 20 && counts.copies_repaired > 50);
+}
+
+/// A volume that is filled to its brim takes deletes whenever it is opened, and large values alone find room as long as they
+/// take little.
+#[test]
+fn full_volumes_delete_and_uploads_alone_go_on() {
+    let of =
+        |twist| Setup { damage: false, failures: false, heavy: false, twist, ..Setup::of_seed(0) };
+    for (twist, crashes) in [(Twist::Brim, 100), (Twist::Uploads, 4)] {
+        let setup = |seed| Setup { copies: 1 + (seed % 2) as u8, ..of(twist) };
+        let counts = run(0, crashes, 1, setup, |_| ());
+        let counts = counts.unwrap_or_else(|failure| panic!("{failure}"));
+        println!("{counts}");
+        match twist {
+            Twist::Uploads => assert!(counts.uploads > 500 && counts.segments_cleaned > 500),
+            _ => assert!(counts.deletes_of_full_volumes > 10 && counts.commits_refused_full > 100),
+        }
+    }
 }
 
 /// A volume of one copy gives up what is said of damage, and nothing of what is said of crashes.
