@@ -99,6 +99,8 @@ plants! {
     StrictUnwitnessed = "strict-unwitnessed",
     /// Let a check take a torn tail for settled.
     CheckTouchesTail = "check-touches-tail",
+    /// Let deletes keep to the limit on what lives, also where a restart has made the volume too full.
+    DeletesLimited = "deletes-limited",
     /// Keep the chunks of uploads that a crash ended.
     OrphansKept = "orphans-kept",
     /// Keep the chunks of large values that were written over, while running.

@@ -61,7 +61,7 @@ pub(crate) struct Demand {
     /// Bytes of the longest that stays.
     longest: usize,
     /// Bytes that the keys it gives values to may add to a checkpoint.
-    items: usize,
+    pub(crate) items: usize,
     /// How many keys that are, and the bytes of the longest.
     keys: usize,
     longest_key: usize,

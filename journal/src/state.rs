@@ -216,6 +216,8 @@ impl State {
         let mut demand = own;
         chunks.iter().for_each(|chunk| chunk.add_to(&mut demand));
         operations.iter().for_each(|one| self.splitting.add_chunks(one, &mut demand));
+        // Of deletes alone, those are let go beyond the limit that add nothing to a checkpoint.
+        demand.items += usize::from(deletes_only && self.plants.has(Plant::DeletesLimited));
         let uses = self.uses.len();
         if !self.room.admits(&verifier.geometry, uses, &demand, deletes_only) {
             // A delete is never refused for good: it waits for others to end.

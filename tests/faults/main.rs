@@ -9,7 +9,7 @@ use tests::faults::plants::{Check, caught_by};
 use tests::faults::recoveries::Counts;
 use tests::faults::rich::{Age, rich};
 use tests::faults::{
-    astray, cuts, device, large, online, ordering, pairs, rules, singles, split, traces,
+    astray, cuts, device, large, online, ordering, pairs, plants, rules, singles, split, traces,
 };
 
 #[test]
@@ -222,6 +222,7 @@ checks! {
     versions_do_not_repeat: traces::versions_do_not_repeat, &[Plant::SameMount];
     replay_never_exceeds_the_superblocks_figure: traces::replay_is_bounded,
         &[Plant::ReplayUnbounded];
+    a_full_volume_that_is_opened_again_deletes: plants::brims, &[Plant::DeletesLimited];
     a_large_value_is_whole_or_not_there: large::whole_or_not_at_all, &[Plant::ManifestFirst];
     what_large_values_took_comes_back: large::room_comes_back,
         &[Plant::OrphansKept, Plant::ChunksOutlive];

@@ -3,6 +3,9 @@
 use super::rich::{self, Age};
 use super::traces::{self, Ended};
 use super::{large, online, ordering, rules, singles, split};
+use crate::sim::Setup;
+use crate::sim::plan::Plan;
+use crate::sim::play::play;
 use journal::{Plant, Plants};
 
 /// A check of the engine under some plants.
@@ -21,6 +24,12 @@ pub fn header_flips(plants: Plants) -> Ended {
 /// A sample of damaged blocks.
 pub fn blocks(plants: Plants) -> Ended {
     singles::blocks(&rich::rich(plants, Age::Old)?, plants, 31).map(drop)
+}
+
+/// A history of the simulator: full volumes that are opened again, one of which is too full then.
+pub fn brims(plants: Plants) -> Ended {
+    let plan = Plan::of_seed(33, Setup::planted(Plant::DeletesLimited));
+    play(&plan, plants).map(drop).map_err(|broken| broken.what)
 }
 
 /// The named checks.
@@ -64,6 +73,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("told back", online::not_read_back),
     ("asked meanwhile", online::asked_meanwhile),
     ("tried again", online::tried_again),
+    ("full volumes", brims),
     ("large", large::whole_or_not_at_all),
     ("large room", large::room_comes_back),
     ("large readers", large::readers_never_mix),
@@ -111,6 +121,7 @@ pub fn caught_by(plant: Plant) -> Check {
         Plant::AdoptBeforeFlush => ordering::t15,
         Plant::MoveReplaysAsPut | Plant::FreeBeforeMoved => ordering::t16,
         Plant::ManifestFirst => large::whole_or_not_at_all,
+        Plant::DeletesLimited => brims,
         Plant::OrphansKept | Plant::ChunksOutlive => large::room_comes_back,
         Plant::ReadAcross => large::readers_never_mix,
         Plant::ManifestEarly => split::whole_or_not_at_all,

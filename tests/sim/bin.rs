@@ -28,7 +28,7 @@ Usage: sim [OPTIONS]
   --judge N       judge one image in N a second time, by the model's table (default 64); 0 for none
   --served        the whole server with its clients, instead of the journal alone
   --plant NAME    switch a rule of the engine off; the run must fail. This simulator finds
-                  ack-before-flush, late-writes, later-proves, superblock-order, check-touches-tail,
+                  ack-before-flush, late-writes, later-proves, superblock-order, check-touches-tail, deletes-limited,
                   and with --served the server's: answer-early, look-first, tokens-forgotten, tokens-of-connection,
                   sync-skipped, shutdown-unsynced, quota-uncharged, own-writes-unseen; others are for
                   the suite of faults

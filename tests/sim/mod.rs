@@ -75,27 +75,32 @@ impl Setup {
         }
         let one_copy = |twist| Self { damage: false, copies: 1, twist, ..plain };
         // Those that take long are few; the factor scatters them.
-        match seed / 5 * 37 % 128 {
+        match seed / 5 * 37 % 256 {
             0 => Self { twist: Twist::Uploads, ..plain },
             1 => one_copy(Twist::Uploads),
-            2..7 => Self { twist: Twist::Brim, ..plain },
-            7..9 => one_copy(Twist::Brim),
-            9..25 => one_copy(Twist::None),
+            2..14 => Self { twist: Twist::Brim, ..plain },
+            14..18 => one_copy(Twist::Brim),
+            18..50 => one_copy(Twist::None),
             _ => Self { damage: true, failures: false, twist: Twist::Lapses, ..plain },
         }
     }
 
-    /// Yields a run with one planted fault and nothing else wrong; where it takes a lost write to tell, writes are lost.
+    /// Yields a run with one planted fault and nothing else wrong; where it takes a lost write to tell, or a full volume, there
+    /// are those.
     pub fn planted(plant: Plant) -> Self {
-        let lapses = plant == Plant::CheckTouchesTail;
+        let twist = match plant {
+            Plant::CheckTouchesTail => Twist::Lapses,
+            Plant::DeletesLimited => Twist::Brim,
+            _ => Twist::None,
+        };
         Self {
             plants: Plants::one(plant),
-            damage: lapses,
+            damage: twist == Twist::Lapses,
             failures: false,
             judged_every: 0,
             heavy: false,
             copies: 2,
-            twist: if lapses { Twist::Lapses } else { Twist::None },
+            twist,
         }
     }
 }

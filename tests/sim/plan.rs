@@ -249,7 +249,7 @@ impl Plan {
         let mut making = Making { rng, setup, blocks, keys, steps: Vec::new() };
         let shape = making.twist(shape);
         match setup.twist {
-            Twist::Uploads => making.uploads(),
+            Twist::Uploads => making.uploads(&shape),
             Twist::Brim => making.brim(),
             Twist::None | Twist::Lapses => making.rounds(),
         }
@@ -282,6 +282,9 @@ impl Making {
         }
         for _ in 0..self.rng.u32(4..24) {
             self.round();
+            if self.setup.twist == Twist::Lapses && self.setup.damage && self.rng.u8(..3) == 0 {
+                self.tail();
+            }
         }
     }
 

@@ -50,7 +50,7 @@ fn a_fixed_order_of_superblocks_is_found() {
 
 #[test]
 fn taking_a_torn_tail_for_what_was_written_over_it_is_found() {
-    must_be_found(Plant::CheckTouchesTail, 20_000, 16);
+    must_be_found(Plant::CheckTouchesTail, 20_000, 24);
 }
 
 /// A history in the form in which the simulator tells one: two changes of a key under two flushes of one block each,

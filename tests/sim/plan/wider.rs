@@ -5,13 +5,14 @@ use super::{
     Ack, Action, CHANGES_MAX, Change, Expect, HEAVY_KEYS, Harm, HarmKind, How, Making, Shape,
 };
 use crate::sim::Twist;
+use core::ops::Range;
 
 /// Most turns of a check, so that many end before the next harm.
 const CHECK_TURNS: u16 = 300;
 /// Turns in which an upload mostly ends, and cleaning has its time.
 const UPLOAD_TURNS: u16 = 60;
-/// Keys that fill a volume by their names alone.
-const MANY_KEYS: u8 = 250;
+/// Turns in which a commit mostly becomes durable.
+const COMMIT_TURNS: u16 = 12;
 
 impl Making {
     /// Changes the shape as the twist of the setup asks for it.
@@ -19,13 +20,16 @@ impl Making {
         match self.setup.twist {
             Twist::None | Twist::Lapses => {}
             Twist::Uploads => {
-                self.keys = self.rng.u8(2..8);
-                shape.device_kib = [96, 128, 192][self.rng.usize(..3)];
+                self.keys = self.rng.u8(11..22);
+                // Of these sizes it has the fewest segments, so that cleaning gives up the soonest.
+                shape.device_kib = 128;
                 self.blocks = 2 * shape.device_kib;
                 (shape.keys, shape.value_record_bytes_max) = (self.keys, usize::MAX);
             }
             Twist::Brim => {
-                self.keys = [HEAVY_KEYS, MANY_KEYS][self.rng.usize(..2)];
+                // Many fill the volume by their names alone; how many decides where a checkpoint takes a segment more.
+                let many = self.rng.u8(120..=250);
+                self.keys = if self.rng.u8(..4) == 0 { HEAVY_KEYS } else { many };
                 shape.keys = self.keys;
             }
         }
@@ -64,9 +68,37 @@ impl Making {
         Harm { block: rng.u16(..most), kind }
     }
 
-    /// Large values written over and over, with few crashes: cleaning takes many segments for nobody else.
-    pub(super) fn uploads(&mut self) {
-        let (from, to) = (900, self.rng.u16(1000..2600));
+    /// Leaves a torn tail, writes over it, and loses one of those writes in one copy.
+    pub(super) fn tail(&mut self) {
+        self.push(Action::Check, CHECK_TURNS / 4);
+        for _ in 0..self.rng.u8(2..7) {
+            let (commit, turns) = (self.commit(), self.rng.u16(..3));
+            self.push(commit, turns);
+        }
+        self.push(Action::Crash { how: How::PowerCut, recovery: 0, harm: None }, 0);
+        for _ in 0..self.rng.u8(1..5) {
+            let commit = self.commit();
+            self.push(commit, COMMIT_TURNS);
+        }
+        let most = 1 << self.rng.u8(1..5);
+        let block = self.rng.u16(..most);
+        self.push(Action::Harm(Harm { block, kind: HarmKind::Stale }), 0);
+        for _ in 0..self.rng.u8(..3) {
+            let (key, origin) = (self.key(), 0);
+            self.step(Action::Get { key, origin });
+        }
+        let turns = self.rng.u16(..CHECK_TURNS);
+        self.push(Action::Check, turns);
+    }
+
+    /// Large values written over and over, with few crashes, that take most of the volume: cleaning takes many segments for
+    /// nobody else.
+    pub(super) fn uploads(&mut self, shape: &Shape) {
+        // Where more is taken, much is refused, and where less is, segments are free without cleaning.
+        let most = u32::from(shape.device_kib) * 512 / u32::from(shape.copies);
+        let mean = most * self.rng.u32(34..50) / 100 / u32::from(self.keys);
+        let mean = u16::try_from(mean).unwrap_or(u16::MAX / 2);
+        let (from, to) = (mean / 3 * 2, mean / 3 * 4);
         let upload = |this: &mut Self, key, turns| {
             let bytes = this.rng.u16(from..to);
             let change = Change { key, bytes: Some(bytes), expect: Expect::Any };
@@ -76,46 +108,45 @@ impl Making {
         for key in 0..self.keys {
             upload(self, key, 4 * UPLOAD_TURNS);
         }
-        for _ in 0..self.rng.u8(1..4) {
-            for _ in 0..self.rng.u16(100..900) {
-                let key = self.key();
-                upload(self, key, UPLOAD_TURNS);
-            }
-            self.crash();
+        for _ in 0..self.rng.u16(1000..4000) {
+            let key = self.key();
+            upload(self, key, UPLOAD_TURNS);
         }
+        self.crash();
     }
 
-    /// Fills the volume with ever smaller values until nothing is taken, lets it be opened again, deletes, and again.
+    /// Fills the volume with ever smaller values until nothing is taken, lets it be opened again, deletes, fills it again, and
+    /// again.
     pub(super) fn brim(&mut self) {
-        for _ in 0..self.rng.u8(2..6) {
-            // New keys first or last: what they take in a checkpoint grows at once or one by one.
-            if self.rng.bool() {
-                self.put_all(0);
+        // New keys first or last: what they take in a checkpoint grows at once or one by one.
+        let names_first = self.rng.bool();
+        for most in [0, 400, 100, 30, 0].into_iter().skip(usize::from(!names_first)) {
+            self.put_some(0..self.keys, most);
+        }
+        for _ in 0..self.rng.u8(4..16) {
+            self.crash();
+            for _ in 0..self.rng.u8(..6) {
+                let key = self.key();
+                self.push(Action::Delete { key }, 0);
             }
-            for most in [400, 100, 30, 0] {
-                self.put_all(most);
-            }
-            for _ in 0..self.rng.u8(1..4) {
-                self.crash();
-                for _ in 0..self.rng.u8(..6) {
-                    let key = self.key();
-                    self.push(Action::Delete { key }, 0);
-                }
-            }
+            let first = self.key();
+            let last = self.rng.u8(first..self.keys);
+            let most = [0, 0, 30, 200][self.rng.usize(..4)];
+            self.put_some(first..last, most);
         }
     }
 
-    /// Puts values of about this length under all keys.
-    fn put_all(&mut self, most: u16) {
+    /// Puts values of about this length under some keys.
+    fn put_some(&mut self, keys: Range<u8>, most: u16) {
         let waits = self.rng.bool();
-        for first in (0..self.keys).step_by(CHANGES_MAX) {
+        for first in keys.clone().step_by(CHANGES_MAX) {
             let mut changes = [None; CHANGES_MAX];
-            for (change, key) in changes.iter_mut().zip(first..self.keys) {
+            for (change, key) in changes.iter_mut().zip(first..keys.end) {
                 let bytes = Some(self.rng.u16(..=most));
                 *change = Some(Change { key, bytes, expect: Expect::Any });
             }
             let commit = Action::Commit { changes, ack: Ack::Durable, origin: 0 };
-            self.push(commit, if waits { 12 } else { 1 });
+            self.push(commit, if waits { COMMIT_TURNS } else { 1 });
         }
         self.push(Action::Sync, 200);
         if self.rng.u8(..4) == 0 {

@@ -10,7 +10,7 @@ use std::ops::Range;
 pub(super) struct Harmed {
     /// A check that is under way may have passed it.
     pub(super) may_be_missed: bool,
-    /// It is in a copy of the superblock, which a mount writes again and no check.
+    /// It is in a copy of the superblock: it counts as there until a mount writes all of those again, though a check may.
     pub(super) of_superblock: bool,
 }
 
