@@ -21,9 +21,25 @@ mod peers;
 mod served;
 
 use floor::{Beside, Floor};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
+
+const HELP: &str = "\
+Usage: bench [ENGINE]...
+
+Measures StateFS beside the floor of the same device, and ENGINEs beside each other, all without one. The machine should have
+nothing else to do; it takes a quarter of an hour. The engines:
+  StateFS
+  fjall
+  LMDB
+  SQLite
+  redb
+
+Or alone:
+  cleaning  what lone puts wait for while the journal cleans and writes checkpoints beside them
+";
 
 /// Rounds of every measurement.
 const ROUNDS: usize = 5;
@@ -40,7 +56,36 @@ fn main() -> ExitCode {
     if let Some(ended) = compare::loader_child() {
         return end(ended);
     }
-    end(run())
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.iter().any(|word| word == "--help" || word == "-h") {
+        // Who closed the pipe has seen enough.
+        let _closed = std::io::stdout().write_all(HELP.as_bytes());
+        return ExitCode::SUCCESS;
+    }
+    // Before anything is measured.
+    let alone = words == [CLEANING];
+    if let Some(word) = words.iter().find(|word| !alone && !is_engine(word)) {
+        eprintln!("bench: `{word}` is no engine that this program was built with\n\n{HELP}");
+        return ExitCode::from(2);
+    }
+    end(if alone { clean() } else { run(&words) })
+}
+
+/// The measurement that takes no engine beside it.
+const CLEANING: &str = "cleaning";
+
+#[cfg(feature = "peers")]
+fn is_engine(word: &str) -> bool {
+    peers::KINDS.iter().any(|kind| kind.name() == word)
+}
+
+#[cfg(not(feature = "peers"))]
+fn is_engine(_: &str) -> bool {
+    false
+}
+
+fn clean() -> Result<()> {
+    cleaning::run(&Folder::new()?.0)
 }
 
 fn end(ended: Result<()>) -> ExitCode {
@@ -53,11 +98,9 @@ fn end(ended: Result<()>) -> ExitCode {
     }
 }
 
-fn run() -> Result<()> {
+#[cfg_attr(not(feature = "peers"), expect(unused_variables, reason = "there are none without"))]
+fn run(engines: &[String]) -> Result<()> {
     let folder = Folder::new()?;
-    if std::env::args().nth(1).as_deref() == Some("cleaning") {
-        return cleaning::run(&folder.0);
-    }
     let (mut floor, mut table) = (Floor::new(&folder.0)?, Table::default());
     for round in 1..=ROUNDS {
         eprintln!("round {round} of {ROUNDS}");
@@ -66,8 +109,7 @@ fn run() -> Result<()> {
     table.print();
     #[cfg(feature = "peers")]
     {
-        let named: Vec<String> = std::env::args().skip(1).collect();
-        let rows = compare::run(&folder.0, &named)?;
+        let rows = compare::run(&folder.0, engines)?;
         std::fs::write(CHART, chart::svg(&rows))?;
         eprintln!("the chart is in {CHART}");
         compare::ours(&folder.0)?;

@@ -26,6 +26,7 @@ const BYTES_MAX: &str = "8192";
 /// # Errors
 /// A target was broken, or the toolchain is not there; the options are not understood (code 2).
 pub(crate) fn run(root: &Path, options: &[&str]) -> Result<(), Failure> {
+    let known = targets(root)?;
     let (mut names, mut seconds) = (Vec::new(), SECONDS);
     let mut words = options.iter();
     while let Some(word) = words.next() {
@@ -34,13 +35,12 @@ pub(crate) fn run(root: &Path, options: &[&str]) -> Result<(), Failure> {
                 seconds = given;
                 words.next();
             }
-            (word, _) if word.starts_with('-') => return Err(not_understood(word)),
+            (word, _) if word.starts_with('-') => return Err(not_understood(word, &known)),
             (word, _) => names.push(word),
         }
     }
-    let known = targets(root)?;
     if let Some(word) = names.iter().find(|name| known.iter().all(|known| known != *name)) {
-        return Err(not_understood(word));
+        return Err(not_understood(word, &known));
     }
     fetch(root)?;
     for name in known.iter().filter(|name| names.is_empty() || names.contains(&name.as_str())) {
@@ -154,9 +154,10 @@ fn io(what: &str) -> impl FnOnce(std::io::Error) -> Failure {
     |error| Failure::Io { what, error }
 }
 
-fn not_understood(word: &str) -> Failure {
-    eprintln!("xtask: `{word}` is no target and no option; see cargo xtask help");
-    Failure::Exit { command: "cargo xtask fuzz".into(), code: 2 }
+fn not_understood(word: &str, targets: &[String]) -> Failure {
+    let what = format!("fuzz: `{word}` is no target and no option");
+    let help = format!("targets: {}\noptions: --seconds N, N from 1\n", targets.join(" "));
+    Failure::Unclear { what, help }
 }
 
 const FOLDER: &str = "tests/fuzz/libfuzzer";

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-use crate::{Failure, debian, run};
+use crate::{Failure, debian, run, words};
 
 /// Whether this host can build the machine: it is written for x86-64, and links as Linux programs do.
 pub(crate) const BUILDS: bool = cfg!(all(target_os = "linux", target_arch = "x86_64"));
@@ -31,7 +31,7 @@ pub(crate) fn run(root: &Path, options: &[&str]) -> Result<(), Failure> {
         [] => "serve",
         ["--selftest"] => "selftest",
         ["--measure"] => "figures",
-        _ => return Err(Failure::Exit { command: "cargo xtask guest".into(), code: 2 }),
+        _ => return Err(words::unclear("guest", options)),
     };
     fetch_qemu()?;
     run::to_its_end(&mut build(root))?;

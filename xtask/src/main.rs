@@ -15,10 +15,13 @@ mod schema;
 mod sim;
 mod suite;
 mod tally;
+mod words;
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::{env, fmt, io};
+
+use words::Wanted;
 
 const HELP: &str = "\
 Usage: cargo xtask VERB
@@ -50,6 +53,17 @@ Usage: cargo xtask VERB
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words::judge(&arguments) {
+        Wanted::Work => {}
+        Wanted::Help(text) => {
+            words::print(&text);
+            return ExitCode::SUCCESS;
+        }
+        Wanted::Unclear(text) => {
+            eprint!("xtask: {text}");
+            return ExitCode::from(2);
+        }
+    }
     let done = match arguments.as_slice() {
         ["schema"] => schema::renew(root()),
         ["schema", "--check"] => schema::check(root()),
@@ -57,21 +71,18 @@ fn main() -> ExitCode {
         ["test", "guest"] => suite::guest(root()),
         ["guest", options @ ..] => guest::run(root(), options),
         ["sim", options @ ..] => sim::run(root(), options),
-        ["bench", engines @ ..] => bench(engines),
+        ["bench", "cleaning"] => bench(&["cleaning"], &[]),
+        ["bench", engines @ ..] if !engines.contains(&"cleaning") => {
+            bench(engines, &["--features", "peers"])
+        }
         ["faults", parts @ ..] => sim::faults(root(), parts),
         ["fuzz", "--briefly"] => fuzz::briefly(root()),
         ["fuzz", options @ ..] => fuzz::run(root(), options),
         ["demo", options @ ..] => demo::run(root(), options),
         ["polyglot"] => polyglot::run(root()),
         ["bless"] => bless::run(root()),
-        ["help" | "--help" | "-h"] => {
-            print!("{HELP}");
-            Ok(())
-        }
-        _ => {
-            eprint!("{HELP}");
-            return ExitCode::from(2);
-        }
+        [verb, words @ ..] => Err(words::unclear(verb, words)),
+        [] => Err(words::unclear("", &[])),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -85,11 +96,9 @@ fn main() -> ExitCode {
 }
 
 /// Measures on this machine, which should have nothing else to do.
-fn bench(engines: &[&str]) -> Result<(), Failure> {
+fn bench(words: &[&str], features: &[&str]) -> Result<(), Failure> {
     const RUN: [&str; 4] = ["run", "--release", "-p", "bench"];
-    const PEERS: [&str; 2] = ["--features", "peers"];
-    let peers: &[&str] = if engines == ["cleaning"] { &[] } else { &PEERS };
-    run::to_its_end(run::cargo(root(), &RUN).args(peers).arg("--").args(engines))
+    run::to_its_end(run::cargo(root(), &RUN).args(features).arg("--").args(words))
 }
 
 /// Returns the root of the workspace.
@@ -101,6 +110,8 @@ fn root() -> &'static Path {
 /// Why a task did not succeed.
 #[derive(Debug)]
 enum Failure {
+    /// The words of a call are not understood; `help` tells those that are.
+    Unclear { what: String, help: String },
     /// A program that the task needs is not installed; `advice` says how to get it.
     ToolMissing { program: &'static str, advice: &'static str },
     /// A program ran and failed; what it had to say is on stderr.
@@ -128,6 +139,7 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
+            Self::Unclear { .. } => 2,
             Self::ToolMissing { .. } => 3,
             Self::Exit { code, .. } => *code,
             Self::Command { .. }
@@ -146,6 +158,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Unclear { what, help } => write!(f, "{what}\n\n{}", help.trim_end()),
             Self::ToolMissing { program, advice } => {
                 write!(f, "the program `{program}` is not installed; {advice}")
             }
