@@ -1,12 +1,15 @@
 //! Peers that break the protocol or the manners, many at a time, and a good client beside them.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, IoSlice, Read as _, Write as _};
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
+use std::os::fd::AsFd as _;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use fastrand::Rng;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::Signal;
 use statefs_client::blocking::Directory;
 use statefs_client::{Client, Error, Rights};
@@ -58,6 +61,28 @@ fn a_peer_that_hangs_up_behind_its_bytes_is_let_go() {
     stream.shutdown(Shutdown::Write).unwrap();
     victim.machine.signal(Signal::CONT);
     stream.read_to_end(&mut Vec::new()).unwrap();
+    victim.serves();
+}
+
+/// A read ends behind bytes that came with descriptors, and what follows them has no event of its own.
+#[test]
+fn what_follows_descriptors_is_read() {
+    let mut victim = Victim::new();
+    let mut stream = victim.connect();
+    // It is watched, and all that was to tell of it was told.
+    victim.serves();
+    victim.machine.freeze();
+    let call = reads("/state", "large", 1);
+    let (head, rest) = call.split_at(8);
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [stream.as_fd()];
+    assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+    let sent = sendmsg(&stream, &[IoSlice::new(head)], &mut control, SendFlags::empty());
+    assert_eq!(sent, Ok(head.len()));
+    (&stream).write_all(rest).unwrap();
+    victim.machine.signal(Signal::CONT);
+    stream.read_exact(&mut [0; 8]).unwrap();
     victim.serves();
 }
 

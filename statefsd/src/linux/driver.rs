@@ -40,6 +40,10 @@ const ACCEPTS_MAX: usize = 64;
 /// read their answers should not cost that.
 const SHUTDOWN_MS: u64 = 5000;
 
+/// Milliseconds after which connections are read once more whose last read was short. Only who sends descriptors waits for
+/// it, and under load it costs one read of each connection in so many.
+const LOOK_MS: u64 = 20;
+
 const WAKE: Token = Token(0);
 const STOP: Token = Token(1);
 const RELOAD: Token = Token(2);
@@ -63,6 +67,8 @@ pub(crate) struct Driver {
     due: BTreeSet<ConnectionId>,
     /// Nobody is accepted before this time.
     accept_at: u64,
+    /// When connections are read once more whose last read was short.
+    look_at: Option<u64>,
     /// When a shutdown gives up.
     stop_at: Option<u64>,
     started: Instant,
@@ -148,6 +154,7 @@ impl Driver {
             links: BTreeMap::new(),
             due: BTreeSet::new(),
             accept_at: 0,
+            look_at: None,
             stop_at: None,
             started: Instant::now(),
             notify,
@@ -186,6 +193,7 @@ impl Driver {
     /// Does what can be done; yields when there is more to do.
     fn round(&mut self) -> Result<Option<u64>, Failure> {
         let accepts = self.accept();
+        self.look_again();
         let mut moved = self.tend();
         let now = self.now();
         while let Some(completion) = self.device.completion() {
@@ -221,7 +229,8 @@ impl Driver {
         if moved || self.server.wants_poll() || !self.due.is_empty() {
             return Ok(Some(now));
         }
-        Ok([accepts, turn.deadline, self.stop_at, told, alive].into_iter().flatten().min())
+        let waits = [accepts, turn.deadline, self.look_at, self.stop_at, told, alive];
+        Ok(waits.into_iter().flatten().min())
     }
 
     fn take(&mut self, event: &mio::event::Event) {
@@ -293,12 +302,27 @@ impl Driver {
         self.due.insert(id);
     }
 
+    /// Has connections read once more whose last read was short, when it is time.
+    fn look_again(&mut self) {
+        if self.look_at.is_none_or(|at| self.now() < at) {
+            return;
+        }
+        self.look_at = None;
+        for (id, link) in &mut self.links {
+            if link.look_again() {
+                self.due.insert(*id);
+            }
+        }
+    }
+
     /// Moves bytes of the connections that are due; tells whether any came in or a connection ended.
     fn tend(&mut self) -> bool {
-        let mut came_in = false;
+        let (mut came_in, mut presumed) = (false, false);
         for id in mem::take(&mut self.due) {
             let Some(link) = self.links.get_mut(&id) else { continue };
-            match link.tend(id, &mut self.server, &mut self.buffer) {
+            let tended = link.tend(id, &mut self.server, &mut self.buffer);
+            presumed |= link.is_presumed();
+            match tended {
                 Tended::Waits { moved } => came_in |= moved,
                 Tended::Busy => {
                     came_in = true;
@@ -310,6 +334,9 @@ impl Driver {
                     self.close(id);
                 }
             }
+        }
+        if presumed && self.look_at.is_none() {
+            self.look_at = Some(self.now().saturating_add(LOOK_MS));
         }
         came_in
     }

@@ -1,5 +1,6 @@
 //! One accepted socket: bytes between the kernel and the server, as far as neither has to wait.
 
+use core::mem;
 use std::io::{ErrorKind, Read as _, Write as _};
 
 use mio::event::Event;
@@ -14,6 +15,8 @@ const READS_MAX: usize = 4;
 pub(crate) struct Link {
     pub(crate) stream: UnixStream,
     readable: bool,
+    /// That it would block was taken from a short read, which proves it of streams without descriptors in them alone.
+    presumed: bool,
     writable: bool,
     /// The peer has hung up, and says so once: the end is read behind the last bytes.
     hung_up: bool,
@@ -32,7 +35,7 @@ pub(crate) enum Tended {
 
 impl Link {
     pub(crate) fn new(stream: UnixStream) -> Self {
-        Self { stream, readable: true, writable: true, hung_up: false }
+        Self { stream, readable: true, presumed: false, writable: true, hung_up: false }
     }
 
     /// Notes what the kernel says has changed.
@@ -40,6 +43,18 @@ impl Link {
         self.hung_up |= event.is_read_closed();
         self.readable |= event.is_readable() || event.is_read_closed();
         self.writable |= event.is_writable() || event.is_write_closed();
+    }
+
+    /// Whether there may be bytes of which no event will tell.
+    pub(crate) fn is_presumed(&self) -> bool {
+        self.presumed
+    }
+
+    /// Has the next tending read once more where the last read was short; tells whether it was. Descriptors are sent by no
+    /// client of ours, so a second read after each would be one for nothing, a third of the system calls of a get.
+    pub(crate) fn look_again(&mut self) -> bool {
+        self.readable |= self.presumed;
+        mem::take(&mut self.presumed)
     }
 
     /// Sends and receives what can be, through `buffer`.
@@ -67,12 +82,13 @@ impl Link {
                     }
                     moved = true;
                     // A stream that yields less than it could has no more now, epoll(7): the next bytes are an event.
-                    // Its end may have come with the event of these. A read also ends behind bytes that came with descriptors, which
-                    // no client of ours sends: what follows them waits for the next event, and nobody but their sender for that.
+                    // Its end may have come with the event of these. A read also ends behind bytes that came with descriptors, and
+                    // what follows them may have no event of its own: see `look_again`.
                     self.readable = bytes == buffer.len() || self.hung_up;
+                    self.presumed = !self.readable;
                 }
                 Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock => self.readable = false,
+                    ErrorKind::WouldBlock => (self.readable, self.presumed) = (false, false),
                     ErrorKind::Interrupted => {}
                     _ => return Tended::Over,
                 },
