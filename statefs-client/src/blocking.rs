@@ -129,8 +129,9 @@ impl Client {
 
     /// Runs work of several calls on [`Client::calls`] to its end.
     ///
-    /// The timeout bounds the silence between two answers, not the whole. When it is over so is the
-    /// connection, and the work learns it from the call that it waits for.
+    /// The timeout bounds the time from one answer to the next, not the whole; bytes that are no whole
+    /// answer do not count. When it is over so is the connection, and the work learns it from the call
+    /// that it waits for.
     ///
     /// # Errors
     /// Those of the work; see [`crate::drive`].

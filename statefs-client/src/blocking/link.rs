@@ -3,11 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::format;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
@@ -44,6 +46,16 @@ struct Buffers {
 
 /// No answer came in time.
 struct Silence;
+
+/// Whether work was woken since somebody looked: a call that it waits for was answered, for nothing else wakes it. Bytes of
+/// an answer that never becomes whole do not.
+struct Answered(AtomicBool);
+
+impl Wake for Answered {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 impl Link {
     pub(super) fn new(stream: UnixStream, timeout: Option<Duration>) -> Self {
@@ -109,9 +121,16 @@ impl Link {
         &self,
         work: impl Future<Output = core::result::Result<T, E>>,
     ) -> core::result::Result<T, E> {
+        let answered = Arc::new(Answered(AtomicBool::new(true)));
+        let waker = Waker::from(answered.clone());
+        let mut work = pin!(work);
+        let work = poll_fn(|_| work.as_mut().poll(&mut Context::from_waker(&waker)));
+        let (mut timeout, mut deadline) = (None, None);
         drive(&self.vat, work, |_| {
-            let timeout = self.timeout.get();
-            let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+            if answered.0.swap(false, Ordering::Relaxed) {
+                timeout = self.timeout.get();
+                deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+            }
             let silence = |Silence| format!("no answer within {:?}", timeout.unwrap_or_default());
             self.turn(deadline).map_err(silence)
         })
@@ -178,6 +197,10 @@ impl Link {
     ) -> core::result::Result<bool, Silence> {
         loop {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                // Whatever is there to be read: who never stops talking would have us read for ever.
+                return Err(Silence);
+            }
             let left =
                 left.map(|left| Timespec::try_from(left).map_err(|_| Silence)).transpose()?;
             let mut watched = [PollFd::new(&self.stream, flags)];

@@ -137,6 +137,47 @@ fn flood(mut stream: UnixStream) {
     while start.elapsed() < Duration::from_secs(20) && stream.write_all(&many).is_ok() {}
 }
 
+/// Says again and again that it does not know a message, which nobody asked it to, until it has said so for long.
+fn chatter(mut stream: UnixStream) {
+    let one = [0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let many: Vec<u8> = one.into_iter().chain([0; 8]).collect::<Vec<u8>>().repeat(1000);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(5) && stream.write_all(&many).is_ok() {}
+}
+
+/// Sends an answer that never becomes whole, byte by byte.
+fn drip(mut stream: UnixStream) {
+    // One segment of 8,000 bytes.
+    let start = [0, 0, 0, 0, 232, 3, 0, 0];
+    let bytes = start.into_iter().chain(std::iter::repeat_n(0, 2000));
+    for byte in bytes {
+        if stream.write_all(&[byte]).is_err() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_daemon_that_talks_and_never_answers_is_given_up_in_time() {
+    let timeout = Duration::from_millis(40);
+    for talk in [chatter, drip] {
+        let peer = Peer::start_each(Vec::from([talk as fn(UnixStream), talk]));
+        let client = Client::connect(&peer.path).unwrap();
+        client.set_timeout(Some(timeout));
+        let directory = client.directory("/state", Rights::ALL);
+        assert_eq!(directory.get("k"), Err(Error::TimedOut { after: timeout }));
+        drop((client, directory));
+
+        let client = Client::connect(&peer.path).unwrap();
+        client.set_timeout(Some(timeout));
+        let directory = client.calls().directory("/state", Rights::ALL);
+        let error = client.run(directory.put("k", b"v")).unwrap_err();
+        assert!(error.to_string().contains("no answer within 40ms"), "{error}");
+        drop((client, directory));
+    }
+}
+
 #[test]
 fn a_daemon_that_only_talks_does_not_fill_the_memory() {
     let peer = Peer::start(flood);
