@@ -24,7 +24,7 @@ pub mod selftest;
 pub mod services;
 pub mod wire;
 
-pub use entropy::{Entropy, SEED_BYTES};
+pub use entropy::{Entropy, NoSeed, SEED_BYTES, SEED_MS_MAX};
 pub use link::Link;
 pub use node::{Node, Turn, forget};
 pub use ports::{Event, PORTS_MAX, Ports};

@@ -292,23 +292,14 @@ impl Machine {
 
     /// Yields 256 random bits that nobody had before, of a device or of the processor.
     fn seed(&mut self) -> Result<[u8; SEED_BYTES], Refusal> {
-        let mut seed = [0; SEED_BYTES];
-        let Some(source) = &mut self.source else {
-            if machine::random(&mut seed) {
-                return Ok(seed);
-            }
-            return Err(refuse("there is no source of randomness"));
-        };
-        let until = machine::now_ms() + SEED_MS_MAX;
-        let mut have = 0;
-        while have < SEED_BYTES {
-            let rest = seed.get_mut(have..).unwrap_or_default();
-            have += source.take(rest).map_err(|error| refuse(format_args!("entropy: {error}")))?;
-            if machine::now_ms() > until {
-                return Err(refuse("the entropy device does not answer"));
-            }
+        if let Some(source) = &mut self.source {
+            return source.seed(machine::now_ms).map_err(refuse);
         }
-        Ok(seed)
+        let mut seed = [0; SEED_BYTES];
+        if machine::random(&mut seed) {
+            return Ok(seed);
+        }
+        Err(refuse("there is no source of randomness"))
     }
 }
 
@@ -386,6 +377,3 @@ const LOADER: &str = "SELFTEST: boot loader chooses slot B ok";
 
 /// Milliseconds that a boot loader waits for its disk.
 const LOAD_MS_MAX: u64 = TIMEOUT_MS;
-
-/// Milliseconds that an entropy device may take for a seed.
-const SEED_MS_MAX: u64 = TIMEOUT_MS;
