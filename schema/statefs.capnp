@@ -943,7 +943,11 @@ struct AuditRecord @0xab74237495719024 {
   # The name of the service that asked; empty for a peer that the policy did not name.
 
   operation @3 :Text;
-  # The right that the operation is named after, such as "put".
+  # What was asked for, by the name of the right that it takes, as policies have it. Of a mutation
+  # "put" or "delete", by what was done to the key, through whichever call. Of a refusal also "get",
+  # "list" or one of administration, such as "admin.stats"; of `open` and `restrict` the first right
+  # that was asked for, "get" if there was none; of `admin` itself "admin". A right that it takes
+  # besides, as `get` for a precondition, is told in `rule` where that was what was missing.
 
   key @4 :Text;
   # The whole path of the key or prefix that it was about.
