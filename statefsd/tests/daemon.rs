@@ -5,9 +5,9 @@
 
 use std::fs;
 use std::future::Future;
-use std::io::{BufRead as _, BufReader, IoSlice, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::mem;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -16,8 +16,7 @@ use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Pid, Signal, kill_process};
 use statefs::{directory, state_fs};
 use vat::Vat;
 
@@ -333,33 +332,6 @@ fn a_log_that_nobody_reads_any_more_ends_nothing() {
         assert_eq!(client.get("k"), Err("absent".into()));
     }
     assert_eq!(daemon.stop(Signal::TERM).0, Some(0));
-}
-
-#[test]
-fn what_follows_descriptors_is_read() {
-    let folder = Folder::new("rights");
-    let daemon = Daemon::dev(&folder);
-    let mut client = Client::connect(folder.path("statefs.sock"));
-    client.health();
-    let root: state_fs::Client = client.vat.bootstrap();
-    let call = root.health_request().send().promise;
-    client.vat.poll(1000);
-    let output = client.vat.take_output();
-    let (head, tail) = output.split_at(8);
-    // Both parts are there when it looks, so that one event tells of both, and a read ends behind the first.
-    daemon.signal(Signal::STOP);
-    waitpid(Some(Pid::from_child(&daemon.child)), WaitOptions::UNTRACED).unwrap();
-    let descriptors = [client.stream.as_fd()];
-    let mut space = [mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
-    let sent =
-        sendmsg(&client.stream, &[IoSlice::new(head)], &mut control, SendFlags::empty()).unwrap();
-    assert_eq!(sent, head.len());
-    client.stream.write_all(tail).unwrap();
-    daemon.signal(Signal::CONT);
-    client.stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    assert!(client.wait(call).is_ok(), "its answer never came");
 }
 
 #[test]
