@@ -155,6 +155,28 @@ fn each_change_has_its_record_and_nothing_else_has() {
     assert!(!format!("{told:?}").contains("hunter"));
 }
 
+/// A page is on its way from the device when the policy changes: who may not audit any more is not told it.
+#[test]
+fn a_page_that_was_held_back_is_told_by_the_policy_of_the_moment() {
+    for taken_away in [false, true] {
+        let mut rig = rig(Limits::default());
+        let all = all(&mut rig);
+        version(&rig.wait(put(&all, "k", b"1", If::Any, DURABLE)).unwrap());
+        let admin = auditor(&mut rig);
+        assert_eq!(mutations(&mut rig, &admin).len(), 1);
+        rig.device.holds = true;
+        let held = admin.audit_request().send().promise;
+        rig.settle();
+        if taken_away {
+            rig.server.set_policy(Policy::parse(POLICY).unwrap());
+        }
+        rig.device.holds = false;
+        let told = rig.wait(held).unwrap().map(drop).map_err(|error| error.extra);
+        let expected = if taken_away { Err("ACCESS_DENIED".into()) } else { Ok(()) };
+        assert_eq!(told, expected);
+    }
+}
+
 #[test]
 fn refusals_are_recorded_with_what_they_lacked() {
     let mut rig = rig(Limits::default());

@@ -129,6 +129,36 @@ fn a_large_value_is_visible_only_whole_and_survives() {
     }
 }
 
+/// A part is on its way from the device when the policy changes: who may not read any more is not told it.
+#[test]
+fn a_part_that_was_held_back_is_told_by_the_policy_of_the_moment() {
+    for taken_away in [false, true] {
+        let mut rig = Rig::open();
+        let (keeper, net) = (rig.connect("keeper"), rig.connect("net"));
+        let (all, own) = (rig.directory(keeper, "/state"), rig.directory(net, "/state/net"));
+        let writer = writer(&all, "net/k", If::Any, 0);
+        write_all(&mut rig, &writer, &value(200_000));
+        version(&done(&mut rig, &writer));
+        let reader = reader(&own, "k");
+        assert_eq!(info(&mut rig, &reader), "200000 bytes");
+        rig.device.holds = true;
+        let mut request = reader.read_request();
+        request.get().set_bytes(10);
+        let held = request.send().promise;
+        rig.settle();
+        if taken_away {
+            let rights = "prefix = \"/state/net\"\nrights = [\"get\", \"list\", \"put\"]";
+            let fewer = "prefix = \"/state/net\"\nrights = [\"list\", \"put\"]";
+            let text = crate::rig::POLICY.replace(rights, fewer);
+            rig.server.set_policy(policy::Policy::parse(&text).unwrap());
+        }
+        rig.device.holds = false;
+        let told = rig.wait(held).unwrap().map(drop).map_err(|error| error.extra);
+        let expected = if taken_away { Err("ACCESS_DENIED".into()) } else { Ok(()) };
+        assert_eq!(told, expected);
+    }
+}
+
 #[test]
 fn a_small_or_empty_value_may_come_in_parts_too() {
     let mut rig = Rig::open();
