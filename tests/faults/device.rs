@@ -276,3 +276,32 @@ fn copy_of(bench: &Bench, place: u64, bytes: usize) -> Vec<u8> {
     let at = usize::try_from(place).unwrap_or(usize::MAX);
     bench.device.durable().get(at..at + bytes).unwrap_or_default().to_vec()
 }
+
+/// A device that has grown, with both copies of the superblock at its start damaged, is refused and not changed: only those
+/// tell where the other two lie. Given its former size again, it opens.
+///
+/// # Errors
+/// Something else is mounted, or something is changed or lost.
+pub fn grown_without_a_start(plants: Plants) -> Ended {
+    let mut bench = Bench::new(plants);
+    let mut store = bench.open()?;
+    bench.put(&mut store, b"/a", b"1")?;
+    let mut image = bench.device.durable().to_vec();
+    for bad in [1, 0] {
+        for byte in image.iter_mut().skip(bad * SLOT).take(SLOT) {
+            *byte ^= 0x5a;
+        }
+        let mut grown = image.clone();
+        grown.resize(2 * image.len(), 0);
+        // One of the two is enough.
+        match (bad, refuse(plants, &grown)) {
+            (1, Err(_)) | (0, Ok(OpenError::NoSuperblock)) => {}
+            (_, other) => return Err(format!("with copy {bad} damaged too: {other:?}")),
+        }
+        let mut former = Bench::blank(plants, DEVICE_BYTES);
+        former.device.restore(&image);
+        let mut store = former.open_whole()?;
+        former.expect(&mut store, b"/a", Some(b"1"))?;
+    }
+    Ok(())
+}

@@ -218,6 +218,7 @@ checks! {
     copy_b_is_enough: traces::copy_b_is_enough, &[Plant::OneCopy];
     a_checkpoint_is_read_back: traces::a_checkpoint_is_read_back, &[Plant::SkipReadBack];
     a_bad_block_stops_nothing: traces::a_bad_block_stops_nothing, &[];
+    a_grown_device_without_its_first_superblocks_is_refused: device::grown_without_a_start, &[];
     values_that_look_like_groups_are_none: device::values_like_groups, &[];
     versions_do_not_repeat: traces::versions_do_not_repeat, &[Plant::SameMount];
     replay_never_exceeds_the_superblocks_figure: traces::replay_is_bounded,
