@@ -203,6 +203,7 @@ checks! {
     a_checkpoint_that_is_not_read_back_says_so: online::not_read_back, &[Plant::SkipReadBack];
     a_checkpoint_that_is_asked_for_meanwhile_is_written: online::asked_meanwhile, &[];
     a_segment_that_was_not_read_is_tried_again: online::tried_again, &[];
+    what_an_fsck_misreads_once_stays_as_it_is: online::misread_by_fsck, &[];
     a_check_repairs_no_torn_tail: rules::a_check_leaves_a_torn_tail, &[Plant::CheckTouchesTail];
     a_check_repairs_no_tail_of_a_known_use: rules::a_check_leaves_the_tail_of_a_known_use,
         &[Plant::CheckTouchesTail];

@@ -151,6 +151,33 @@ pub fn asked_meanwhile(plants: Plants) -> Ended {
     }
 }
 
+/// Each read of an `fsck` that repairs fails once, or brings something else: what is sound stays as it is, for both copies of
+/// a group are read again before one is written, and copies of the superblock are alike.
+pub fn misread_by_fsck(plants: Plants) -> Ended {
+    let mut bench = Bench::new(plants);
+    let mut store = bench.open()?;
+    for (key, value) in [(A, &[1; 40][..]), (B, &[2; 600]), (C, &[3; 40])] {
+        bench.put(&mut store, key, value)?;
+        bench.idle(&mut store)?;
+    }
+    let sound = bench.device.durable().to_vec();
+    for kind in [FaultKind::ReadFails, FaultKind::ReadMisdirected { from: 20 << 10 }] {
+        for after in 0.. {
+            let mut bench = bench.fork();
+            bench.device.inject(Fault { kind, after, repeat: Repeat::Once });
+            let reads = bench.count.reads;
+            let written = bench.mend()?;
+            if bench.device.durable() != sound {
+                return Err(format!("{kind:?}, read {after}: {written} blocks are written"));
+            }
+            if bench.count.reads - reads <= after {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// What lets a segment be tried again of which a value could not be read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Again {

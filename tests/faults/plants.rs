@@ -74,6 +74,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("asked meanwhile", online::asked_meanwhile),
     ("tried again", online::tried_again),
     ("full volumes", brims),
+    ("misread by fsck", online::misread_by_fsck),
     ("large", large::whole_or_not_at_all),
     ("large room", large::room_comes_back),
     ("large readers", large::readers_never_mix),
