@@ -20,7 +20,7 @@ use crate::state::{Admitted, Asked, Durable, State};
 use crate::stuck::Stuck;
 use crate::superblock::Superblock;
 use crate::tag::Random;
-use crate::ticket::Settled;
+use crate::ticket::{Settled, Ticket};
 use crate::types::{Birth, BlockIndex, Lsn, Mode, ReadOnlyReason, Use, Version, VolumeId};
 use crate::writer::{Tail, Volume};
 use alloc::collections::{BTreeSet, VecDeque};
@@ -318,10 +318,13 @@ impl Journal {
         }
         let ticket = {
             let mut state = self.0.state.borrow_mut();
-            if state.is_vouched() && state.queue.is_empty() {
+            if state.is_vouched() {
                 return Ok(());
             }
-            state.seal.get_or_insert_default().clone()
+            // Others may go on committing: what they add is none of what is waited for.
+            let (last, ticket) = (state.last_record, Ticket::default());
+            state.strict.push_back((last, ticket.clone()));
+            ticket
         };
         answered(ticket.await)
     }
@@ -470,7 +473,6 @@ impl State {
             last_record: Lsn::NONE,
             idle_since: 0,
             strict: VecDeque::new(),
-            seal: None,
             moves: VecDeque::new(),
             moves_unsettled: 0,
             drops: 0,

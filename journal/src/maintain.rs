@@ -131,7 +131,7 @@ impl Inner {
         }
         let state = self.state.borrow();
         let repair = state.to_repair.first().copied().map(Job::Repair);
-        let asked = !state.strict.is_empty() || state.seal.is_some();
+        let asked = !state.strict.is_empty();
         let waits = asked && !state.is_vouched() && state.queue.is_empty();
         drop(state);
         let witness = (clean.is_none() && waits && self.prepare(1, Asker::Client).is_none())

@@ -133,10 +133,8 @@ pub(crate) struct State {
     pub(crate) last_record: Lsn,
     /// When the last flush returned, in milliseconds.
     pub(crate) idle_since: u64,
-    /// Strict commits that are durable and not vouched for.
+    /// Strict commits that are durable and not vouched for, and who seals, each with the last LSN to be vouched for.
     pub(crate) strict: VecDeque<(Lsn, Ticket)>,
-    /// Who waits for everything to be vouched for.
-    pub(crate) seal: Option<Ticket>,
     /// The uses in which values lie or will lie, for their epochs.
     pub(crate) uses: Vec<Use>,
     pub(crate) cache: ValueCache,
@@ -455,12 +453,6 @@ impl State {
         while let Some((_, ticket)) = self.strict.pop_front_if(|(lsn, _)| *lsn <= self.vouched) {
             ticket.settle(Settled::Durable);
         }
-        if self.is_vouched()
-            && self.queue.is_empty()
-            && let Some(ticket) = self.seal.take()
-        {
-            ticket.settle(Settled::Durable);
-        }
     }
 
     /// Tells whether every record that is durable is vouched for.
@@ -549,8 +541,6 @@ impl State {
         self.urgent = false;
         self.buffered_since = None;
         self.newest = None;
-        // Who waits to seal waited for the queue, and nothing else may happen any more that ends it.
-        self.vouch(self.vouched);
     }
 
     /// Stops all writing for the life of this mount (a failed flush is never retried).
@@ -563,7 +553,7 @@ impl State {
         let checkpoints =
             self.checkpoint_asked.take().into_iter().chain(self.checkpoint_awaited.take());
         let strict = self.strict.drain(..).map(|(_, ticket)| ticket);
-        for ticket in strict.chain(self.seal.take()).chain(checkpoints).collect::<Vec<_>>() {
+        for ticket in strict.chain(checkpoints).collect::<Vec<_>>() {
             ticket.settle(Settled::Indeterminate);
         }
         self.overlay.clear();

@@ -314,7 +314,7 @@ impl Inner {
         if state.is_vouched() {
             return None;
         }
-        let asked = !state.strict.is_empty() || state.seal.is_some();
+        let asked = !state.strict.is_empty();
         let idle = self.options.watermark_ms.map(|after| state.idle_since.saturating_add(after));
         if asked { Some(0) } else { idle }
     }
