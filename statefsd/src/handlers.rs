@@ -237,9 +237,17 @@ pub(crate) async fn list(caller: &Caller, granted: &Granted<List>) -> Result<Pag
     let journal = caller.shared.store.journal()?;
     let prefix = granted.request().prefix.as_str().as_bytes();
     journal.own_writes_under(prefix, caller.origin()).await;
-    let rows = page::rows(&journal, granted, limits);
     let keys_only = granted.request().keys_only;
-    page::read(&caller.shared.store, &journal, rows, keys_only).await
+    let mut after = None;
+    loop {
+        let rows = page::rows(&journal, granted, after.as_ref(), limits);
+        after = rows.last();
+        let page = page::read(&caller.shared.store, &journal, rows, keys_only).await?;
+        // A page of none that has a successor would be taken for the last.
+        if !page.more || !page.entries.is_empty() {
+            return Ok(page);
+        }
+    }
 }
 
 /// Makes what this connection wrote as buffered durable; yields whether that is certain.

@@ -41,11 +41,24 @@ pub(crate) struct Rows {
     bytes_max: usize,
 }
 
-/// Finds the keys of the page that `granted` asks for, in the order of their bytes.
+impl Rows {
+    /// The last key, whatever becomes of it while the page is read.
+    pub(crate) fn last(&self) -> Option<Key> {
+        self.rows.last().map(|(key, _)| key.clone())
+    }
+}
+
+/// Finds the keys of the page that `granted` asks for, in the order of their bytes; of a later part
+/// of it those that are `behind` a key of it.
 ///
 /// Cost: a step for each key of the page and one search for each subtree that is skipped, not for
 /// the keys in it.
-pub(crate) fn rows(journal: &Journal, granted: &Granted<List>, limits: &Limits) -> Rows {
+pub(crate) fn rows(
+    journal: &Journal,
+    granted: &Granted<List>,
+    behind: Option<&Key>,
+    limits: &Limits,
+) -> Rows {
     let request = granted.request();
     let asked = usize::try_from(request.limit).unwrap_or(usize::MAX);
     let count_max = if asked == 0 { limits.list_entries } else { asked.min(limits.list_entries) };
@@ -53,7 +66,7 @@ pub(crate) fn rows(journal: &Journal, granted: &Granted<List>, limits: &Limits) 
     let directory = request.directory.clone();
     let mut page = Rows { directory, rows: Vec::new(), more: false, bytes_max };
     let mut bytes = 0;
-    let mut from = start(request);
+    let mut from = start(request, behind.or(request.after.as_ref()));
     loop {
         let mut jump = None;
         journal.scan(&from, |path, seen| {
@@ -188,9 +201,9 @@ fn next_shown(granted: &Granted<List>, path: &[u8]) -> Option<Vec<u8>> {
     starts.filter(|start| start.as_slice() > path).min()
 }
 
-fn start(request: &List) -> Vec<u8> {
+fn start(request: &List, behind: Option<&Key>) -> Vec<u8> {
     let prefix = request.prefix.as_str().as_bytes().to_vec();
-    match &request.after {
+    match behind {
         Some(key) => prefix.max(after(key.as_str().as_bytes(), 0)),
         None => prefix,
     }

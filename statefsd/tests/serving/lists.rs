@@ -2,7 +2,8 @@
 
 use statefs::{Durability, directory};
 
-use crate::rig::{Ask, If, Rig, list, put, version};
+use crate::rig::{Ask, If, Rig, delete, get, list, put, version};
+use crate::streams::{done, write, writer};
 
 fn fill(rig: &mut Rig, directory: &directory::Client, keys: &[&str]) {
     for key in keys {
@@ -130,4 +131,35 @@ fn a_list_waits_for_the_own_writes_below_it() {
     rig.device.holds = false;
     assert_eq!(rig.wait(waits).unwrap(), ["1=new"].map(|line| format!("a/{line}")));
     version(&rig.wait(written).unwrap());
+}
+
+/// Keys that go while their page is read leave others behind it, which a page without a successor would hide.
+#[test]
+fn a_page_whose_keys_are_deleted_while_it_is_read_is_not_the_last() {
+    let mut rig = Rig::open();
+    let client = rig.connect("keeper");
+    let all = rig.directory(client, "/state");
+    for key in ["a", "b"] {
+        // Of several records: what was read of them first leads to nothing once the key is gone.
+        let writer = writer(&all, key, If::Any, 0);
+        for _ in 0..3 {
+            assert_eq!(write(&mut rig, &writer, &[b'v'; 20_000]), "");
+        }
+        version(&done(&mut rig, &writer));
+    }
+    version(&rig.wait(put(&all, "c", b"c", If::Any, Durability::Durable)).unwrap());
+    let mut rig = rig.restart();
+    let (client, other) = (rig.connect("keeper"), rig.connect("keeper"));
+    let (all, theirs) = (rig.directory(client, "/state"), rig.directory(other, "/state"));
+    for directory in [&all, &theirs] {
+        assert_eq!(rig.wait(get(directory, "none")).unwrap(), "absent");
+    }
+    rig.device.holds_reads = true;
+    let page = list(&all, Ask { limit: 2, ..Ask::default() });
+    rig.settle();
+    for key in ["a", "b"] {
+        assert_eq!(rig.wait(delete(&theirs, key, If::Any)).unwrap(), "deleted");
+    }
+    rig.device.holds_reads = false;
+    assert_eq!(rig.wait(page).unwrap(), ["c=c"]);
 }

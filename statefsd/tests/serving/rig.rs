@@ -50,6 +50,10 @@ pub(crate) struct Device {
     pub(crate) holds: bool,
     /// Flushes fail.
     pub(crate) fails_flush: bool,
+    /// Reads fail.
+    pub(crate) fails_read: bool,
+    /// Reads wait, and nothing else does.
+    pub(crate) holds_reads: bool,
     /// Bytes written so far, over all copies.
     pub(crate) written_bytes: u64,
     held: Vec<Request>,
@@ -59,8 +63,16 @@ pub(crate) struct Device {
 impl Device {
     pub(crate) fn blank() -> Self {
         let memory = MemoryDevice::new(DEVICE_BYTES);
-        let (held, done) = (Vec::new(), Vec::new());
-        Self { memory, holds: false, fails_flush: false, written_bytes: 0, held, done }
+        Self {
+            memory,
+            holds: false,
+            holds_reads: false,
+            fails_flush: false,
+            fails_read: false,
+            written_bytes: 0,
+            held: Vec::new(),
+            done: Vec::new(),
+        }
     }
 
     pub(crate) fn formatted() -> Self {
@@ -111,9 +123,11 @@ impl Device {
     }
 
     fn submit(&mut self, request: Request) {
-        if self.holds {
+        let reads = matches!(request.operation, Operation::Read { .. });
+        let flushes = request.operation == Operation::Flush;
+        if self.holds || (self.holds_reads && reads) {
             self.held.push(request);
-        } else if self.fails_flush && request.operation == Operation::Flush {
+        } else if (self.fails_flush && flushes) || (self.fails_read && reads) {
             let result = Err(DeviceError::Io { code: 5 });
             self.done.push(Completion { id: request.id, buffer: request.buffer, result });
         } else {
