@@ -119,11 +119,12 @@ pub(crate) async fn commit(
         match tokens.begin(&name, token, digest)? {
             Begun::New(ticket) => {
                 let mark = Some(ticket.record(&changes));
+                let buffered = (durability == Durability::Buffered).then(|| journal.drops());
                 let written = write(caller, changes, mark, notes.clone(), durability).await;
-                tokens.settle(&ticket, &written);
+                tokens.settle(&ticket, &written, buffered);
                 return written;
             }
-            Begun::Known(known) => match tokens.resolve(&journal, &known).await {
+            Begun::Known(known) => match tokens.resolve(&journal, &known).await? {
                 // The first one may have been content with less.
                 Some(Written::Applied(applied)) => {
                     caller.note(durability);

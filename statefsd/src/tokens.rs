@@ -91,6 +91,8 @@ enum State {
     #[default]
     Pending,
     Ended(Written),
+    /// It was acknowledged as buffered when the journal had so many drops: more since then may have taken it.
+    Buffered(Written, u64),
     /// Nobody waited for the end; the slot tells.
     Unknown,
 }
@@ -177,13 +179,22 @@ impl Tokens {
         Ok(Begun::New(Ticket { end, name, age, slot, digest, _under_way: under_way }))
     }
 
-    /// Notes how a new batch ended. One that applied nothing is not remembered.
-    pub(crate) fn settle(&self, ticket: &Ticket, result: &Result<Written, Error>) {
-        match result {
-            Ok(written @ (Written::Applied(_) | Written::Indeterminate)) => {
+    /// Notes how a new batch ended. One that applied nothing is not remembered; of one that was only `buffered` it is known how
+    /// many drops the journal had before.
+    pub(crate) fn settle(
+        &self,
+        ticket: &Ticket,
+        result: &Result<Written, Error>,
+        buffered: Option<u64>,
+    ) {
+        match (result, buffered) {
+            (Ok(written @ Written::Applied(_)), Some(drops)) => {
+                ticket.end.settle(State::Buffered(written.clone(), drops));
+            }
+            (Ok(written @ (Written::Applied(_) | Written::Indeterminate)), _) => {
                 ticket.end.settle(State::Ended(written.clone()));
             }
-            Ok(Written::Conflict { .. } | Written::DataLoss { .. }) | Err(_) => {
+            (Ok(Written::Conflict { .. } | Written::DataLoss { .. }) | Err(_), _) => {
                 self.0.borrow_mut().forget(&ticket.name, ticket.age);
                 // Who waited judges anew.
                 ticket.end.settle(State::Unknown);
@@ -192,25 +203,41 @@ impl Tokens {
     }
 
     /// Yields how a batch that was sent before ended; `None` if it applied nothing, and is new.
-    pub(crate) async fn resolve(&self, journal: &Journal, known: &Known) -> Option<Written> {
-        if let Some(written) = known.end.wait().await {
-            return Some(written);
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`] when the device does not read what tells.
+    pub(crate) async fn resolve(
+        &self,
+        journal: &Journal,
+        known: &Known,
+    ) -> Result<Option<Written>, Error> {
+        match known.end.wait().await {
+            State::Ended(written) => return Ok(Some(written)),
+            State::Buffered(written, drops) if drops == journal.drops() => {
+                return Ok(Some(written));
+            }
+            State::Buffered(..) | State::Unknown | State::Pending => {}
         }
         if journal.sync().await.is_err() {
-            return Some(Written::Indeterminate);
+            return Ok(Some(Written::Indeterminate));
         }
         let key = slot_key(known.slot);
         let (service, token) = &known.name;
-        if let Got::Value { version, value } = journal.get(key.as_bytes(), journal::Origin(0)).await
+        let got = journal.get(key.as_bytes(), journal::Origin(0)).await;
+        if matches!(got, Got::Unreadable) {
+            // It says nothing of what is there, and to write the batch anew could be to write it twice.
+            return Err(Error::Unreadable);
+        }
+        if let Got::Value { version, value } = got
             && let Some(record) = Record::decode(&value)
             && (record.service, &record.token, record.age) == (service, token, known.age)
         {
             let written = Written::Applied(record.applied(journal, version));
             known.end.settle(State::Ended(written.clone()));
-            return Some(written);
+            return Ok(Some(written));
         }
         self.0.borrow_mut().forget(&known.name, known.age);
-        None
+        Ok(None)
     }
 }
 
@@ -286,11 +313,12 @@ impl End {
         self.waiting.take().into_iter().for_each(Waker::wake);
     }
 
-    /// Waits for the end; `None` if it is to be looked up.
-    async fn wait(&self) -> Option<Written> {
+    /// Waits for the end, or until it is to be looked up.
+    async fn wait(&self) -> State {
         poll_fn(|context| match &*self.state.borrow() {
-            State::Ended(written) => Poll::Ready(Some(written.clone())),
-            State::Unknown => Poll::Ready(None),
+            state @ (State::Ended(_) | State::Buffered(..) | State::Unknown) => {
+                Poll::Ready(state.clone())
+            }
             State::Pending => {
                 let mut waiting = self.waiting.borrow_mut();
                 if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
@@ -411,7 +439,7 @@ mod tests {
     fn send(tokens: &Tokens, service: &str, number: u64) -> bool {
         match begin(tokens, service, number) {
             Ok(Begun::New(ticket)) => {
-                tokens.settle(&ticket, &Ok(Written::Applied(Vec::new())));
+                tokens.settle(&ticket, &Ok(Written::Applied(Vec::new())), None);
                 true
             }
             Ok(Begun::Known(_)) => false,

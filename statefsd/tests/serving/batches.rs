@@ -386,7 +386,7 @@ fn a_damaged_key_is_told_with_its_place_in_the_batch() {
 
 const TOKEN: &[u8] = b"sixteen bytes...";
 
-fn tokened<'a>(operations: &'a [Operation<'a>], durability: Durability) -> Batch<'a> {
+pub(crate) fn tokened<'a>(operations: &'a [Operation<'a>], durability: Durability) -> Batch<'a> {
     Batch { operations, durability, token: TOKEN }
 }
 

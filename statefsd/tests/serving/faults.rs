@@ -92,7 +92,7 @@ fn a_failed_flush_ends_writing_and_is_never_told_as_success() {
 
 /// A volume of which half is damaged values. They hold their segments, so that cleaning gains less than
 /// was counted on when writes were admitted.
-fn full_of_damage() -> Rig {
+pub(crate) fn full_of_damage() -> Rig {
     let mut device = Device::blank();
     device.memory = MemoryDevice::new(2 << 20);
     let mut limits = Limits::default();

@@ -14,3 +14,4 @@ mod quotas;
 mod restrictions;
 mod rig;
 mod streams;
+mod tokens;
