@@ -22,7 +22,8 @@ pub const QUEUE_BYTES_OF_SERVICE_MAX: usize = 2 << 20;
 pub const MEMORY_BYTES_MAX: usize = 64 << 20;
 
 /// Milliseconds that a connection with more than its share of the memory may stand still while
-/// the memory is used up: long for a process that runs, short for those that wait.
+/// the memory is used up: long for a process that runs, short for those that wait. Who takes less
+/// than [`READ_BYTES_MAX`] of what waits for it in that time stands still too.
 pub const STALL_MS: u64 = 2000;
 
 /// Bytes that one call of `Server::receive` takes at most: one read of a socket.

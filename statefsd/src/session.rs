@@ -156,8 +156,10 @@ pub(crate) struct Session {
     /// What the transport is sending; what it sent already comes first.
     output: Vec<u8>,
     sent: usize,
-    /// When bytes moved last, in milliseconds.
+    /// When bytes moved last, in milliseconds: all that there were to send, or as many as one read has.
     moved: u64,
+    /// Bytes that were sent since.
+    trickled: usize,
     /// Whether the transport has to look at it.
     pub(crate) touched: bool,
     /// Whether the transport was last told to read.
@@ -191,6 +193,7 @@ impl Session {
             output: Vec::new(),
             sent: 0,
             moved: now,
+            trickled: 0,
             touched: false,
             wanted: true,
             ended: None,
@@ -263,7 +266,11 @@ impl Session {
     /// Notes that the transport has sent the first `bytes` of [`Session::output`].
     pub(crate) fn sent(&mut self, bytes: usize, now: u64) {
         self.sent = self.sent.saturating_add(bytes).min(self.output.len());
-        self.moved = now;
+        self.trickled = self.trickled.saturating_add(bytes);
+        // Who takes a byte now and then stands still.
+        if self.sent == self.output.len() || self.trickled >= READ_BYTES_MAX {
+            (self.moved, self.trickled) = (now, 0);
+        }
         if self.sent == self.output.len() {
             self.output.clear();
             self.sent = 0;

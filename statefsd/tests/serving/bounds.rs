@@ -11,6 +11,7 @@ use statefsd::{Closed, Event, Limits, Turn};
 use blockdev::MemoryDevice;
 use journal::FormatOptions;
 
+use crate::batches::commit;
 use crate::rig::{Ask, Device, If, Rig, get, list, look, open, put, version};
 use crate::streams::{done, writer};
 
@@ -384,6 +385,42 @@ fn a_full_memory_ends_who_stands_still_with_most_of_it() {
         .iter()
         .filter(|event| matches!(event, Event::Closed { why: Closed::Memory, .. }));
     assert_eq!(memory.count(), 2);
+}
+
+/// Taking a byte of a megabyte now and then is no reading: who does so would use the memory up for ever, and everybody is told
+/// the schema, also who is denied all else.
+#[test]
+fn who_takes_a_byte_now_and_then_stands_still() {
+    let limits = Limits { memory_bytes: 8 << 20, ..Limits::default() };
+    let mut rig = Rig::new(Device::formatted(), limits);
+    rig.settle();
+    let mut slow = Vec::new();
+    for _ in 0..16 {
+        let client = rig.connect("elsewhere");
+        let root = rig.root(client);
+        rig.settle();
+        rig.clients[client].deaf = true;
+        let asked: Vec<_> = (0..40).map(|_| root.describe_request().send()).collect();
+        slow.push((rig.clients[client].id, asked));
+    }
+    rig.settle();
+    assert!(rig.server.poll(rig.now).deadline.is_some(), "the memory is used up");
+    for _ in 0..4 {
+        rig.now += 1000;
+        slow.iter().for_each(|(id, _)| rig.server.sent(*id, 1));
+        rig.step();
+    }
+    let over = slow.iter().filter(|(id, _)| rig.server.is_over(*id));
+    let over: Vec<_> = over.map(|(id, _)| *id).collect();
+    assert!(!over.is_empty());
+    over.into_iter().for_each(|id| rig.server.close(id));
+    let client = rig.connect("keeper");
+    let all = rig.directory(client, "/state");
+    let value = vec![b'v'; 50_000];
+    let keys: Vec<String> = (0..2).map(|number| format!("k{number}")).collect();
+    let operations: Vec<_> = keys.iter().map(|key| (&**key, Some(&*value), If::Any)).collect();
+    let told = rig.wait(commit(&all, &operations)).expect("it is read");
+    assert!(told.starts_with("applied ["), "{told}");
 }
 
 /// While the device takes its time there is nothing to do, and a driver that is told to poll at once does nothing else.
