@@ -34,6 +34,9 @@ pub const AUDIT_REFUSALS_MAX: usize = 16;
 /// drown what others were refused.
 pub const AUDIT_REFUSALS_ALIKE_MAX: usize = 4;
 
+/// As many of them are of one service at most, for the same reason: it may be refused several operations.
+pub const AUDIT_REFUSALS_OF_SERVICE_MAX: usize = 8;
+
 /// Notes of one page that are read at the same time.
 const READS_AT_ONCE: usize = 16;
 
@@ -127,10 +130,18 @@ impl Audit {
         let pending = &mut self.refusals.borrow_mut().pending;
         let alike = |it: &Record| (&*it.service, &*it.operation) == (service, right);
         let same = |it: &Record| alike(it) && (&*it.key, &*it.rule) == (path, &*rule);
-        let many = pending.iter().filter(|it| alike(it)).count() >= AUDIT_REFUSALS_ALIKE_MAX;
+        let own = |it: &Record| &*it.service == service;
+        let count = |of: &dyn Fn(&Record) -> bool| pending.iter().filter(|it| of(it)).count();
+        let (many, most) = (
+            count(&alike) >= AUDIT_REFUSALS_ALIKE_MAX,
+            count(&own) >= AUDIT_REFUSALS_OF_SERVICE_MAX,
+        );
         let counted = match pending.last() {
             Some(last) if same(last) => pending.last_mut(),
-            _ if many => pending.iter_mut().rev().find(|it| alike(it)),
+            _ if many || (most && count(&alike) > 0) => {
+                pending.iter_mut().rev().find(|it| alike(it))
+            }
+            _ if most => pending.iter_mut().rev().find(|it| own(it)),
             _ if pending.len() >= AUDIT_REFUSALS_MAX => pending.last_mut(),
             _ => None,
         };

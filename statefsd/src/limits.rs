@@ -66,7 +66,9 @@ pub const DAMAGED_KEYS_MAX: usize = 4096;
 /// Bytes of a client's name that are kept, as the schema promises.
 pub const CLIENT_NAME_BYTES_MAX: usize = 64;
 
-pub use crate::audit::{AUDIT_REFUSALS_ALIKE_MAX, AUDIT_REFUSALS_MAX, AUDIT_WRITE_MS};
+pub use crate::audit::{
+    AUDIT_REFUSALS_ALIKE_MAX, AUDIT_REFUSALS_MAX, AUDIT_REFUSALS_OF_SERVICE_MAX, AUDIT_WRITE_MS,
+};
 
 /// What a driver may choose. [`Limits::default`] has the constants of this module.
 #[derive(Clone, Copy, Debug)]

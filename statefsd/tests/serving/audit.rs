@@ -8,7 +8,7 @@ use statefsd::{Event, Limits, limits};
 
 use crate::batches::{Batch, commit, send};
 use crate::restrictions::restrict;
-use crate::rig::{Device, If, POLICY, Rig, delete, get, put, version};
+use crate::rig::{Ask, Device, If, POLICY, Rig, delete, get, list, put, version};
 use crate::streams::{done, write, writer};
 
 const DURABLE: Durability = Durability::Durable;
@@ -282,6 +282,36 @@ fn a_flood_of_refusals_does_not_wear_the_device() {
         .map(|line| 1 + line.rsplit_once(" +").map_or(0, |(_, more)| more.parse::<u64>().unwrap()));
     assert_eq!(counted.sum::<u64>(), 60 * minutes * each_second);
     assert!(told.len() as u64 <= (intervals + 1) * limits::AUDIT_REFUSALS_ALIKE_MAX as u64);
+}
+
+/// Who is refused everything that there is to ask for leaves room for what others are refused.
+#[test]
+fn a_flood_of_all_sorts_drowns_nobody_else() {
+    let mut rig = rig(Limits::default());
+    let admin = auditor(&mut rig);
+    let (loud, quiet) = (rig.connect("net"), rig.connect("keeper"));
+    let loud = rig.directory(loud, "/state");
+    let root = rig.root(quiet);
+    // The first refusal is written at once.
+    assert_eq!(rig.wait(get(&loud, "boot/0")).unwrap(), "ACCESS_DENIED");
+    for number in 0..20 {
+        let key = format!("boot/{number}");
+        for refused in [
+            rig.wait(get(&loud, &key)).unwrap(),
+            rig.wait(put(&loud, &key, b"v", If::Any, DURABLE)).unwrap(),
+            rig.wait(delete(&loud, &key, If::Any)).unwrap(),
+            rig.wait(list(&loud, Ask { prefix: &key, ..Ask::default() })).unwrap().concat(),
+        ] {
+            assert_eq!(refused, "ACCESS_DENIED");
+        }
+    }
+    let refused = rig.wait(root.admin_request().send().promise).unwrap().err().unwrap();
+    assert_eq!(refused.extra, "ACCESS_DENIED");
+    written(&mut rig);
+    let told = denials(&mut rig, &admin);
+    assert!(told.iter().any(|line| line.contains(" denied keeper admin /state ")), "{told:#?}");
+    let of_loud = told.iter().filter(|line| line.contains(" denied net ")).count();
+    assert!(of_loud <= 1 + limits::AUDIT_REFUSALS_OF_SERVICE_MAX, "{told:#?}");
 }
 
 #[test]
