@@ -144,6 +144,29 @@ fn hello_tells_the_rights_of_administration_and_asking_is_no_refusal() {
     assert!(!denied, "{:?}", rig.events);
 }
 
+/// A name that the policy of the moment does not give is none: it stands for what the caller may do.
+#[test]
+fn hello_tells_the_name_that_the_policy_gives_now() {
+    let (mut rig, _) = rig();
+    let client = rig.connect("net");
+    let root = rig.root(client);
+    let name = |rig: &mut Rig| {
+        let mut request = root.hello_request();
+        request.get().set_protocol(1);
+        let answer = rig.wait(request.send().promise).unwrap().unwrap();
+        answer.get().unwrap().get_service_name().unwrap().to_str().unwrap().to_owned()
+    };
+    assert_eq!(name(&mut rig), "net");
+    for (text, told) in [
+        ("version = 1\nservice.other.channel = 'net'\n", ""),
+        ("version = 1\nservice.net.channel = 'elsewhere'\n", ""),
+        ("version = 1\nservice.net.channel = 'net'\n", "net"),
+    ] {
+        rig.server.set_policy(Policy::parse(text).unwrap());
+        assert_eq!(name(&mut rig), told, "{text}");
+    }
+}
+
 #[test]
 fn figures_are_those_of_the_server() {
     let (mut rig, admin) = rig();
