@@ -38,6 +38,7 @@ mod slots;
 mod store;
 mod stream;
 mod tokens;
+mod turns;
 mod wire;
 
 pub use event::{Closed, Denied, Event};

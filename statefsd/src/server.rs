@@ -24,6 +24,7 @@ use crate::reload::Reload;
 use crate::session::{ConnectionId, Session, Shared};
 use crate::store::{Health, Mode, Store};
 use crate::tokens::Tokens;
+use crate::turns::Turns;
 
 /// One daemon: a volume, a policy, connections.
 ///
@@ -115,6 +116,7 @@ impl Server {
             audit: Audit::new(limits.audit),
             reload: Reload::default(),
             polls: Cell::new(0),
+            turns: Turns::default(),
         };
         Self {
             shared: Rc::new(shared),
@@ -199,6 +201,7 @@ impl Server {
     pub fn poll(&mut self, now: u64) -> Turn {
         self.clock.set(now);
         self.shared.polls.set(self.shared.polls.get() + 1);
+        self.shared.turns.wake();
         self.shared.events.borrow_mut().tick(now);
         for _ in 0..ROUNDS_MAX {
             self.drive();
@@ -257,7 +260,8 @@ impl Server {
     #[must_use]
     pub fn wants_poll(&self) -> bool {
         let held_max = self.held_max();
-        self.sessions.values().any(|session| session.wants_run(held_max))
+        self.shared.turns.is_waited_for()
+            || self.sessions.values().any(|session| session.wants_run(held_max))
     }
 
     /// What waits to be sent, as far as it is ready to be.

@@ -5,8 +5,6 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
-use core::future::poll_fn;
-use core::task::Poll;
 
 use journal::{Clock, Durability, Note, Origin};
 use policy::{Demand, Granted, Key, Peer, Policy, Right, ServiceId};
@@ -22,6 +20,7 @@ use crate::reload::Reload;
 use crate::slots::Slots;
 use crate::store::Store;
 use crate::stream::STREAM_BYTES;
+use crate::turns::Turns;
 use crate::wire;
 
 /// Names a connection; never given out twice.
@@ -46,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) audit: Audit,
     /// How often the server was polled.
     pub(crate) polls: Cell<u64>,
+    pub(crate) turns: Turns,
 }
 
 /// Who calls, and what a connection's calls share.
@@ -69,22 +69,13 @@ pub(crate) struct Caller {
     pub(crate) drops: Cell<u64>,
     pub(crate) greeted: Cell<bool>,
     /// The last poll of the server in which a call of this connection passed over many keys.
-    passed: Cell<Option<u64>>,
+    pub(crate) passed: Cell<u64>,
 }
 
 impl Caller {
-    /// Waits until a call may pass over as many keys as there are: one of each connection between two polls of the server,
-    /// so that no more of them keep the others waiting.
+    /// Waits until a call may pass over as many keys as there are.
     pub(crate) async fn pass(&self) {
-        poll_fn(|context| {
-            let now = Some(self.shared.polls.get());
-            if self.passed.replace(now) == now {
-                context.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            Poll::Ready(())
-        })
-        .await;
+        self.shared.turns.take(self).await;
     }
 
     /// The policy of this moment.
@@ -184,7 +175,7 @@ impl Session {
             synced: Cell::new(0),
             drops: Cell::new(0),
             greeted: Cell::new(false),
-            passed: Cell::new(None),
+            passed: Cell::new(0),
         });
         let vat = Vat::new(Some(wire::bootstrap(&caller)), shared.limits.connection);
         Self {

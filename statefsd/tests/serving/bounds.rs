@@ -287,6 +287,44 @@ fn each_connection_counts_its_keys_once_before_the_others_have_their_turn() {
     }
 }
 
+/// Nor do several connections of one service, which has as many as it likes.
+#[test]
+fn each_service_counts_its_keys_once_before_the_others_have_their_turn() {
+    let mut rig = Rig::open();
+    let client = rig.connect("net");
+    let theirs = rig.directory(client, "/state/a-b");
+    assert_eq!(rig.wait(look(&theirs, "k", true)).unwrap(), "absent");
+    let all: Vec<_> = (0..10)
+        .map(|_| {
+            let client = rig.connect("keeper");
+            rig.directory(client, "/state")
+        })
+        .collect();
+    for one in &all {
+        assert_eq!(rig.wait(get(one, "k")).unwrap(), "absent");
+    }
+    let calls = all.iter().flat_map(|all| (0..4).map(|_| Some(all.usage_request().send().promise)));
+    let mut calls: Vec<_> = calls.collect();
+    let (mut steps, mut answered) = (0, 0);
+    let mut other = std::pin::pin!(theirs.usage_request().send().promise);
+    while answered < calls.len() {
+        rig.step();
+        steps += 1;
+        let mut context = Context::from_waker(Waker::noop());
+        for call in &mut calls {
+            if call.as_mut().is_some_and(|call| Pin::new(call).poll(&mut context).is_ready()) {
+                *call = None;
+                answered += 1;
+            }
+        }
+        if steps == 3 {
+            assert!(other.as_mut().poll(&mut context).is_ready(), "it need not wait for them");
+        }
+        assert!(answered <= 2 * steps, "{answered} after {steps} turns");
+        assert!(steps < 100, "it goes on");
+    }
+}
+
 /// Who reads nothing holds its own calls back for as long as it likes. They are not answered by a policy of before.
 #[test]
 fn a_call_that_was_held_back_tells_nothing_that_was_taken_away_meanwhile() {
