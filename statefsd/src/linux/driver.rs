@@ -36,6 +36,11 @@ const ACCEPT_PAUSE_MS: u64 = 1000;
 /// Connections that one socket accepts before the others and the calls have their turn.
 const ACCEPTS_MAX: usize = 64;
 
+/// Milliseconds for which bytes of connections are moved before the device, the calls that wait and who watches the daemon
+/// have their turn. What one connection may send at a time takes longer at worst; what all of them may is too much for a
+/// watchdog.
+const TEND_MS: u64 = 100;
+
 /// Milliseconds that a shutdown may take. Init systems kill after 90 seconds; clients that do not
 /// read their answers should not cost that.
 const SHUTDOWN_MS: u64 = 5000;
@@ -64,7 +69,7 @@ pub(crate) struct Driver {
     listeners: Vec<Listener>,
     links: BTreeMap<ConnectionId, Link>,
     /// Connections to tend in the next round.
-    due: BTreeSet<ConnectionId>,
+    due: Due,
     /// Nobody is accepted before this time.
     accept_at: u64,
     /// When connections are read once more whose last read was short.
@@ -80,6 +85,33 @@ pub(crate) struct Driver {
     /// What of it failed.
     failures: Failures,
     buffer: Vec<u8>,
+}
+
+/// Connections that have something to send or to be read, or have ended.
+#[derive(Default)]
+struct Due {
+    ids: BTreeSet<ConnectionId>,
+    /// The one that was tended last.
+    last: Option<ConnectionId>,
+}
+
+impl Due {
+    fn insert(&mut self, id: ConnectionId) {
+        self.ids.insert(id);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Takes all of them, those behind the last that was tended first: nobody is left out each time that time runs out.
+    fn take(&mut self) -> Vec<ConnectionId> {
+        let mut first = mem::take(&mut self.ids);
+        let Some(last) = self.last else { return first.into_iter().collect() };
+        let mut behind = first.split_off(&last);
+        let tended = behind.take(&last);
+        behind.into_iter().chain(first).chain(tended).collect()
+    }
 }
 
 impl Driver {
@@ -152,7 +184,7 @@ impl Driver {
             policy,
             listeners,
             links: BTreeMap::new(),
-            due: BTreeSet::new(),
+            due: Due::default(),
             accept_at: 0,
             look_at: None,
             stop_at: None,
@@ -315,10 +347,16 @@ impl Driver {
         }
     }
 
-    /// Moves bytes of the connections that are due; tells whether any came in or a connection ended.
+    /// Moves bytes of the connections that are due, as far as there is time; tells whether any came in or a connection ended.
     fn tend(&mut self) -> bool {
         let (mut came_in, mut presumed) = (false, false);
-        for id in mem::take(&mut self.due) {
+        let until = self.now().saturating_add(TEND_MS);
+        for id in self.due.take() {
+            if self.now() >= until {
+                self.due.insert(id);
+                continue;
+            }
+            self.due.last = Some(id);
             let Some(link) = self.links.get_mut(&id) else { continue };
             let tended = link.tend(id, &mut self.server, &mut self.buffer);
             presumed |= link.is_presumed();
@@ -496,4 +534,24 @@ fn signals(poll: &Poll, token: Token, signals: &[i32]) -> io::Result<UnixStream>
 fn drain(stream: &mut UnixStream) {
     let mut bytes = [0; 64];
     while stream.read(&mut bytes).is_ok_and(|bytes| bytes > 0) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_left_out_is_next() {
+        for (last, order) in [
+            (None, [2, 3, 5, 8]),
+            (Some(3), [5, 8, 2, 3]),
+            (Some(4), [5, 8, 2, 3]),
+            (Some(8), [2, 3, 5, 8]),
+        ] {
+            let ids = [2, 3, 5, 8].map(ConnectionId).into();
+            let mut due = Due { ids, last: last.map(ConnectionId) };
+            assert_eq!(due.take(), order.map(ConnectionId), "{last:?}");
+            assert!(due.is_empty());
+        }
+    }
 }
