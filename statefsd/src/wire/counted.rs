@@ -35,7 +35,7 @@ impl<S: Server> Server for Counted<S> {
         let DispatchCallResult { promise, is_streaming, .. } =
             server.dispatch_call(interface_id, method_id, params, results);
         let counted = Promise::from_future(async move {
-            let result = promise.await;
+            let result = promise.await.map_err(coded);
             call.end(&result);
             result
         });
@@ -45,6 +45,14 @@ impl<S: Server> Server for Counted<S> {
     fn as_ptr(&self) -> usize {
         self.server.as_ptr()
     }
+}
+
+/// Gives what generated code answers to a method that it does not know the code of the schema: without one a call that would
+/// write leaves open whether it did.
+fn coded(error: capnp::Error) -> capnp::Error {
+    let code = ErrorCode::Unimplemented;
+    let bare = error.kind == code.kind() && ErrorCode::of_reason(&error.extra).is_none();
+    if bare { code.error("this server has no such method") } else { error }
 }
 
 /// A call, counted when it is dropped, however it ended.

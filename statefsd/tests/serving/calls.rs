@@ -1,6 +1,8 @@
 //! What calls answer while all is well.
 
-use statefs::Durability;
+use capnp::any_pointer;
+use capnp::traits::HasTypeId as _;
+use statefs::{Durability, directory};
 use statefsd::Event;
 
 use crate::rig::{Ask, If, Rig, delete, get, health, list, look, open, put, sync, version};
@@ -334,4 +336,20 @@ fn buffered_writes_become_durable_by_themselves() {
     let client = rig.connect("keeper");
     let directory = rig.directory(client, "/state");
     assert_eq!(rig.wait(get(&directory, "k")).unwrap(), "soon");
+}
+
+/// A client of a newer schema has to learn that nothing happened.
+#[test]
+fn a_method_that_nobody_knows_is_answered_with_its_code() {
+    let mut rig = Rig::open();
+    let client = rig.connect("keeper");
+    let all = rig.directory(client, "/state");
+    for (interface, method) in [(directory::Client::TYPE_ID, 99), (7, 0)] {
+        let call: capnp::capability::Request<any_pointer::Owned, any_pointer::Owned> =
+            all.client.new_call(interface, method, None);
+        let error = rig.wait(call.send().promise).unwrap().err().unwrap();
+        assert_eq!(error.kind, capnp::ErrorKind::Unimplemented);
+        assert_eq!(error.extra, "UNIMPLEMENTED: this server has no such method");
+    }
+    assert_eq!(rig.wait(get(&all, "k")).unwrap(), "absent");
 }
