@@ -266,7 +266,8 @@ interface Directory @0xd79d2f30c3e6e5bb {
   writer @7 WriterParams -> WriterResults;
   # Begins to write a value of any size up to `Limits.largeValueBytes`, in chunks.
   #
-  # Nothing of it is visible, and the key is not looked at, before `Writer.done`.
+  # Nothing of it is visible, and the precondition is not judged, before `Writer.done`. A quota on
+  # bytes is: what the key holds already is counted as replaced.
   #
   # Rights: as for `put`; they are asked for here, at each `write` and at `done`. Durability: none.
   # Errors: VALUE_TOO_LARGE, QUOTA_EXCEEDED and NO_SPACE where `bytes` already tells; READ_ONLY;
@@ -552,7 +553,9 @@ interface Directory @0xd79d2f30c3e6e5bb {
   struct SyncResults @0xc54ac866ec4bae80 {
     union {
       indeterminate @0 :Void;
-      # Some of those writes may be lost. Every later `sync` on this connection answers the same.
+      # Some of those writes may be lost. Where the store takes no writes from here on, every later
+      # `sync` on this connection answers the same; where it goes on, this tells of the loss, and a
+      # later one speaks of later writes.
 
       durable @1 :Void;
       # All of those writes survive a power cut.
@@ -999,7 +1002,8 @@ struct Limits @0xb779df17b72d5eb1 {
   # 64. Most calls of one connection that are not yet answered. Beyond: OVERLOADED.
 
   exports @9 :UInt32;
-  # 1,024. Most capabilities that one connection holds. Beyond: OVERLOADED.
+  # 1,024. Most capabilities that one connection holds. Beyond: the connection ends, for the reason
+  # OVERLOADED.
 
   bytesInFlight @10 :UInt32;
   # 2,097,152. Most bytes of calls of one connection that are not yet answered. Beyond: OVERLOADED.
