@@ -5,8 +5,8 @@ use crate::drive::{Task, poll, read_whole};
 use blockdev::{BlockDevice, Fate, FateWeights, Operation as Request, SimConfig, SimDevice};
 use journal::inspect::{Inspection, inspect};
 use journal::{
-    Batch, Clock, CommitError, Disk, Durability, FormatOptions, Got, Journal, OpenError, Operation,
-    Options, Origin, Outcome, Plants, Precondition, Random, format,
+    Batch, Clock, CommitError, Digest, Disk, Durability, FormatOptions, Got, Journal, OpenError,
+    Operation, Options, Origin, Outcome, Plants, Precondition, Random, digest, format,
 };
 use std::rc::Rc;
 use std::task::Poll;
@@ -123,8 +123,16 @@ impl Bench {
     /// # Panics
     /// When the volume cannot be made.
     pub fn sized(plants: Plants, device_bytes: u64) -> Self {
+        Self::with_copies(plants, device_bytes, 2)
+    }
+
+    /// Makes a bench with an empty volume that keeps so many copies.
+    ///
+    /// # Panics
+    /// When the volume cannot be made.
+    pub fn with_copies(plants: Plants, device_bytes: u64, copies: u8) -> Self {
         let mut bench = Self::of_unit(plants, device_bytes, 512);
-        bench.format().expect("a blank device takes a volume");
+        bench.format(copies).expect("a blank device takes a volume");
         bench
     }
 
@@ -156,10 +164,10 @@ impl Bench {
         Self { device: SimDevice::new(config), options, seed: 1, count: Requests::default() }
     }
 
-    fn format(&mut self) -> Result<(), String> {
+    fn format(&mut self, copies: u8) -> Result<(), String> {
         let disk = Disk::new(self.device.geometry());
         let (of, mut random) = (disk.clone(), self.random());
-        let options = FormatOptions { block_bytes: 512, copies: 2, force: false };
+        let options = FormatOptions { block_bytes: 512, copies, force: false };
         let task: Task<_> =
             Box::pin(async move { format(&of, &mut random, options).await.map(drop) });
         let done = drive((&mut self.device, &mut self.count), &disk, None, task, &mut on)?;
@@ -418,6 +426,17 @@ impl Bench {
             }
         }
         Err("the store does not come to rest".into())
+    }
+
+    /// Yields the digest of all that the store holds.
+    ///
+    /// # Errors
+    /// It hangs.
+    pub fn digest(&mut self, store: &mut Store) -> Result<Digest, String> {
+        let journal = store.journal.clone();
+        let task: Task<_> = Box::pin(async move { digest(&journal, |_, _, _| {}).await });
+        let got = drive((&mut self.device, &mut self.count), &store.disk, None, task, &mut on)?;
+        got.ok_or_else(|| "cut".into())
     }
 
     /// Looks at the device as `image fsck` does, and changes nothing.
