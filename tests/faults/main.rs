@@ -148,11 +148,6 @@ fn of_two_generations_of_the_superblock_the_newer_counts() {
     }
 }
 
-#[test]
-fn three_hundred_cuts_in_a_row_converge() {
-    cuts::in_a_row(Plants::default()).unwrap();
-}
-
 /// One test for each check: it holds with the rule, and breaks with each plant that it shall catch.
 macro_rules! checks {
     ($($name:ident: $check:expr, $catches:expr;)*) => {
@@ -195,6 +190,9 @@ checks! {
     t20_to_t24_a_mount_writes_nothing_but_repairs: traces::t20,
         &[Plant::MountWritesEarly, Plant::SkipRepair];
     t25_checkpoints_carry_losses_on: traces::t25, &[Plant::ForgetLosses];
+    three_hundred_cuts_in_a_row_converge: cuts::in_a_row,
+        &[Plant::SuperblockOrder, Plant::SuperblockQuorum, Plant::FirstPairOnly];
+    one_image_has_one_digest: rules::one_image_has_one_digest, &[];
     a_superblock_vouches_for_nothing_that_is_not_durable: ordering::superblock_first, &[];
     a_move_keeps_doubt: rules::a_move_keeps_doubt, &[Plant::MoveForgetsDoubt];
     a_strict_commit_is_vouched_for: rules::strict_is_vouched_for, &[Plant::StrictUnwitnessed];

@@ -2,7 +2,7 @@
 
 use super::rich::{self, Age};
 use super::traces::{self, Ended};
-use super::{large, online, ordering, rules, singles, split};
+use super::{cuts, large, online, ordering, rules, singles, split};
 use crate::sim::Setup;
 use crate::sim::plan::Plan;
 use crate::sim::play::play;
@@ -69,6 +69,8 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("moves", rules::a_move_keeps_doubt),
     ("strict", rules::strict_is_vouched_for),
     ("check", rules::a_check_leaves_a_torn_tail),
+    ("cuts in a row", cuts::in_a_row),
+    ("digest", rules::one_image_has_one_digest),
     ("superblocks", online::a_check_mends_superblocks),
     ("told back", online::not_read_back),
     ("asked meanwhile", online::asked_meanwhile),

@@ -1,6 +1,7 @@
 //! What the engine does beside the log: moves, watermarks, the check; each with the rule that a plant switches off.
 
-use super::bench::{Answer, BLOCK_BYTES, Bench, Go, Store, fates, on};
+use super::bench::{Answer, BLOCK_BYTES, Bench, DEVICE_BYTES, Go, Store, fates, on};
+use super::rich::{Age, rich};
 use super::singles::Single;
 use super::traces::{A, B, C, Ended, damage, expect_lost, expect_report};
 use crate::drive::Task;
@@ -208,6 +209,50 @@ pub fn a_copy_that_is_not_read(plants: Plants) -> Ended {
         }
         bench.device.heal();
         bench.expect(&mut store, A, Some(b"1"))?;
+    }
+    Ok(())
+}
+
+/// One image holds one state, whoever mounts it: two mounts of other epochs come to one digest, and so does each mount behind
+/// them; with a group that is gone in both copies, too, and another digest once anything else is written.
+pub fn one_image_has_one_digest(plants: Plants) -> Ended {
+    let mut gap = Bench::new(plants);
+    let mut store = gap.open()?;
+    gap.put(&mut store, A, b"1")?;
+    let places = gap.put(&mut store, B, b"2")?;
+    gap.put(&mut store, C, b"3")?;
+    damage(&mut gap, &places);
+    let mut benches = vec![gap];
+    for age in [Age::Young, Age::Old, Age::Settled] {
+        let rich = rich(plants, age)?;
+        for harmed in [false, true] {
+            let mut bench = Bench::blank(plants, DEVICE_BYTES);
+            bench.device.restore(&rich.image);
+            // The last group, which is torn then.
+            let places = rich.last.map(|block| (block * BLOCK_BYTES) as u64);
+            damage(&mut bench, places.get(..2 * usize::from(harmed)).unwrap_or_default());
+            benches.push(bench);
+        }
+    }
+    for (at, bench) in benches.iter().enumerate() {
+        let mut digests = Vec::new();
+        for seed in [1 << 20, 1 << 21] {
+            let mut bench = bench.fork();
+            bench.seed = seed;
+            for _ in 0..3 {
+                let mut store = bench.open()?;
+                digests.push(bench.digest(&mut store)?);
+            }
+        }
+        if digests.windows(2).any(|pair| pair[0] != pair[1]) {
+            return Err(format!("image {at} has the digests {digests:?}"));
+        }
+        let mut bench = bench.fork();
+        let mut store = bench.open()?;
+        bench.put(&mut store, C, b"another")?;
+        if digests.contains(&bench.digest(&mut store)?) {
+            return Err(format!("image {at} has one digest with two states"));
+        }
     }
     Ok(())
 }

@@ -106,7 +106,7 @@ impl<'a> Target<'a> {
         Self { bench, rich, keys: keys(), singles: Singles::default() }
     }
 
-    /// Hits the volume and checks what is left of it; `thorough` lets a check and a second mount follow.
+    /// Hits the volume and checks what is left of it; `thorough` lets a check, a put and a second mount follow.
     ///
     /// # Errors
     /// A promise was broken.
@@ -146,11 +146,16 @@ impl<'a> Target<'a> {
         if checked > 0 && matches!(single, Single::Flip(_) | Single::Zero(_)) {
             self.is_whole()?;
         }
+        // A key that the history never writes: the volume stays writable, and what is written now is there afterwards.
+        let (key, value) = (b"/written", b"behind the fault");
+        self.bench.put(&mut store, key, value)?;
+        self.bench.idle(&mut store)?;
         let again = self.mount()?;
         if again != (0, 0) && !single.lasts() {
             return Err(format!("another mount finds {again:?} to repair"));
         }
-        Ok(())
+        let mut store = self.bench.open_whole()?;
+        self.bench.expect(&mut store, key, Some(value))
     }
 
     /// Mounts and reads everything; yields repairs and damaged superblock copies.
