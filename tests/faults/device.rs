@@ -180,7 +180,50 @@ pub fn wrong_devices(rich: &Rich, plants: Plants) -> Result<u64, String> {
         }
         refused += 1;
     }
-    Ok(refused)
+    let mut image = rich.image.clone();
+    for slot in slots(&image) {
+        if let Some(byte) = image.get_mut(slot + 100) {
+            *byte ^= 1;
+        }
+    }
+    match refuse(plants, &image)? {
+        OpenError::NoSuperblock => Ok(refused + 1),
+        error => Err(format!("without a superblock: {error}")),
+    }
+}
+
+/// Where the copies of the superblock lie.
+fn slots(image: &[u8]) -> [usize; 4] {
+    let end = image.len();
+    [0, SLOT, end - 2 * SLOT, end - SLOT]
+}
+
+/// Puts the volume on a device that goes on behind it, with anything there: it is what its superblock says, also where
+/// copy 0 or copy 1 of that is damaged.
+///
+/// # Errors
+/// Something is lost, or what lies behind the volume is changed.
+pub fn grown(rich: &Rich, plants: Plants) -> Ended {
+    let end = rich.image.len();
+    for damaged in [None, Some(0), Some(SLOT)] {
+        let mut image = rich.image.clone();
+        image.resize(end + 3 * SLOT, 0xa5);
+        if let Some(byte) = damaged.and_then(|slot| image.get_mut(slot + 100)) {
+            *byte ^= 1;
+        }
+        let mut bench = Bench::blank(plants, image.len() as u64);
+        bench.device.restore(&image);
+        let mut store = bench.open_whole()?;
+        for key in keys() {
+            bench.expect(&mut store, &key, rich.map.get(&key).map(Vec::as_slice))?;
+        }
+        bench.put(&mut store, b"/more", b"written")?;
+        bench.idle(&mut store)?;
+        if bench.device.durable().get(end..) != image.get(end..) {
+            return Err("what lies behind the volume is written over".into());
+        }
+    }
+    Ok(())
 }
 
 fn refuse(plants: Plants, image: &[u8]) -> Result<OpenError, String> {
@@ -198,8 +241,7 @@ fn refuse(plants: Plants, image: &[u8]) -> Result<OpenError, String> {
 /// # Errors
 /// Something is lost.
 pub fn two_generations(rich: &Rich, plants: Plants) -> Result<u64, String> {
-    let end = rich.image.len();
-    let places = [0, SLOT, end - 2 * SLOT, end - SLOT];
+    let places = slots(&rich.image);
     let mut mounted = 0;
     for older in &rich.older {
         for set in 0..15_u8 {

@@ -55,6 +55,8 @@ fn two_bad_blocks_are_never_hidden() {
         let found = pairs::pairs(&rich, Plants::default(), 7).unwrap();
         println!("{found:?}");
         assert!(found.opened > 1000 && found.lost > 10 && found.clean > 100);
+        // Both copies of a part of the checkpoint, where there is one.
+        assert_eq!(found.refused > 0, age != Age::Young);
     }
 }
 
@@ -105,7 +107,14 @@ fn each_failing_request_is_survived_or_ends_writing() {
 fn a_device_that_is_short_blank_or_foreign_is_refused_and_not_changed() {
     for age in [Age::Old, Age::Young] {
         let rich = rich(Plants::default(), age).unwrap();
-        assert_eq!(device::wrong_devices(&rich, Plants::default()), Ok(127 + 3));
+        assert_eq!(device::wrong_devices(&rich, Plants::default()), Ok(127 + 3 + 1));
+    }
+}
+
+#[test]
+fn a_device_that_has_grown_is_served_as_before() {
+    for age in [Age::Old, Age::Young, Age::Settled] {
+        device::grown(&rich(Plants::default(), age).unwrap(), Plants::default()).unwrap();
     }
 }
 

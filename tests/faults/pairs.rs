@@ -80,7 +80,11 @@ fn hit(
     let clean = found.as_ref().is_some_and(|volume| volume.faults.is_empty());
     let told = found.is_none_or(|volume| volume.has_loss());
     pairs.clean += u64::from(clean);
+    let struck = bench.device.durable().to_vec();
     let lost = honest(bench, rich, keys)?;
+    if lost.is_none() && bench.device.durable() != struck {
+        return Err("a mount that is refused writes".into());
+    }
     if told != lost.is_none_or(|lost| lost > 0) {
         return Err(format!("an inspection tells of a loss: {told}; keys that are lost: {lost:?}"));
     }
