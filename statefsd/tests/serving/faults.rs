@@ -72,9 +72,13 @@ fn a_failed_flush_ends_writing_and_is_never_told_as_success() {
     let buffered = put(&directory, "net/b", b"maybe", If::Any, Durability::Buffered);
     version(&rig.wait(buffered).unwrap());
     rig.device.fails_flush = true;
+    let before = (rig.device.flushes, rig.device.written_bytes);
     let written = put(&directory, "net/k", b"lost?", If::Any, Durability::Durable);
     assert_eq!(rig.wait(written).unwrap(), "indeterminate");
+    assert_eq!(rig.device.flushes, before.0 + 1, "it is not tried again");
+    assert!(rig.device.written_bytes > before.1);
     rig.device.fails_flush = false;
+    let ended = (rig.device.flushes, rig.device.written_bytes);
     for _ in 0..2 {
         assert_eq!(rig.wait(sync(&directory)).unwrap(), "indeterminate");
     }
@@ -88,6 +92,15 @@ fn a_failed_flush_ends_writing_and_is_never_told_as_success() {
     assert_eq!(changes.count(), 1);
     let theirs = rig.directory(other, "/state/net");
     assert_eq!(rig.wait(sync(&theirs)).unwrap(), "durable", "it had written nothing");
+    rig.now += 60_000;
+    rig.settle();
+    rig.server.shut_down();
+    rig.settle();
+    let asked = (rig.device.flushes, rig.device.written_bytes);
+    assert_eq!(
+        asked, ended,
+        "nothing is flushed or written any more, whatever is asked, and not at the end"
+    );
 }
 
 /// A volume of which half is damaged values. They hold their segments, so that cleaning gains less than

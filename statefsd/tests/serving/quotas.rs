@@ -4,6 +4,7 @@ use policy::{Policy, Prefix};
 use statefs::{Durability, directory};
 use statefsd::{Event, Used};
 
+use crate::batches::{Batch, send};
 use crate::rig::{If, Rig, delete, get, put, version};
 
 const DURABLE: Durability = Durability::Durable;
@@ -25,12 +26,16 @@ fn used(rig: &Rig) -> Used {
 fn haste_passes_no_quota() {
     for durability in [DURABLE, BUFFERED, Durability::Strict] {
         let mut rig = Rig::open();
-        rig.server.set_policy(policy("keys = 3"));
+        rig.server.set_policy(policy("keys = 4"));
         let (net, keeper) = (rig.connect("net"), rig.connect("keeper"));
         let (net, keeper) = (rig.directory(net, "/state/net"), rig.directory(keeper, "/state"));
         // Nothing becomes durable while all of them are asked for, by two services.
         rig.device.holds = true;
         let keys = ["1", "2", "3", "4", "5"];
+        let operations = ["b1", "b2", "b3", "b4", "b5"].map(|key| (key, Some(&b"v"[..]), If::Any));
+        let (two, three) = operations.split_at(2);
+        let batch = |operations| send(&net, &Batch { operations, durability, token: b"" });
+        let (first, second) = (batch(two), batch(three));
         let own = keys.map(|key| put(&net, &format!("n{key}"), b"v", If::Any, durability));
         let theirs =
             keys.map(|key| put(&keeper, &format!("net/k{key}"), b"v", If::Any, durability));
@@ -40,13 +45,16 @@ fn haste_passes_no_quota() {
         let mut taken = 0;
         for answer in own.into_iter().chain(theirs) {
             match rig.wait(answer).unwrap().as_str() {
-                "QUOTA_EXCEEDED: a quota allows 3 keys" => {}
+                "QUOTA_EXCEEDED: a quota allows 4 keys" => {}
                 other => taken += usize::from(version(other) > 0),
             }
         }
-        assert_eq!(taken, 3, "{durability:?}");
+        assert_eq!(taken, 2, "{durability:?}");
+        assert!(rig.wait(first).unwrap().starts_with("applied ["), "{durability:?}");
+        // As a whole: two of its three keys would have had room.
+        assert_eq!(rig.wait(second).unwrap(), "QUOTA_EXCEEDED: a quota allows 4 keys");
         version(&rig.wait(elsewhere).unwrap());
-        assert_eq!(used(&rig).keys, 3);
+        assert_eq!(used(&rig).keys, 4);
     }
 }
 

@@ -56,6 +56,8 @@ pub(crate) struct Device {
     pub(crate) holds_reads: bool,
     /// Bytes written so far, over all copies.
     pub(crate) written_bytes: u64,
+    /// Flushes asked for so far.
+    pub(crate) flushes: u64,
     held: Vec<Request>,
     done: Vec<Completion>,
 }
@@ -70,6 +72,7 @@ impl Device {
             fails_flush: false,
             fails_read: false,
             written_bytes: 0,
+            flushes: 0,
             held: Vec::new(),
             done: Vec::new(),
         }
@@ -127,7 +130,10 @@ impl Device {
         let flushes = request.operation == Operation::Flush;
         if self.holds || (self.holds_reads && reads) {
             self.held.push(request);
-        } else if (self.fails_flush && flushes) || (self.fails_read && reads) {
+            return;
+        }
+        self.flushes += u64::from(flushes);
+        if (self.fails_flush && flushes) || (self.fails_read && reads) {
             let result = Err(DeviceError::Io { code: 5 });
             self.done.push(Completion { id: request.id, buffer: request.buffer, result });
         } else {
