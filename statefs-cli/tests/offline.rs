@@ -164,6 +164,34 @@ fn format_destroys_nothing_without_force() {
     }
 }
 
+/// Some file systems show nothing in the first 64 KiB, nor at the end: Btrfs begins behind them.
+#[test]
+fn format_sees_what_begins_behind_the_first_64_kib() {
+    let folder = Folder::new();
+    let path = folder.path().join("hidden.img");
+    let bytes: usize = 40 << 20;
+    for (at, seen) in [
+        (64 << 10, true),
+        (1 << 20, true),
+        ((16 << 20) - 1, true),
+        (bytes - (16 << 20), true),
+        (20 << 20, false),
+    ] {
+        let mut before = vec![0; bytes];
+        before[at] = 1;
+        fs::write(&path, &before).unwrap();
+        let run = statefs(folder.path(), "image format hidden.img").exits(i32::from(seen));
+        if seen {
+            assert!(run.stderr.starts_with("statefs: NOT_BLANK: "), "{at}: {}", run.stderr);
+            assert!(fs::read(&path).unwrap() == before, "{at}");
+        }
+    }
+    let mut foreign = vec![0; bytes];
+    foreign[64 << 10] = 1;
+    fs::write(&path, foreign).unwrap();
+    statefs(folder.path(), "image format hidden.img --force --yes").exits(0);
+}
+
 #[test]
 fn format_takes_a_blank_file_as_it_is() {
     let folder = Folder::new();

@@ -18,6 +18,12 @@ use crate::output::Output;
 /// The code of what is there and would be lost.
 const NOT_BLANK: &str = "NOT_BLANK";
 
+/// Bytes at either end of a device that must be zero for it to count as blank: all file systems, tables of partitions and
+/// containers begin in them, some of them behind the first 64 KiB, which is what the journal looks at.
+const BLANK_BYTES: u64 = 16 << 20;
+/// Bytes that are looked at together.
+const PIECE_BYTES: u64 = 1 << 20;
+
 /// Makes a volume as the command line says.
 pub(crate) fn format(arguments: &FormatArgs, mut output: Output) -> Result<(), Failure> {
     let FormatArgs { path, size, copies, block_size, force, yes } = arguments;
@@ -107,8 +113,34 @@ fn write(
 ) -> Result<Superblock, Failure> {
     let disk = Disk::new(device.geometry());
     let mut random = random()?;
-    let formatting = journal::format(&disk, &mut random, options);
+    let formatting = async {
+        // What shows at the very ends the journal names better.
+        let hidden = !options.force && !is_blank(&disk, BLANK_BYTES).await?;
+        if hidden && is_blank(&disk, PIECE_BYTES / 16).await? {
+            return Err(FormatError::NotBlank);
+        }
+        journal::format(&disk, &mut random, options).await
+    };
     block_on(device, &disk, formatting).map_err(|error| failed(path, error))
+}
+
+/// Tells whether the device is zeros in so many bytes at either end.
+async fn is_blank(disk: &Disk, bytes: u64) -> Result<bool, FormatError> {
+    let unit = u64::from(disk.geometry().physical_bytes).max(4096);
+    let end = disk.geometry().device_bytes / unit * unit;
+    let bytes = bytes.min(end);
+    for from in [0, end - bytes] {
+        let mut at = from;
+        while at < from + bytes {
+            let piece = PIECE_BYTES.min(from + bytes - at);
+            let read = disk.read(at, usize::try_from(piece).unwrap_or(usize::MAX)).await?;
+            if read.iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            at += piece;
+        }
+    }
+    Ok(true)
 }
 
 fn failed(path: &Path, error: FormatError) -> Failure {
