@@ -154,6 +154,11 @@ fn exit_of(code: ErrorCode) -> Exit {
     }
 }
 
+/// Says how many of something there are.
+pub(crate) fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
 /// Replaces what could steer a terminal, or show a text as another: messages come from a peer.
 pub(crate) fn printable(text: &str) -> String {
     let hidden = |letter: char| letter.is_control() || is_format(letter);
@@ -229,6 +234,10 @@ fn advice(code: &str) -> &'static str {
         "INVALID_POLICY" => {
             "the daemon keeps the policy that it has; one that starts with this one denies everything"
         }
+        "POLICY_FILE" => "name a policy file that this user can read",
+        "NOT_STORAGE" => "name the image of a volume, or its block device",
+        "EXISTS" => "name another place, or move away what is there",
+        "DENIED" => "ask its owner, or be a user who may",
         "NO_IMAGE" => "`statefs image format PATH --size 64M` makes one",
         _ => "",
     }

@@ -191,7 +191,12 @@ fn of_key(failure: Failure, key: &str) -> Failure {
 fn relative(key: &str) -> Result<&str, Failure> {
     let relative = key.strip_prefix(ROOT).and_then(|rest| rest.strip_prefix('/'));
     relative.ok_or_else(|| {
-        Failure::new("INVALID_KEY", Exit::Failure, format!("{key}: it does not lie below {ROOT}/"))
+        let shown = if key.is_empty() { "an empty key" } else { key };
+        Failure::new(
+            "INVALID_KEY",
+            Exit::Failure,
+            format!("{shown}: it does not lie below {ROOT}/"),
+        )
     })
 }
 
@@ -200,5 +205,12 @@ fn absent(key: &str) -> Failure {
 }
 
 fn input_failed(name: &str, error: &io::Error) -> Failure {
-    Failure::new("INPUT", Exit::Failure, format!("{name}: {error}"))
+    use io::ErrorKind::{IsADirectory, NotFound, PermissionDenied};
+    let failure = Failure::new("INPUT", Exit::Failure, format!("{name}: {error}"));
+    match error.kind() {
+        NotFound | PermissionDenied | IsADirectory => {
+            failure.advise("name a file that can be read, or `-` for standard input")
+        }
+        _ => failure,
+    }
 }

@@ -10,7 +10,7 @@ use policy::{
 use serde_json::{Value as Json, json};
 
 use crate::args::{ExplainArgs, Format, PolicyVerb};
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, counted};
 use crate::output::Output;
 
 /// Bytes of a file that are read; a policy's own limit is smaller.
@@ -32,7 +32,10 @@ fn check(path: &Path, mut output: Output) -> Result<(), Failure> {
             let ((grants, ceilings), services) = (policy.rule_counts(), policy.services().len());
             let sound = json!({"services": services, "grants": grants, "ceilings": ceilings});
             let told = format!(
-                "{file}: sound ({services} services, {grants} grants, {ceilings} ceilings)"
+                "{file}: sound ({}, {}, {})",
+                counted(services, "service"),
+                counted(grants, "grant"),
+                counted(ceilings, "ceiling")
             );
             output.either(&sound, &told)?;
             return output.finish();
@@ -47,8 +50,7 @@ fn check(path: &Path, mut output: Output) -> Result<(), Failure> {
         output.either(&fault, &error.in_file(&file).to_string())?;
     }
     output.finish()?;
-    let faults =
-        if errors.len() == 1 { "1 fault".into() } else { format!("{} faults", errors.len()) };
+    let faults = counted(errors.len(), "fault");
     Err(Failure::new("INVALID_POLICY", Exit::Failure, format!("{file}: {faults}")))
 }
 

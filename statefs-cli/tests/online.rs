@@ -41,6 +41,9 @@ fn values_go_in_and_come_out_as_they_are() {
     assert_eq!(run("get /state/dash").exits(0).text(), "-v");
     let missing = run("put /state/file @no-such-file").exits(1);
     assert!(missing.stderr.starts_with("statefs: INPUT: no-such-file: "), "{}", missing.stderr);
+    assert!(
+        missing.stderr.ends_with("\n  name a file that can be read, or `-` for standard input\n")
+    );
 }
 
 #[test]

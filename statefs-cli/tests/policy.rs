@@ -48,7 +48,7 @@ fn check_tells_every_fault_with_its_place() {
         folder(&[("p.toml", SOUND), ("faulty.toml", &faulty), ("not.toml", "version = \n")]);
     let check = |arguments: &str, exit| statefs(folder.path(), arguments).exits(exit);
     let run = check("policy check p.toml", 0);
-    assert_eq!(run.text(), "p.toml: sound (2 services, 2 grants, 1 ceilings)\n");
+    assert_eq!(run.text(), "p.toml: sound (2 services, 2 grants, 1 ceiling)\n");
     let run = check("policy check p.toml -o json", 0);
     assert_eq!(run.text(), "{\"ceilings\":1,\"grants\":2,\"services\":2}\n");
     let run = check("policy check faulty.toml", 1);

@@ -95,7 +95,8 @@ pub(crate) fn import(arguments: &ImportArgs, mut output: Output) -> Result<(), F
     } else {
         "nothing was written; --salvage imports what is intact"
     };
-    let message = format!("{faults} faults; {done}");
+    let noun = if faults == 1 { "fault" } else { "faults" };
+    let message = format!("{faults} {noun}; {done}");
     Err(Failure { advice: "", ..Failure::new("DATA_LOSS", Exit::DataLoss, message) }
         .about(src.display()))
 }
