@@ -23,12 +23,14 @@ mod rules;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use args::{Cli, ImageVerb, Verb};
 use clap::CommandFactory as _;
 pub use failure::{Exit, Failure};
 pub use output::Output;
 pub use program::{Format, Reach, program};
+use signal_hook::consts::SIGXFSZ;
 
 /// Runs the program with these arguments, the first being its name, and yields its exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -37,6 +39,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         // The verb becomes the name of the daemon that it runs.
         return demo::serve(arguments.into_iter().skip(1));
     }
+    // What passes a limit on the size of files is then refused, and told; without this it ends the process without a word.
+    let _ends_it_then = signal_hook::flag::register(SIGXFSZ, Arc::default());
     program("statefs", arguments, |cli: &Cli| &cli.reach, run)
 }
 

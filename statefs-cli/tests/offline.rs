@@ -307,3 +307,21 @@ fn a_closed_reader_is_no_failure_and_a_full_disk_is() {
     assert_eq!(full.status.code(), Some(1));
     assert!(full.stderr.starts_with(b"statefs: OUTPUT: standard output: "));
 }
+
+#[test]
+fn a_limit_on_the_size_of_files_is_told_and_leaves_nothing() {
+    let folder = Folder::new();
+    let program = env!("CARGO_BIN_EXE_statefs");
+    let limited = |words: &str| {
+        let script = format!("ulimit -f 64 && exec '{program}' {words}");
+        Command::new("sh").args(["-c", &script]).current_dir(folder.path()).output().unwrap()
+    };
+    let ended = limited("image format limited.img --size 4M");
+    let told = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{told}");
+    assert!(
+        told.starts_with("statefs: DEVICE: limited.img: filling it with zeros failed: "),
+        "{told}"
+    );
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}

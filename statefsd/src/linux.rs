@@ -20,8 +20,10 @@ mod sandbox;
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::string::ToString as _;
+use std::sync::Arc;
 
 use rustix::rand::{GetRandomFlags, getrandom};
+use signal_hook::consts::SIGXFSZ;
 
 use activation::Passed;
 use driver::Driver;
@@ -44,6 +46,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     log::start(options.log_level());
+    // What passes a limit on the size of files is then refused, and told; without this it ends the process without a word.
+    let _ends_it_then = signal_hook::flag::register(SIGXFSZ, Arc::default());
     let mut sandbox = Sandbox::default();
     sandbox.harden();
     let notify = Notify::from_env();
