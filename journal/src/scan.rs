@@ -49,7 +49,7 @@ pub(crate) async fn superblocks_of(disk: &Disk, volume_bytes: u64) -> Copies {
 }
 
 /// Reads one copy. Most are alike: bytes that are `known` to verify are not hashed again.
-async fn superblock_at(
+pub(crate) async fn superblock_at(
     disk: &Disk,
     offset: u64,
     known: &mut Vec<(Buffer, Superblock)>,

@@ -5,7 +5,7 @@ use crate::disk::Disk;
 use crate::geometry::{SLOT_BYTES, superblock_offset};
 use crate::group::{Header, Verifier};
 use crate::mount::counters_end;
-use crate::scan::blocks;
+use crate::scan::{blocks, superblock_at};
 use crate::superblock::{Copies, SuperblockError};
 use crate::types::{BlockIndex, Lsn, SegmentIndex, Zone};
 use crate::walk::{History, Seen};
@@ -306,7 +306,11 @@ impl VolumeFacts {
     pub async fn repair(&self, disk: &Disk, fault: &Fault) -> Vec<(u64, Buffer)> {
         match (fault.repair, fault.offset) {
             (Some(Source::Superblock), Some(offset)) => {
-                [(offset, Buffer::copy_of(&self.superblock.encode()))].into()
+                // One that verifies by now may be newer than any that was read before.
+                match superblock_at(disk, offset, &mut Vec::new()).await {
+                    Ok(_) => Vec::new(),
+                    Err(_) => [(offset, Buffer::copy_of(&self.superblock.encode()))].into(),
+                }
             }
             (Some(Source::Zone(good)), Some(_)) => self.repair_copy(disk, fault, good).await,
             _ => Vec::new(),
