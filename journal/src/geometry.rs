@@ -15,9 +15,9 @@ const SEGMENT_BLOCKS_MIN: u64 = 4;
 pub(crate) const SEGMENTS_MAX: u32 = 1 << 16;
 /// Largest segment: it bounds a group, and so the memory that reading one takes.
 pub(crate) const SEGMENT_BYTES_MAX: u32 = 16 << 20;
-/// Longest key in bytes (FORMAT.md section 8).
+/// Longest key in bytes (FORMAT.md section 10).
 pub const KEY_BYTES_MAX: usize = 255;
-/// Longest value in bytes that one record carries (FORMAT.md section 8).
+/// Longest value in bytes that one record carries (FORMAT.md section 10).
 pub const VALUE_BYTES_MAX: usize = 65_536;
 /// Segments that a zone is cut into where their size is free to choose: the list of uses takes the checkpoint and the
 /// log of a full volume several times.

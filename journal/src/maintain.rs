@@ -16,7 +16,6 @@ use crate::ticket::Settled;
 use crate::types::{BlockIndex, Epoch, Mode, SegmentIndex, Use};
 use crate::writer::{Asker, Stop};
 use alloc::vec::Vec;
-use blockdev::DeviceError;
 use core::future::{Future, poll_fn};
 use core::pin::pin;
 use core::task::Poll;
@@ -318,8 +317,7 @@ impl Inner {
     /// Writes `next` into all copies of the superblock, then lets it be the one.
     async fn adopt(&self, next: crate::superblock::Superblock) -> Result<(), Stop> {
         let mut ages = self.volume.borrow().ages;
-        let updated = update(self, &next, &mut ages).await;
-        updated.map_err(|_: DeviceError| Stop::Write)?;
+        update(self, &next, &mut ages).await.map_err(|(stop, _)| stop)?;
         let mut volume = self.volume.borrow_mut();
         let mut state = self.state.borrow_mut();
         state.list_uses(&next.log);

@@ -14,6 +14,7 @@ use crate::superblock::{Copies, Superblock, SuperblockError, update_order};
 use crate::tag::{Keys, Random, Tag};
 use crate::types::{Birth, BlockIndex, Epoch, Lsn, SegmentIndex, Use, VolumeId, Zone};
 use crate::walk::{Accepted, History, Lost, walk};
+use crate::writer::Stop;
 use alloc::vec::Vec;
 use blockdev::{Buffer, DeviceError};
 
@@ -242,9 +243,12 @@ pub(crate) async fn mount(
     let room = Room::of(&found.index, &found.doubt, &geometry);
     let fresh = next_superblock(&mut found, &room, random, plants);
     let mut ages = copies.ages();
-    update(&Mounting(disk, plants), &found.superblock, &mut ages)
-        .await
-        .map_err(OpenError::Write)?;
+    update(&Mounting(disk, plants), &found.superblock, &mut ages).await.map_err(
+        |(stop, error)| match stop {
+            Stop::Write => OpenError::Write(error),
+            Stop::Flush => OpenError::Flush(error),
+        },
+    )?;
     let report = Report { mount: found.superblock.mount, ..report };
     let Found { superblock, history, index, doubt, uses, .. } = found;
     let tag = history.tag;
@@ -391,7 +395,7 @@ pub(crate) async fn update(
     by: &impl Flusher,
     superblock: &Superblock,
     ages: &mut [u64; SUPERBLOCK_COPIES],
-) -> Result<(), DeviceError> {
+) -> Result<(), (Stop, DeviceError)> {
     let bytes = superblock.encode();
     let order = if by.plants().superblock_order() { [0, 1, 2, 3] } else { update_order(ages) };
     let pairs = if by.plants().has(Plant::FirstPairOnly) { 1 } else { 2 };
@@ -402,9 +406,9 @@ pub(crate) async fn update(
         };
         let writes: Vec<_> = pair.iter().map(write).collect();
         for write in writes {
-            write.await?;
+            write.await.map_err(|error| (Stop::Write, error))?;
         }
-        by.flush().await?;
+        by.flush().await.map_err(|error| (Stop::Flush, error))?;
         for &copy in pair {
             if let Some(age) = ages.get_mut(copy) {
                 *age = superblock.sequence;

@@ -5,7 +5,7 @@ use super::bench::{Answer, BLOCK_BYTES, Bench, DEVICE_BYTES, Store, on};
 use super::rich::{Map, Rich, keys};
 use super::traces::Ended;
 use blockdev::{Damage, Fault, FaultKind, Repeat};
-use journal::{Mode, OpenError, Plants};
+use journal::{Mode, OpenError, Plants, ReadOnlyReason};
 
 const SLOT: usize = 4096;
 
@@ -26,7 +26,8 @@ pub struct Failing {
 /// until none is left to fail; then heals the device and mounts it.
 ///
 /// # Errors
-/// What was acknowledged is not there, something else is, or a store goes on after a failed write or flush.
+/// What was acknowledged is not there, something else is, or a store goes on after a failed write or flush, or tells another
+/// reason.
 pub fn fail_each(plants: Plants) -> Result<Failing, String> {
     let mut failing = Failing::default();
     let kinds = [
@@ -129,8 +130,10 @@ fn script(
             return Err(format!("put {n} is acknowledged by a store that had stopped"));
         }
         if done.is_err() {
-            if !matches!(store.journal.mode(), Mode::ReadOnly(_)) {
-                return Err(format!("put {n} fails and the store goes on"));
+            match (store.journal.mode(), fault.kind) {
+                (Mode::ReadOnly(ReadOnlyReason::FlushFailed), FaultKind::FlushFails { .. })
+                | (Mode::ReadOnly(ReadOnlyReason::WriteFailed), FaultKind::WriteFails) => {}
+                (mode, _) => return Err(format!("put {n} fails and the store is {mode:?}")),
             }
             failing.stopped += 1;
             return Ok(true);
