@@ -30,7 +30,7 @@ const HELP: &str = "\
 Usage: bench [ENGINE]...
 
 Measures StateFS beside the floor of the same device, and ENGINEs beside each other, all without one. The machine should have
-nothing else to do; it takes a quarter of an hour. The engines:
+nothing else to do; it takes about five minutes. The engines:
   StateFS
   fjall
   LMDB

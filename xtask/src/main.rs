@@ -38,7 +38,7 @@ Usage: cargo xtask VERB
   sim [OPTIONS]     crash the journal: [--crashes N] [--threads N] [--first-seed N] [--seed N] [--plant NAME];
                     with --served the whole server and its clients
   bench [ENGINE]... figures of speed, each beside the floor of the same device in the same run, and
-                    beside StateFS fjall LMDB SQLite redb, which this alone compiles; takes a quarter of an hour
+                    beside StateFS fjall LMDB SQLite redb, which this alone compiles; takes five minutes and the time to build them
   bench cleaning    what lone puts wait for while the journal cleans and writes checkpoints beside them
   faults [PART]...  every single fault, pair of faults, request gone astray and cut of a small volume; parts: traces plants
                     flips blocks pairs astray short; histories (an hour of one processor) only where it is named
