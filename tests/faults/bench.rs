@@ -451,6 +451,30 @@ impl Bench {
             .ok_or_else(|| "cut".into())
     }
 
+    /// Repairs the device as `image fsck --repair` does, and yields the places that were written.
+    ///
+    /// # Errors
+    /// It fails or hangs.
+    pub fn repair(&mut self) -> Result<Vec<u64>, String> {
+        let disk = Disk::new(self.device.geometry());
+        let of = disk.clone();
+        let task: Task<Result<_, String>> = Box::pin(async move {
+            let found = inspect(&of, |_, _| {}).await;
+            let (mut written, failed) = (Vec::new(), |error| format!("{error:?}"));
+            for volume in found.volume.iter() {
+                for fault in volume.faults.iter().filter(|fault| fault.repair.is_some()) {
+                    for (offset, bytes) in volume.repair(&of, fault).await {
+                        of.write(offset, bytes).await.map_err(failed)?;
+                        written.push(offset);
+                    }
+                }
+                of.flush().await.map_err(failed)?;
+            }
+            Ok(written)
+        });
+        drive((&mut self.device, &mut self.count), &disk, None, task, &mut on)?.ok_or("cut")?
+    }
+
     /// Runs an online check and yields how many copies it repaired.
     ///
     /// # Errors

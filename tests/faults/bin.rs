@@ -11,7 +11,7 @@ use journal::{Plant, Plants};
 use tests::faults::histories::{Bounds, Histories, histories};
 use tests::faults::plants::{CHECKS, caught_by};
 use tests::faults::rich::{Age, Rich, rich};
-use tests::faults::{astray, pairs, singles};
+use tests::faults::{astray, pairs, repairs, singles};
 
 const HELP: &str = "\
 Usage: faults [PART]...
@@ -22,6 +22,7 @@ Without a PART, all but the last:
   flips      every bit of a small volume flipped
   blocks     every block damaged in every way, and replaced by every other
   pairs      every pair of blocks damaged
+  repairs    many faults at once, and what a repair makes of them
   astray     every write at every other block, every read from every other block, every flush not done
   short      every cut of every history of up to three operations; of those of up to two each recovery is cut again at
              every write, and of those of one the recovery of that
@@ -46,6 +47,7 @@ const PARTS: &[Part] = &[
     ("flips", flips),
     ("blocks", blocks),
     ("pairs", every_pair),
+    ("repairs", many_repairs),
     ("astray", all_astray),
     ("short", || every_history(SHORT)),
     (LAST, || every_history(LONG)),
@@ -115,6 +117,15 @@ fn every_pair() -> Result<String, String> {
     let [old, young] = halved(|half| pairs::pairs(&volume(half)?, none(), 1))?;
     let settled = pairs::pairs(&rich(none(), Age::Settled)?, none(), 1)?;
     Ok(format!("{old:?}\n{young:?}\n{settled:?}"))
+}
+
+fn many_repairs() -> Result<String, String> {
+    let split = |half: usize| (half as u64..30_000).step_by(2);
+    let [old, young] =
+        halved(|half| repairs::repairs(&volume(half)?, none(), split(0).chain(split(1))))?;
+    let [settled, other] =
+        halved(|half| repairs::repairs(&rich(none(), Age::Settled)?, none(), split(half)))?;
+    Ok(format!("{old:?}\n{young:?}\n{settled:?}\n{other:?}"))
 }
 
 fn all_astray() -> Result<String, String> {

@@ -9,7 +9,8 @@ use tests::faults::plants::{Check, caught_by};
 use tests::faults::recoveries::Counts;
 use tests::faults::rich::{Age, rich};
 use tests::faults::{
-    astray, cuts, device, large, online, ordering, pairs, plants, rules, singles, split, traces,
+    astray, cuts, device, large, online, ordering, pairs, plants, repairs, rules, singles, split,
+    traces,
 };
 
 #[test]
@@ -57,6 +58,16 @@ fn two_bad_blocks_are_never_hidden() {
         assert!(found.opened > 1000 && found.lost > 10 && found.clean > 100);
         // Both copies of a part of the checkpoint, where there is one.
         assert_eq!(found.refused > 0, age != Age::Young);
+    }
+}
+
+#[test]
+fn a_repair_does_what_was_said_and_nothing_else() {
+    for age in [Age::Old, Age::Young, Age::Settled] {
+        let rich = rich(Plants::default(), age).unwrap();
+        let found = repairs::repairs(&rich, Plants::default(), 300..600).unwrap();
+        println!("{found:?}");
+        assert!(found.repaired > 200 && found.lost > 50 && found.clean > 5);
     }
 }
 

@@ -13,6 +13,7 @@ pub mod ordering;
 pub mod pairs;
 pub mod plants;
 pub mod recoveries;
+pub mod repairs;
 pub mod rich;
 pub mod rules;
 pub mod singles;

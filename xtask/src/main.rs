@@ -41,7 +41,7 @@ Usage: cargo xtask VERB
                     beside StateFS fjall LMDB SQLite redb, which this alone compiles; takes five minutes and the time to build them
   bench cleaning    what lone puts wait for while the journal cleans and writes checkpoints beside them
   faults [PART]...  every single fault, pair of faults, request gone astray and cut of a small volume; parts: traces plants
-                    flips blocks pairs astray short; histories (an hour of one processor) only where it is named
+                    flips blocks pairs repairs astray short; histories (an hour of one processor) only where it is named
   fuzz [TARGET]...  libFuzzer on the parsers: [--seconds N] on each (60), with what it has found before;
                     gets cargo-fuzz if there is none, and wants a C++ compiler; --briefly: five of them, as the suite does
   demo [OPTIONS]    build `statefs` and show the whole story

@@ -172,7 +172,7 @@ mod tests {
             "bench",
             "bench cleaning",
             "bench StateFS fjall LMDB SQLite redb",
-            "faults traces plants flips blocks pairs astray short histories",
+            "faults traces plants flips blocks pairs repairs astray short histories",
             "sim --served --crashes 5 --threads 2 --first-seed 7 --plant answer-early",
             "sim --seed 5 --keep 1,2 --chance 9 --judge 1",
             "guest --selftest",

@@ -248,6 +248,7 @@ async fn copy(disk: &Disk, facts: &VolumeFacts, group: &GroupFact, good: Zone, b
     let offset = facts.block_offset(bad, header.segment, header.block);
     let bytes = u64::from(count) * geometry.block_bytes() as u64;
     let fits = offset + bytes <= disk.geometry().device_bytes;
+    let repairs = fits && !tells_of_more(disk, facts, &header, &differs, bad).await;
     Fault {
         zone: Some(bad),
         segment: Some(header.segment),
@@ -256,9 +257,35 @@ async fn copy(disk: &Disk, facts: &VolumeFacts, group: &GroupFact, good: Zone, b
         offset: Some(differs.first().map_or(offset, |(offset, _)| *offset)),
         differs: differs.into_iter().map(|(offset, _)| offset).collect(),
         lsns: Some(Span { first: header.first, last: header.last }),
-        repair: fits.then_some(Source::Zone(good)),
+        repair: repairs.then_some(Source::Zone(good)),
         ..Fault::of(FaultKind::GroupCopy)
     }
+}
+
+/// Tells whether a block to be written holds a header that says of more than its successor does that it had been durable: once it is
+/// written over, nothing might tell of a loss any more. A mount notes that down first.
+async fn tells_of_more(
+    disk: &Disk,
+    facts: &VolumeFacts,
+    header: &Header,
+    differs: &[(u64, Buffer)],
+    bad: Zone,
+) -> bool {
+    let geometry = facts.verifier.geometry;
+    for block in (header.block.0..).take(header.blocks(&geometry) as usize).map(BlockIndex) {
+        let at = facts.block_offset(bad, header.segment, block);
+        let Some((_, right)) = differs.iter().find(|(offset, _)| *offset == at) else { continue };
+        let durable = |bytes: &[u8]| {
+            let header = facts.verifier.header(header.segment, block, bytes);
+            header.map_or(Lsn::NONE, |header| header.durable)
+        };
+        let there = disk.read(at, right.len()).await;
+        let known = facts.superblock.durable.max(durable(right));
+        if there.is_ok_and(|there| durable(&there) > known) {
+            return true;
+        }
+    }
+    false
 }
 
 /// Yields the blocks of copy `bad` of a group that differ from the right ones: where they are, and the right bytes.

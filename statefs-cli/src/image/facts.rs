@@ -215,6 +215,10 @@ fn remedy(fault: &Fault) -> String {
         }
         (None, FaultKind::Counters) => "nothing to repair: dump it and format anew".into(),
         (None, FaultKind::ValueCopy) => "nothing to repair with: put the value anew".into(),
+        (None, FaultKind::GroupCopy) => {
+            "not repaired here: it ends behind the device, or is the last to tell of what is lost, which a start of the daemon notes first"
+                .into()
+        }
         (None, _) => "nothing to repair it with".into(),
     }
 }
