@@ -12,6 +12,10 @@ pub const STRANGERS_MAX: usize = 16;
 /// Connections of one service that the policy names: it must leave some to the others.
 pub const CONNECTIONS_OF_SERVICE_MAX: usize = 96;
 
+/// Connections that are kept for services that have none, so that few that take all they may keep nobody else out. Peers that
+/// the policy does not name count as one service here.
+pub const CONNECTIONS_KEPT: usize = 16;
+
 /// Bytes that one service may have waiting in the journal's queue: half of that, so that the largest batch of another one
 /// gets in. Twice the largest batch, and about what one connection may have in flight.
 pub const QUEUE_BYTES_OF_SERVICE_MAX: usize = 2 << 20;
@@ -75,6 +79,8 @@ pub use crate::audit::{
 pub struct Limits {
     /// Connections; see [`CONNECTIONS_MAX`].
     pub connections: usize,
+    /// Those of them for services that have none; see [`CONNECTIONS_KEPT`].
+    pub kept: usize,
     /// Those of them of one service; see [`CONNECTIONS_OF_SERVICE_MAX`].
     pub of_service: usize,
     /// Those of them whose peers the policy does not name; see [`STRANGERS_MAX`].
@@ -113,6 +119,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: CONNECTIONS_MAX,
+            kept: CONNECTIONS_KEPT,
             of_service: CONNECTIONS_OF_SERVICE_MAX,
             strangers: STRANGERS_MAX,
             memory_bytes: MEMORY_BYTES_MAX,

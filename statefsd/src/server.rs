@@ -55,8 +55,8 @@ pub struct Turn {
     pub deadline: Option<u64>,
 }
 
-/// There are as many connections as there may be, in all, of the peer's service or of peers that the policy does not name,
-/// or the server is shutting down.
+/// There are as many connections as there may be, in all, of the peer's service or of peers that the policy does not name, the
+/// places that are left are kept for services that have none, or the server is shutting down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Full;
 
@@ -140,8 +140,7 @@ impl Server {
     /// # Errors
     /// [`Full`]: the driver ends the connection at once.
     pub fn connect(&mut self, peer: Peer) -> Result<ConnectionId, Full> {
-        let full = self.sessions.len() >= self.shared.limits.connections;
-        if full || self.has_enough_of(&peer) || !matches!(self.end, End::Serving) {
+        if !self.has_room_for(&peer) || !matches!(self.end, End::Serving) {
             count(&self.shared.tally.connections_refused);
             self.shared.events.borrow_mut().refuse_connection(Event::Refused { peer });
             return Err(Full);
@@ -400,14 +399,17 @@ impl Server {
 }
 
 impl Server {
-    /// Whether the service of this peer, or those that the policy does not name, hold as many connections as they may.
-    fn has_enough_of(&self, peer: &Peer) -> bool {
+    /// Whether there may be one connection more, and of the service of this peer, or of those that the policy does not name. The
+    /// last places are kept for who has none.
+    fn has_room_for(&self, peer: &Peer) -> bool {
         let service = self.shared.policy.borrow().identify(peer);
         let name = service.as_ref().map(ServiceId::name);
         let callers = self.sessions.values().map(Session::caller);
         let alike = callers.filter(|it| it.service.as_ref().map(ServiceId::name) == name);
-        let Limits { of_service, strangers, .. } = self.shared.limits;
-        alike.count() >= if name.is_some() { of_service } else { strangers }
+        let Limits { connections, kept, of_service, strangers, .. } = self.shared.limits;
+        let (alike, most) = (alike.count(), if name.is_some() { of_service } else { strangers });
+        let kept = if alike == 0 { 0 } else { kept };
+        self.sessions.len() + kept < connections && alike < most
     }
 
     /// Hands records that are due to the journal.

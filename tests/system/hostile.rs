@@ -13,7 +13,9 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use rustix::process::Signal;
 use statefs_client::blocking::Directory;
 use statefs_client::{Client, Error, Rights};
-use statefsd::limits::{CONNECTIONS_MAX, CONNECTIONS_OF_SERVICE_MAX, MEMORY_BYTES_MAX};
+use statefsd::limits::{
+    CONNECTIONS_KEPT, CONNECTIONS_MAX, CONNECTIONS_OF_SERVICE_MAX, MEMORY_BYTES_MAX,
+};
 
 use crate::machine::{Machine, PATIENCE};
 use crate::openmetrics::read;
@@ -222,8 +224,8 @@ fn clients_that_never_read_are_held_back_and_others_served() {
 fn connections_beyond_the_limit_are_refused_until_others_end() {
     let mut victim = Victim::new();
     let mut idle = Vec::new();
-    // One is the good one.
-    let others = CONNECTIONS_MAX - CONNECTIONS_OF_SERVICE_MAX - 1;
+    // One is the good one, and the last are for services that have none.
+    let others = CONNECTIONS_MAX - CONNECTIONS_KEPT - CONNECTIONS_OF_SERVICE_MAX - 1;
     for (channel, count, room) in
         [("crowd", 200, CONNECTIONS_OF_SERVICE_MAX), ("any", 50, others), ("crowd", 10, 0)]
     {

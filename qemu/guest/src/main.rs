@@ -365,7 +365,8 @@ fn tell_mode(mode: Mode, reason: &str) {
 
 /// Cuts the core's bounds to the memory of the machine.
 fn limits(heap_bytes: usize, connections: usize) -> Limits {
-    let mut limits = Limits { connections, ..Limits::default() };
+    // Each port and each program has a place of its own, which nobody else could take.
+    let mut limits = Limits { connections, kept: 0, ..Limits::default() };
     limits.memory_bytes = limits.memory_bytes.min(heap_bytes / 4);
     limits.journal.cache_bytes = limits.journal.cache_bytes.min(heap_bytes / 16);
     limits.journal.flush_bytes_max = limits.journal.flush_bytes_max.min(heap_bytes / 16);

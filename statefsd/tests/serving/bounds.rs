@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Waker};
 
-use policy::Peer;
+use policy::{Peer, Policy};
 use statefs::{Durability, directory};
 use statefsd::{Closed, Event, Limits, Turn};
 
@@ -21,7 +21,7 @@ fn peer() -> Peer {
 
 #[test]
 fn one_connection_too_many_is_refused_until_another_ends() {
-    let limits = Limits { connections: 3, ..Limits::default() };
+    let limits = Limits { connections: 3, kept: 0, ..Limits::default() };
     let mut rig = Rig::new(Device::formatted(), limits);
     let ids: Vec<_> = (0..3).map(|_| rig.server.connect(peer()).unwrap()).collect();
     assert!(rig.server.connect(peer()).is_err());
@@ -74,12 +74,41 @@ fn no_service_takes_the_places_of_the_others() {
     };
     let keepers = connect("keeper", 200);
     assert_eq!(keepers.len(), 96);
-    assert_eq!(connect("net", 200).len(), 32);
+    let net = connect("net", 200);
+    assert_eq!(net.len(), 16);
+    assert_eq!(connect("reader", 200).len(), 1);
+    assert_eq!(connect("elsewhere", 200).len(), 1);
+    assert_eq!(connect("nowhere", 200).len(), 0, "who has no name counts as one service");
     rig.server.close(keepers[0]);
-    let net = rig.connect("net");
-    rig.server.close(rig.clients[net].id);
+    rig.server.close(keepers[1]);
+    rig.server.close(keepers[2]);
+    let more = rig.connect("net");
+    rig.server.close(rig.clients[more].id);
     rig.connect("keeper");
     assert!(rig.server.connect(peer()).is_err());
+}
+
+#[test]
+fn the_last_places_are_for_services_that_have_none() {
+    use std::fmt::Write as _;
+
+    let mut policy = String::from("version = 1\n");
+    for number in 0..20 {
+        writeln!(policy, "service.s{number}.channel = 's{number}'").unwrap();
+    }
+    for (connections, kept) in [(128, 16), (8, 2), (8, 0), (1, 0)] {
+        let limits = Limits { connections, kept, ..Limits::default() };
+        let mut rig = Rig::new(Device::formatted(), limits);
+        rig.server.set_policy(Policy::parse(&policy).unwrap());
+        let mut connect = |number: usize| {
+            let peer = Peer { channel: format!("s{number}"), uid: Some(7) };
+            rig.server.connect(peer).ok()
+        };
+        let greedy = (0..300).filter(|count| connect(count % 2).is_some()).count();
+        assert_eq!(greedy, connections - kept);
+        assert_eq!((2..20).filter(|number| connect(*number).is_some()).count(), kept);
+        assert!((2..20).all(|number| connect(number).is_none()));
+    }
 }
 
 /// An open server on a device with room for more than the queue takes.
@@ -388,7 +417,7 @@ fn get_many(net: &directory::Client, key: &str) -> impl Future<Output = String> 
 /// Half messages fill the memory; who holds more than a share and stands still is ended.
 #[test]
 fn a_full_memory_ends_who_stands_still_with_most_of_it() {
-    let limits = Limits { memory_bytes: 1 << 20, connections: 16, ..Limits::default() };
+    let limits = Limits { memory_bytes: 1 << 20, connections: 16, kept: 0, ..Limits::default() };
     let mut rig = Rig::new(Device::formatted(), limits);
     rig.settle();
     // The table of one segment of 1 MiB, and the first part of it.
@@ -495,7 +524,7 @@ fn a_slow_device_is_not_waited_for_by_asking_again_and_again() {
 /// served.
 #[test]
 fn results_that_nobody_reads_use_up_the_memory_of_all_and_no_more() {
-    let limits = Limits { memory_bytes: 2 << 20, connections: 16, ..Limits::default() };
+    let limits = Limits { memory_bytes: 2 << 20, connections: 16, kept: 0, ..Limits::default() };
     let share = limits.memory_bytes / limits.connections;
     let mut rig = Rig::new(Device::formatted(), limits);
     let writer = rig.connect("keeper");
