@@ -454,8 +454,14 @@ interface Directory @0xd79d2f30c3e6e5bb {
     #
     # Remembered are at least the last 1,024 batches with a token that the store applied, if one
     # service sent all; of several, the last ones of each, up to an even share, which those that it
-    # has under way count to. But for what a loss of data took with it; with a token that was
-    # forgotten a batch is applied again.
+    # has under way count to. With a token that was forgotten a batch is applied again.
+    #
+    # Where a loss of data may have taken what is to be remembered, a batch that is not remembered
+    # is answered `dataLoss` with 4294967295, until the store has applied 1,024 newer ones, which a
+    # restart may begin to count anew: nothing happened now, and whether it did before is not known.
+    # Its keys may tell. Sent again with its token it is taken for a new one, once it was answered
+    # so on the same connection, or twice. Who was is remembered for 1,280 tokens, an even share of
+    # them for each service, until the server restarts.
   }
 
   struct CommitResults @0xb108bc75ca4e379f {
@@ -473,7 +479,8 @@ interface Directory @0xd79d2f30c3e6e5bb {
 
       dataLoss @3 :UInt32;
       # The key of the operation with this index, from 0, is damaged, so its precondition cannot be
-      # told; nothing happened.
+      # told; nothing happened. 4294967295 is no index: whether this batch was applied when it was
+      # sent before cannot be told, see `CommitParams.token`; this time nothing happened.
     }
   }
 

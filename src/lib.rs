@@ -38,6 +38,9 @@ pub mod statefs_capnp {
 /// The newest protocol version of the schema, for `hello`.
 pub const PROTOCOL: u32 = 1;
 
+/// What `CommitResults.dataLoss` is where no key of the batch is damaged, but what the server remembers of batches with a token.
+pub const BATCH_IN_DOUBT: u32 = u32::MAX;
+
 /// The compiled schema: a Cap'n Proto `CodeGeneratorRequest` in the stream format, with every
 /// comment of the source, unless the feature `brief` leaves them out.
 pub const SCHEMA_IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/shown.image"));

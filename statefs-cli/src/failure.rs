@@ -124,7 +124,7 @@ impl From<Error> for Failure {
         let exit = match &error {
             Error::Refused { code, .. } => exit_of(*code),
             Error::Conflict { .. } | Error::BatchConflict { .. } | Error::Changed => Exit::Conflict,
-            Error::DataLoss | Error::BatchDataLoss { .. } => Exit::DataLoss,
+            Error::DataLoss | Error::BatchDataLoss { .. } | Error::BatchInDoubt => Exit::DataLoss,
             Error::Indeterminate { .. } => Exit::Indeterminate,
             Error::Disconnected { .. } | Error::TimedOut { .. } | Error::Connect { .. } => {
                 Exit::Unavailable
@@ -137,6 +137,10 @@ impl From<Error> for Failure {
             Error::Connect { kind: io::ErrorKind::PermissionDenied, .. } => failure.advise(
                 "ask whoever runs the daemon for a socket of yours, or for --socket-mode; in a \
                  folder on the way, too, the right to pass may be missing",
+            ),
+            Error::BatchInDoubt => failure.advise(
+                "look at the keys: if they do not show the batch, run it again with its token; \
+                 the second or third time it is applied",
             ),
             _ => failure,
         }
@@ -260,6 +264,7 @@ mod tests {
         assert_eq!(exit(Error::Disconnected { cause: String::new() }), Exit::Unavailable);
         assert_eq!(exit(Error::Conflict { current: None }), Exit::Conflict);
         assert_eq!(exit(Error::DataLoss), Exit::DataLoss);
+        assert_eq!(exit(Error::BatchInDoubt), Exit::DataLoss);
     }
 
     #[test]

@@ -298,7 +298,8 @@ impl Directory {
     ///
     /// # Errors
     /// [`Error::BatchConflict`] and [`Error::BatchDataLoss`] where nothing happened.
-    /// [`Error::Indeterminate`] alone leaves open whether all of it did.
+    /// [`Error::Indeterminate`] alone leaves open whether all of it did; of a batch that was sent before, with another call,
+    /// [`Error::BatchInDoubt`] leaves open whether it happened then.
     pub fn commit(&self, batch: &Batch) -> Result<Vec<Option<Version>>> {
         let lost = if batch.token.is_some() { Lost::Known } else { Lost::Open };
         self.line.call(lost, |connection| Some(self.source.on(connection)?.commit(batch)))

@@ -42,6 +42,10 @@ pub enum Error {
         /// Of which operation, from 0.
         index: usize,
     },
+    /// A loss of data may have taken what the server remembered of this batch's token: whether the batch was applied when it
+    /// was sent before cannot be told, and this time nothing happened. Its keys may tell; sent again with its token, it is
+    /// applied, once it was answered so on the same connection, or twice.
+    BatchInDoubt,
     /// The value is too long for one call; it is read in parts.
     Large(Metadata),
     /// A value that is read in parts was written or deleted meanwhile.
@@ -92,7 +96,7 @@ impl Error {
         match self {
             Self::Refused { code, .. } => code.text(),
             Self::Conflict { .. } | Self::BatchConflict { .. } => "CONFLICT",
-            Self::DataLoss | Self::BatchDataLoss { .. } => "DATA_LOSS",
+            Self::DataLoss | Self::BatchDataLoss { .. } | Self::BatchInDoubt => "DATA_LOSS",
             Self::Changed => "CHANGED",
             Self::Large(_) => ErrorCode::ValueTooLarge.text(),
             Self::Indeterminate { .. } => "INDETERMINATE",
@@ -183,6 +187,10 @@ impl fmt::Display for Error {
                 write!(f, "operation {index} of the batch: ")?;
                 Self::DataLoss.fmt(f)
             }
+            Self::BatchInDoubt => f.write_str(
+                "whether this batch was applied when it was sent before cannot be told, for what was remembered of such \
+                 batches is damaged; this time nothing was written",
+            ),
             Self::Changed => f.write_str("the value was written or deleted while it was read"),
             Self::Large(Metadata { bytes, .. }) => {
                 write!(f, "the value has {bytes} bytes, which is too long for one call")

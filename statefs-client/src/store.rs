@@ -256,7 +256,8 @@ impl Directory {
     /// Makes all changes of a batch, or none, and answers for each the version that it gave its
     /// key: `None` for a delete.
     ///
-    /// Answers [`Error::BatchConflict`] or [`Error::BatchDataLoss`] where nothing happened.
+    /// Answers [`Error::BatchConflict`] or [`Error::BatchDataLoss`] where nothing happened, and [`Error::BatchInDoubt`] where
+    /// nothing happened and it cannot be told whether the batch was applied before.
     pub fn commit(&self, batch: &Batch) -> Call<Vec<Option<Version>>> {
         let longest = batch.operations.iter().map(|operation| operation.key.len()).max();
         if longest.unwrap_or_default() > KEY_BYTES_WORTH {

@@ -115,6 +115,7 @@ pub(crate) fn commit(
             let current = conflict.and_then(|conflict| conflict.get_current().ok());
             Err(Error::BatchConflict { index: index(at), current: version_of(current) })
         }
+        Ok(Which::DataLoss(statefs::BATCH_IN_DOUBT)) => Err(Error::BatchInDoubt),
         Ok(Which::DataLoss(at)) => Err(Error::BatchDataLoss { index: index(at) }),
         Ok(Which::Indeterminate(())) | Err(_) => Err(unconfirmed()),
     }

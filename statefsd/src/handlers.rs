@@ -89,7 +89,7 @@ pub(crate) async fn delete(caller: &Caller, granted: Granted<Write>) -> Result<R
             None => Removed::Indeterminate,
         },
         Written::Conflict { current, .. } => Removed::Conflict(current),
-        Written::DataLoss { .. } => Removed::DataLoss,
+        Written::DataLoss { .. } | Written::InDoubt => Removed::DataLoss,
     })
 }
 
@@ -116,7 +116,8 @@ pub(crate) async fn commit(
         false => String::from(service.name()),
     };
     loop {
-        match tokens.begin(&name, token, digest)? {
+        match tokens.begin(&name, caller.connection, token, digest)? {
+            Begun::InDoubt => return Ok(Written::InDoubt),
             Begun::New(ticket) => {
                 let mark = Some(ticket.record(&changes));
                 let buffered = (durability == Durability::Buffered).then(|| journal.drops());
@@ -124,7 +125,8 @@ pub(crate) async fn commit(
                 tokens.settle(&ticket, &written, buffered);
                 return written;
             }
-            Begun::Known(known) => match tokens.resolve(&journal, &known).await? {
+            Begun::Known(known) => match tokens.resolve(&journal, caller.connection, &known).await?
+            {
                 // The first one may have been content with less.
                 Some(Written::Applied(applied)) => {
                     caller.note(durability);

@@ -16,6 +16,7 @@ extern crate alloc;
 extern crate std;
 
 mod audit;
+mod doubt;
 mod error;
 mod event;
 mod figures;

@@ -21,7 +21,7 @@ use crate::plant::Plants;
 use crate::quota::{Ledger, Usage};
 use crate::request::Change;
 use crate::stream;
-use crate::tokens::Tokens;
+use crate::tokens::{REMEMBERED, Tokens};
 
 /// What the store can do, as the schema's `Mode` tells it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,6 +97,8 @@ pub(crate) enum Written {
         /// Of which change.
         at: usize,
     },
+    /// Nothing was changed: whether the batch was applied before cannot be told.
+    InDoubt,
 }
 
 /// One volume, from the attempt to open it.
@@ -227,15 +229,17 @@ impl Store {
         };
         let lost = journal.report().lost.len();
         let damaged = self.damaged.borrow().len();
-        let (mode, reason) = match journal.mode() {
-            journal::Mode::Healthy => match self.stale.get() {
-                Some(why) => (Mode::Degraded, why.into()),
-                None => (Mode::Healthy, String::new()),
-            },
-            journal::Mode::Degraded => (Mode::Degraded, degraded(&journal, lost, damaged)),
-            journal::Mode::ReadOnly(reason) => (Mode::ReadOnly, reason.to_string()),
+        let forgotten = self.tokens.borrow().unread();
+        let (mode, reason) = match (journal.mode(), self.stale.get()) {
+            (journal::Mode::Healthy, None) if forgotten == 0 => (Mode::Healthy, String::new()),
+            (journal::Mode::Healthy, Some(why)) => (Mode::Degraded, why.into()),
+            (journal::Mode::Healthy | journal::Mode::Degraded, _) => {
+                (Mode::Degraded, degraded(&journal, lost, damaged, forgotten))
+            }
+            (journal::Mode::ReadOnly(reason), _) => (Mode::ReadOnly, reason.to_string()),
         };
-        let losses = u64::try_from(lost.saturating_add(damaged)).unwrap_or(u64::MAX);
+        let losses = lost.saturating_add(damaged).saturating_add(forgotten);
+        let losses = u64::try_from(losses).unwrap_or(u64::MAX);
         Health { mode, reason, losses }
     }
 
@@ -455,7 +459,7 @@ fn version(journal: &Journal, key: &Key) -> Option<Version> {
     version
 }
 
-fn degraded(journal: &Journal, lost: usize, damaged: usize) -> String {
+fn degraded(journal: &Journal, lost: usize, damaged: usize, forgotten: usize) -> String {
     if lost > 0 {
         return format!(
             "{lost} stretches of the journal with acknowledged writes were lost; \
@@ -465,6 +469,12 @@ fn degraded(journal: &Journal, lost: usize, damaged: usize) -> String {
     if damaged > 0 {
         return format!(
             "{damaged} values cannot be read in any copy; check the device, and write them anew"
+        );
+    }
+    if forgotten > 0 {
+        return format!(
+            "{forgotten} remembered batches with a token cannot be read in any copy; check the device; \
+             until {REMEMBERED} newer ones were applied, each is answered with data loss first"
         );
     }
     let reads = journal.stats().damaged_reads;

@@ -5,6 +5,8 @@
 //! together or not at all, and the table is read back from the slots when the volume is opened.
 //! What versions the batch gave is not written: births are numbered without gaps in a batch, and
 //! the slot's own version leads to them.
+//!
+//! What damage took of the slots is not taken for batches that were never sent: see [`crate::doubt`].
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -16,17 +18,22 @@ use core::cmp::Reverse;
 use core::future::poll_fn;
 use core::task::{Poll, Waker};
 
-use journal::{Applied, Got, Journal, Precondition, Version};
+use journal::{Applied, Got, Journal, Looked, Origin, Precondition, Version};
 
+use crate::doubt::Doubt;
 use crate::error::Error;
 use crate::page::all;
 use crate::plant::{Plant, Plants};
 use crate::request::{Change, Token};
+use crate::session::ConnectionId;
 use crate::slots::{Slot, Slots};
 use crate::store::Written;
 
-/// Slots: as many batches as the schema promises to remember, and some for those under way.
-const SLOTS: u16 = 1024 + 256;
+/// Batches that the schema promises to remember.
+pub(crate) const REMEMBERED: usize = 1024;
+
+/// Slots: as many as that, and some for batches under way.
+pub(crate) const SLOTS: u16 = 1024 + 256;
 
 /// Batches of one service that are under way: nobody's slot is taken for another one before it has an end.
 const UNDER_WAY_OF_SERVICE_MAX: usize = 256;
@@ -56,6 +63,7 @@ struct Table {
     /// By their names, which are as many as policies ever named.
     services: BTreeMap<String, Service>,
     free: Vec<u16>,
+    doubt: Doubt,
     next: u64,
 }
 
@@ -103,6 +111,8 @@ pub(crate) enum Begun {
     New(Ticket),
     /// It was sent before.
     Known(Known),
+    /// It may have been: nothing tells.
+    InDoubt,
 }
 
 /// A batch under way. Dropped without an end, it leaves the end to be looked up.
@@ -135,19 +145,32 @@ impl Tokens {
             slot.is_some()
         });
         let mut table = Table::default();
-        let mut taken = Vec::new();
+        let (mut unread, mut certain) = (Vec::new(), 0);
         for some in slots.chunks(READS_AT_ONCE) {
             let reads = some.iter().map(|(_, key, seen)| journal.value(key, seen));
-            for ((slot, ..), got) in some.iter().zip(all(reads).await) {
-                // A slot that cannot be read is forgotten, like one that is not there any more.
-                let Got::Value { version, value } = got else { continue };
-                let Some(record) = Record::decode(&value) else { continue };
-                table.remember(*slot, &record, record.applied(journal, version));
-                taken.push(*slot);
+            for ((slot, _, seen), got) in some.iter().zip(all(reads).await) {
+                if let Got::Value { version, value } = got
+                    && let Some(record) = Record::decode(&value)
+                {
+                    table.remember(*slot, &record, record.applied(journal, version));
+                    // What is out of date was true once: its batch was applied, and maybe another one.
+                    certain += usize::from(!seen.suspect);
+                } else {
+                    unread.push(*slot);
+                }
             }
         }
-        table.free = (0..SLOTS).rev().filter(|slot| !taken.contains(slot)).collect();
+        let taken = |slot: &u16| slots.iter().any(|(taken, ..)| taken == slot);
+        let empty = (0..SLOTS).rev().filter(|slot| !taken(slot)).collect();
+        let lost = journal.has_doubt() && certain < REMEMBERED;
+        let (free, empty) = if lost { (Vec::new(), Some(empty)) } else { (empty, None) };
+        (table.free, table.doubt) = (free, Doubt::new(unread, empty, certain));
         Self(RefCell::new(table))
+    }
+
+    /// Tells of how many batches what was remembered cannot be read.
+    pub(crate) fn unread(&self) -> usize {
+        self.0.borrow().doubt.unread()
     }
 
     /// Finds a batch, or gives it a slot.
@@ -158,6 +181,7 @@ impl Tokens {
     pub(crate) fn begin(
         &self,
         service: &str,
+        connection: ConnectionId,
         token: Token,
         digest: OperationsDigest,
     ) -> Result<Begun, Error> {
@@ -170,8 +194,11 @@ impl Tokens {
             let (end, age, slot) = (end.clone(), *age, *slot);
             return Ok(Begun::Known(Known { end, name, age, slot }));
         }
+        if !table.doubt.admits(service, token, connection) {
+            return Ok(Begun::InDoubt);
+        }
         let under_way = table.service(service).under_way.take().ok_or(Error::Overloaded)?;
-        let slot = table.free.pop().or_else(|| table.forget_one()).ok_or(Error::Overloaded)?;
+        let slot = table.take_slot().ok_or(Error::Overloaded)?;
         let (age, end) = (table.next, Rc::new(End::default()));
         table.next += 1;
         table.service(service).ages.insert(age, token);
@@ -187,6 +214,9 @@ impl Tokens {
         result: &Result<Written, Error>,
         buffered: Option<u64>,
     ) {
+        if matches!(result, Ok(Written::Applied(_))) {
+            self.0.borrow_mut().applied(&ticket.name);
+        }
         match (result, buffered) {
             (Ok(written @ Written::Applied(_)), Some(drops)) => {
                 ticket.end.settle(State::Buffered(written.clone(), drops));
@@ -194,7 +224,10 @@ impl Tokens {
             (Ok(written @ (Written::Applied(_) | Written::Indeterminate)), _) => {
                 ticket.end.settle(State::Ended(written.clone()));
             }
-            (Ok(Written::Conflict { .. } | Written::DataLoss { .. }) | Err(_), _) => {
+            (
+                Ok(Written::Conflict { .. } | Written::DataLoss { .. } | Written::InDoubt) | Err(_),
+                _,
+            ) => {
                 self.0.borrow_mut().forget(&ticket.name, ticket.age);
                 // Who waited judges anew.
                 ticket.end.settle(State::Unknown);
@@ -209,6 +242,7 @@ impl Tokens {
     pub(crate) async fn resolve(
         &self,
         journal: &Journal,
+        connection: ConnectionId,
         known: &Known,
     ) -> Result<Option<Written>, Error> {
         match known.end.wait().await {
@@ -222,19 +256,34 @@ impl Tokens {
             return Ok(Some(Written::Indeterminate));
         }
         let key = slot_key(known.slot);
+        let got = match journal.look(key.as_bytes(), Origin(0)).await {
+            Looked::Present(seen) => journal.value(key.as_bytes(), &seen).await,
+            // What is in doubt was before this server: nothing was written there since.
+            Looked::Absent | Looked::DataLoss => Got::Absent,
+        };
         let (service, token) = &known.name;
-        let got = journal.get(key.as_bytes(), journal::Origin(0)).await;
-        if matches!(got, Got::Unreadable) {
+        match got {
+            Got::Value { version, value } => {
+                let record = Record::decode(&value)
+                    .filter(|it| (it.service, &it.token, it.age) == (service, token, known.age));
+                if let Some(record) = record {
+                    let written = Written::Applied(record.applied(journal, version));
+                    known.end.settle(State::Ended(written.clone()));
+                    return Ok(Some(written));
+                }
+            }
             // It says nothing of what is there, and to write the batch anew could be to write it twice.
-            return Err(Error::Unreadable);
-        }
-        if let Got::Value { version, value } = got
-            && let Some(record) = Record::decode(&value)
-            && (record.service, &record.token, record.age) == (service, token, known.age)
-        {
-            let written = Written::Applied(record.applied(journal, version));
-            known.end.settle(State::Ended(written.clone()));
-            return Ok(Some(written));
+            Got::Unreadable => return Err(Error::Unreadable),
+            // Neither does this, for good.
+            Got::DataLoss => {
+                let table = &mut *self.0.borrow_mut();
+                table.lose(known);
+                return Ok(match table.doubt.admits(service, *token, connection) {
+                    true => None,
+                    false => Some(Written::InDoubt),
+                });
+            }
+            Got::Absent | Got::Large { .. } => {}
         }
         self.0.borrow_mut().forget(&known.name, known.age);
         Ok(None)
@@ -256,13 +305,38 @@ impl Table {
         self.services.entry(name.into()).or_default()
     }
 
+    /// Yields a slot for another batch. What is free goes first, and what nothing is known of last, but for so much of it that
+    /// the batches to come have room.
+    fn take_slot(&mut self) -> Option<u16> {
+        let free = self.free.pop().or_else(|| self.doubt.take_spare());
+        free.or_else(|| self.forget_one()).or_else(|| self.doubt.take_last())
+    }
+
+    /// Notes that a batch was applied.
+    fn applied(&mut self, (service, token): &Name) {
+        let free = self.doubt.applied(service, *token);
+        self.free.extend(free);
+    }
+
     fn forget(&mut self, name: &Name, age: u64) {
-        if self.known.get(name).is_some_and(|entry| entry.age == age)
-            && let Some(entry) = self.known.remove(name)
-        {
-            self.service(&name.0).ages.remove(&age);
-            self.free.push(entry.slot);
+        let slot = self.take_out(name, age);
+        self.free.extend(slot);
+    }
+
+    /// Forgets a batch of which its slot does not tell any more whether it was applied.
+    fn lose(&mut self, known: &Known) {
+        if let Some(slot) = self.take_out(&known.name, known.age) {
+            self.doubt.add(slot);
         }
+    }
+
+    /// Takes a batch out of the table, and yields its slot.
+    fn take_out(&mut self, name: &Name, age: u64) -> Option<u16> {
+        let entry = self.known.get(name).filter(|entry| entry.age == age)?;
+        let slot = entry.slot;
+        self.known.remove(name);
+        self.service(&name.0).ages.remove(&age);
+        Some(slot)
     }
 
     /// Gives the slot of a batch that has ended to another one: the oldest of the service that has most, so that nobody
@@ -423,53 +497,4 @@ fn slot_key(slot: u16) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tokens() -> Tokens {
-        Tokens(RefCell::new(Table { free: (0..SLOTS).rev().collect(), ..Table::default() }))
-    }
-
-    fn begin(tokens: &Tokens, service: &str, number: u64) -> Result<Begun, Error> {
-        let token = u128::from(number).to_le_bytes();
-        tokens.begin(service, token, [0; 32])
-    }
-
-    /// Has a batch begin and end; tells whether it was new.
-    fn send(tokens: &Tokens, service: &str, number: u64) -> bool {
-        match begin(tokens, service, number) {
-            Ok(Begun::New(ticket)) => {
-                tokens.settle(&ticket, &Ok(Written::Applied(Vec::new())), None);
-                true
-            }
-            Ok(Begun::Known(_)) => false,
-            Err(error) => panic!("{error:?}"),
-        }
-    }
-
-    #[test]
-    fn no_service_makes_the_batches_of_others_forgotten() {
-        let tokens = tokens();
-        (0..300).for_each(|number| assert!(send(&tokens, "quiet", number)));
-        (0..5000).for_each(|number| assert!(send(&tokens, "loud", number)));
-        assert!((0..300).all(|number| !send(&tokens, "quiet", number)));
-        assert!((5000 - 980..5000).all(|number| !send(&tokens, "loud", number)));
-        assert!(send(&tokens, "loud", 0), "it is forgotten");
-        // Each has its share, and the oldest of it goes first.
-        (300..2000).for_each(|number| assert!(send(&tokens, "quiet", number)));
-        assert!((2000 - 640..2000).all(|number| !send(&tokens, "quiet", number)));
-        assert!((5000 - 638..5000).all(|number| !send(&tokens, "loud", number)));
-    }
-
-    #[test]
-    fn no_service_has_all_slots_under_way() {
-        let tokens = tokens();
-        let begin = |service: &str, number| begin(&tokens, service, number);
-        let mut loud: Vec<_> = (0..2000).map_while(|number| begin("loud", number).ok()).collect();
-        assert_eq!(loud.len(), UNDER_WAY_OF_SERVICE_MAX);
-        assert!(matches!(begin("loud", 2000), Err(Error::Overloaded)));
-        assert!(send(&tokens, "quiet", 0));
-        loud.pop();
-        assert!(begin("loud", 2000).is_ok());
-    }
-}
+mod tests;

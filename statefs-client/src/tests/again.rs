@@ -6,7 +6,8 @@ use std::string::ToString as _;
 use std::vec::Vec;
 
 use super::over_socket::{Peer, answer_all};
-use crate::{Batch, Client, Durability, Rights, Token, WriteOptions};
+use super::server::IN_DOUBT;
+use crate::{Batch, Client, Durability, Error, Rights, Token, WriteOptions};
 
 /// Ends the connection once it has heard what was asked.
 fn hear_and_go(mut stream: UnixStream) {
@@ -81,6 +82,21 @@ fn a_refusal_of_the_second_attempt_says_nothing_of_the_first() {
     assert_eq!(error.code(), "INDETERMINATE", "{error}");
     assert!(error.to_string().contains("ACCESS_DENIED"), "{error}");
     assert_eq!(directory.commit(&batch).unwrap_err().code(), "ACCESS_DENIED");
+    drop((directory, client));
+}
+
+/// The second daemon does not know whether the first attempt was applied, and neither does the client.
+#[test]
+fn a_doubt_about_the_second_attempt_leaves_the_first_open() {
+    let mut batch = Batch::new();
+    batch.put(IN_DOUBT, b"1").token(Token::random().unwrap());
+    let (_peer, client) = client(hear_and_go);
+    let directory = client.directory("/state", Rights::ALL);
+    let error = directory.commit(&batch).unwrap_err();
+    assert_eq!(error.code(), "INDETERMINATE", "{error}");
+    assert!(error.to_string().contains("DATA_LOSS"), "{error}");
+    let error = directory.commit(&batch).unwrap_err();
+    assert_eq!((error.code(), &error), ("DATA_LOSS", &Error::BatchInDoubt));
     drop((directory, client));
 }
 

@@ -15,6 +15,9 @@ pub(super) const PAGE_ENTRIES: usize = 3;
 
 /// A key of this name is damaged; one of the other cannot be confirmed when it is written.
 pub(super) const DAMAGED: &str = "damaged";
+
+/// Batches that write this key may have been applied before.
+pub(super) const IN_DOUBT: &str = "in-doubt";
 pub(super) const UNCONFIRMED: &str = "unconfirmed";
 
 #[derive(Default)]
@@ -217,6 +220,10 @@ impl directory::Server for Subtree {
         let operations = params.get_operations()?;
         for (index, operation) in (0..).zip(operations) {
             let key = self.key(operation.get_key())?;
+            if key.ends_with(IN_DOUBT) {
+                results.get().set_data_loss(statefs::BATCH_IN_DOUBT);
+                return Ok(());
+            }
             if key.ends_with(DAMAGED) {
                 results.get().set_data_loss(index);
                 return Ok(());

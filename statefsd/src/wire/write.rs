@@ -135,7 +135,7 @@ pub(super) fn written(written: &Written, mut results: directory::put_results::Bu
         },
         Written::Indeterminate => results.set_indeterminate(()),
         Written::Conflict { current: now, .. } => current(*now, results.init_conflict()),
-        Written::DataLoss { .. } => results.set_data_loss(()),
+        Written::DataLoss { .. } | Written::InDoubt => results.set_data_loss(()),
     }
 }
 
@@ -168,6 +168,7 @@ pub(super) fn committed(
             current(*now, conflict.init_current());
         }
         Written::DataLoss { at } => results.set_data_loss(count(*at)?),
+        Written::InDoubt => results.set_data_loss(statefs::BATCH_IN_DOUBT),
     }
     Ok(())
 }

@@ -11,13 +11,14 @@ use crate::rig::{If, Rig, get, put, version};
 const DURABLE: Durability = Durability::Durable;
 
 /// The rig's policy, where `reader` may also look after the store with these rights.
-fn policy(rights: &str) -> Policy {
+pub(crate) fn policy(rights: &str) -> Policy {
     let grant = format!("[[grant]]\nto = \"reader\"\nprefix = \"/state\"\nrights = [{rights}]\n");
     Policy::parse(&crate::rig::POLICY.replace("[[ceiling]]", &format!("{grant}[[ceiling]]")))
         .unwrap()
 }
 
-const ALL: &str = "\"admin.stats\", \"admin.check\", \"admin.checkpoint\", \"admin.policy\"";
+pub(crate) const ALL: &str =
+    "\"admin.stats\", \"admin.check\", \"admin.checkpoint\", \"admin.policy\"";
 
 /// A rig with some values in it, and who looks after it.
 fn rig() -> (Rig, admin::Client) {
@@ -39,7 +40,7 @@ fn rig() -> (Rig, admin::Client) {
     (rig, admin)
 }
 
-fn administer(root: &state_fs::Client) -> admin::Client {
+pub(crate) fn administer(root: &state_fs::Client) -> admin::Client {
     root.admin_request().send().pipeline.get_admin()
 }
 
@@ -68,7 +69,7 @@ fn check(admin: &admin::Client, rate: u64) -> impl Future<Output = String> + use
     }
 }
 
-fn checkpoint(rig: &mut Rig, admin: &admin::Client) -> String {
+pub(crate) fn checkpoint(rig: &mut Rig, admin: &admin::Client) -> String {
     let answer = rig.wait(admin.checkpoint_request().send().promise).unwrap();
     answer.err().map_or_else(|| "done".into(), |error| error.extra)
 }

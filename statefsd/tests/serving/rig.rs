@@ -170,6 +170,8 @@ pub(crate) struct Client {
 pub(crate) struct Rig {
     pub(crate) server: Server,
     pub(crate) device: Device,
+    /// Servers that the volume has had: no two of them may have the same entropy.
+    starts: u8,
     pub(crate) now: u64,
     pub(crate) clients: Vec<Client>,
     pub(crate) events: Vec<Event>,
@@ -177,9 +179,13 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn new(device: Device, limits: Limits) -> Self {
+        Self::start(device, limits, 1)
+    }
+
+    fn start(device: Device, limits: Limits, starts: u8) -> Self {
         let policy = Policy::parse(POLICY).expect("a sound policy");
-        let server = Server::new(device.memory.geometry(), policy, [1; 32], limits);
-        Self { server, device, now: 0, clients: Vec::new(), events: Vec::new() }
+        let server = Server::new(device.memory.geometry(), policy, [starts; 32], limits);
+        Self { server, device, starts, now: 0, clients: Vec::new(), events: Vec::new() }
     }
 
     pub(crate) fn open() -> Self {
@@ -194,7 +200,7 @@ impl Rig {
             memory: MemoryDevice::from_bytes(self.device.memory.into_bytes()),
             ..Device::blank()
         };
-        Self::new(device, Limits::default())
+        Self::start(device, Limits::default(), self.starts + 1)
     }
 
     pub(crate) fn connect(&mut self, channel: &str) -> usize {

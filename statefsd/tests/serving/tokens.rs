@@ -3,9 +3,10 @@
 use statefs::Durability;
 use statefsd::Limits;
 
+use crate::admin::{self, administer, checkpoint, policy};
 use crate::batches::{Batch, send, tokened};
 use crate::faults::full_of_damage;
-use crate::rig::{Device, If, Rig, delete, get, put, sync, version};
+use crate::rig::{Device, If, Rig, delete, get, health, put, sync, version};
 
 const DURABLE: Durability = Durability::Durable;
 
@@ -64,4 +65,141 @@ fn a_batch_of_which_the_device_tells_nothing_is_not_written_again() {
     let again = rig.wait(send(&second, &tokened(&operations, DURABLE))).unwrap();
     assert!(again.starts_with("applied ["), "{again}");
     assert_eq!(rig.wait(get(&second, "k")).unwrap(), "2");
+}
+
+const IN_DOUBT: &str = "at 4294967295: data loss";
+
+/// Sends a batch that sets `k`, under a token that begins with a number.
+fn set_k(rig: &mut Rig, client: usize, number: u64, value: &str) -> String {
+    let directory = rig.directory(client, "/state");
+    let operations = [("k", Some(value.as_bytes()), If::Any)];
+    let token = token(number);
+    let batch = Batch { operations: &operations, durability: DURABLE, token: &token };
+    rig.wait(send(&directory, &batch)).unwrap()
+}
+
+fn token(number: u64) -> [u8; 16] {
+    (u128::from(number) << 64 | 0x7472_616d_6568_7473).to_le_bytes()
+}
+
+fn value_of_k(rig: &mut Rig, client: usize) -> String {
+    let directory = rig.directory(client, "/state");
+    rig.wait(get(&directory, "k")).unwrap()
+}
+
+/// Applies the batches 0, 1 and 2, and yields a server that opened the volume after the record of the first was lost: it alone,
+/// or with all of its group.
+fn first_of_three_is_lost(alone: bool) -> Rig {
+    let mut rig = Rig::open();
+    rig.server.set_policy(policy(admin::ALL));
+    let client = rig.connect("keeper");
+    for number in 0..3 {
+        let answer = set_k(&mut rig, client, number, &format!("{number}"));
+        assert!(answer.starts_with("applied ["), "{answer}");
+    }
+    if alone {
+        let reader = rig.connect("reader");
+        let root = administer(&rig.root(reader));
+        assert_eq!(checkpoint(&mut rig, &root), "done");
+    }
+    assert_eq!(rig.device.damage(&token(0)), 2, "two copies");
+    let mut rig = rig.restart();
+    rig.settle();
+    rig
+}
+
+/// Whether it was applied cannot be known: its client is told so, and decides.
+#[test]
+fn a_batch_whose_record_was_lost_is_not_applied_again_unasked() {
+    let mut rig = first_of_three_is_lost(true);
+    let client = rig.connect("keeper");
+    is_told_before_it_is_applied(&mut rig, client);
+    let root = rig.root(client);
+    let told = rig.wait(health(&root)).unwrap();
+    assert!(told.starts_with("Degraded 1 1 remembered batches with a token"), "{told}");
+}
+
+/// All that came before the loss may be out of date, what is remembered of batches too.
+#[test]
+fn a_batch_that_was_lost_with_its_group_is_not_applied_again_unasked() {
+    let mut rig = first_of_three_is_lost(false);
+    let client = rig.connect("keeper");
+    is_told_before_it_is_applied(&mut rig, client);
+}
+
+fn is_told_before_it_is_applied(rig: &mut Rig, client: usize) {
+    assert_eq!(set_k(rig, client, 0, "0"), IN_DOUBT);
+    assert_eq!(value_of_k(rig, client), "2", "nothing was applied");
+    let answer = set_k(rig, client, 2, "2");
+    assert!(answer.starts_with("applied ["), "it is remembered: {answer}");
+    assert_eq!(value_of_k(rig, client), "2");
+    let answer = set_k(rig, client, 0, "0");
+    assert!(answer.starts_with("applied ["), "it was told: {answer}");
+    assert_eq!(value_of_k(rig, client), "0");
+    assert_eq!(set_k(rig, client, 0, "0"), answer, "it is remembered from now on");
+}
+
+/// What was not applied then may have been before: neither a start nor another connection makes it known.
+#[test]
+fn the_doubt_outlasts_a_start_and_does_not_take_an_answer_for_heard() {
+    for alone in [true, false] {
+        let mut rig = first_of_three_is_lost(alone);
+        let client = rig.connect("keeper");
+        assert_eq!(set_k(&mut rig, client, 0, "0"), IN_DOUBT);
+        let mut rig = rig.restart();
+        for (client, answer) in [("keeper", IN_DOUBT), ("keeper", IN_DOUBT), ("keeper", "applied")]
+        {
+            let client = rig.connect(client);
+            let told = set_k(&mut rig, client, 0, "0");
+            assert!(told.starts_with(answer), "{told}");
+        }
+        let client = rig.connect("keeper");
+        assert_eq!(set_k(&mut rig, client, 7, "7"), IN_DOUBT);
+        assert!(set_k(&mut rig, client, 7, "7").starts_with("applied ["));
+        let mut rig = rig.restart();
+        let client = rig.connect("keeper");
+        let answer = set_k(&mut rig, client, 0, "0");
+        assert!(answer.starts_with("applied ["), "{answer} {alone}");
+        assert_eq!(value_of_k(&mut rig, client), "7", "it is remembered");
+        assert_eq!(set_k(&mut rig, client, 8, "8"), IN_DOUBT, "whatever it is");
+    }
+}
+
+/// Nobody waited for it, and before anybody asked its record was lost.
+#[test]
+fn a_batch_that_was_never_answered_and_lost_is_not_applied_again_unasked() {
+    let mut limits = Limits::default();
+    limits.journal.cache_bytes = 0;
+    let mut rig = Rig::new(Device::formatted(), limits);
+    let (one, two) = (rig.connect("keeper"), rig.connect("keeper"));
+    assert_eq!(value_of_k(&mut rig, one), "absent");
+    let operations = [("k", Some(&b"1"[..]), If::Any)];
+    rig.device.holds = true;
+    let directory = rig.directory(one, "/state");
+    let token = token(0);
+    let batch = Batch { operations: &operations, durability: DURABLE, token: &token };
+    let _lost = send(&directory, &batch);
+    rig.settle();
+    rig.server.close(rig.clients[one].id);
+    rig.device.holds = false;
+    rig.settle();
+    let directory = rig.directory(two, "/state");
+    version(&rig.wait(put(&directory, "k", b"2", If::Any, DURABLE)).unwrap());
+    assert_eq!(rig.device.damage(&token), 2, "two copies");
+    assert_eq!(set_k(&mut rig, two, 0, "1"), IN_DOUBT);
+    assert_eq!(value_of_k(&mut rig, two), "2", "nothing was applied");
+    assert_eq!(set_k(&mut rig, two, 1, "1"), IN_DOUBT, "nor is it known of others");
+    assert!(set_k(&mut rig, two, 0, "1").starts_with("applied ["));
+    assert_eq!(value_of_k(&mut rig, two), "1");
+}
+
+/// Who may not write learns nothing of what is remembered.
+#[test]
+fn who_is_denied_is_not_told_of_a_doubt() {
+    let mut rig = first_of_three_is_lost(true);
+    let client = rig.connect("reader");
+    for _ in 0..3 {
+        let answer = set_k(&mut rig, client, 0, "0");
+        assert!(answer.starts_with("ACCESS_DENIED"), "{answer}");
+    }
 }
