@@ -397,7 +397,7 @@ impl Inner {
                 // A place that does not hold what it was given is left alone; the next try takes others. Where there
                 // is no room for one, a copy of each group is enough: the bad block is the one fault.
                 if self.checkpoint_has_room_without_one(segments.len()) {
-                    self.volume.borrow_mut().stuck.for_good(segment);
+                    self.volume.borrow_mut().stuck.for_good(segment, copies);
                     return Ok(Settled::NotReadBack);
                 }
                 if copies == 0 {

@@ -18,6 +18,8 @@ pub(crate) struct Stuck {
 struct Left {
     segment: SegmentIndex,
     alone: Alone,
+    /// One copy of what was written to it was read back, and it has not been tried again since.
+    spare: bool,
     /// Milliseconds that it was left alone for the last time.
     wait: u64,
 }
@@ -31,18 +33,34 @@ enum Alone {
     Until(u64),
     /// No more; how long it was is remembered.
     Over,
+    /// No more, because room was short: that it was for good is remembered.
+    Tried,
 }
 
 impl Stuck {
-    /// Leaves a segment alone until the next mount: it did not hold what was written to it.
-    pub(crate) fn for_good(&mut self, segment: SegmentIndex) {
-        self.leave(segment, |left| left.alone = Alone::ForGood);
+    /// Leaves a segment alone until the next mount: it did not hold what was written to it, but in so many copies.
+    pub(crate) fn for_good(&mut self, segment: SegmentIndex, copies: usize) {
+        self.leave(segment, |left| {
+            left.spare = copies > 0 && left.alone != Alone::Tried;
+            left.alone = Alone::ForGood;
+        });
+    }
+
+    /// Leaves one segment alone no more that one copy could be read back from, if there is any; once each.
+    pub(crate) fn spare_one(&mut self) -> bool {
+        let spare = self.left.iter_mut().find(|left| left.alone == Alone::ForGood && left.spare);
+        let found = spare.is_some();
+        if let Some(left) = spare {
+            left.alone = Alone::Tried;
+            self.changes += 1;
+        }
+        found
     }
 
     /// Leaves a segment alone for a while, the longer the more often it was: a value in it could not be read.
     pub(crate) fn for_now(&mut self, segment: SegmentIndex, now: u64) {
         self.leave(segment, |left| {
-            if left.alone == Alone::Over {
+            if matches!(left.alone, Alone::Over | Alone::Tried) {
                 left.wait = (left.wait * 2).clamp(AGAIN_MS, AGAIN_MS_MAX);
                 left.alone = Alone::Until(now.saturating_add(left.wait));
             }
@@ -54,7 +72,7 @@ impl Stuck {
         match self.left.iter_mut().find(|left| left.segment == segment) {
             Some(left) => how(left),
             None => {
-                let mut left = Left { segment, alone: Alone::Over, wait: 0 };
+                let mut left = Left { segment, alone: Alone::Over, spare: false, wait: 0 };
                 how(&mut left);
                 self.left.push(left);
             }
@@ -78,7 +96,8 @@ impl Stuck {
 
     /// Yields the segments that are left alone.
     pub(crate) fn segments(&self) -> impl Iterator<Item = SegmentIndex> + '_ {
-        self.left.iter().filter(|left| left.alone != Alone::Over).map(|left| left.segment)
+        let alone = |left: &&Left| !matches!(left.alone, Alone::Over | Alone::Tried);
+        self.left.iter().filter(alone).map(|left| left.segment)
     }
 
     /// Tells whether a segment is left alone.
@@ -110,8 +129,20 @@ mod tests {
             stuck.release(now);
             assert!(!stuck.holds(one) && !stuck.is_due(u64::MAX) && stuck.changes() != before);
         }
-        stuck.for_good(other);
+        stuck.for_good(other, 0);
         stuck.release(u64::MAX);
         assert_eq!(stuck.segments().collect::<Vec<_>>(), [other]);
+        assert!(!stuck.spare_one(), "no copy of it holds anything");
+    }
+
+    #[test]
+    fn a_segment_with_one_good_copy_is_taken_once_where_room_is_short() {
+        let (mut stuck, one) = (Stuck::default(), SegmentIndex(1));
+        stuck.for_good(one, 1);
+        let before = stuck.changes();
+        assert!(stuck.spare_one() && !stuck.holds(one) && stuck.changes() != before);
+        assert!(!stuck.spare_one(), "there is no other");
+        stuck.for_good(one, 1);
+        assert!(stuck.holds(one) && !stuck.spare_one(), "it had its second chance");
     }
 }

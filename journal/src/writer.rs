@@ -155,12 +155,17 @@ async fn cycle(inner: &Inner, written: &mut Vec<Written>) -> Result<(), Stop> {
 /// Waits until the front of the queue has room, or refuses the queue where no maintenance can make any.
 async fn wait_for_room(inner: &Inner) {
     let room = poll_fn(|_| {
-        if inner.front_has_room() {
-            Poll::Ready(true)
-        } else if inner.nothing_to_maintain() {
-            Poll::Ready(false)
-        } else {
-            Poll::Pending
+        loop {
+            if inner.front_has_room() {
+                return Poll::Ready(true);
+            }
+            if !inner.nothing_to_maintain() {
+                return Poll::Pending;
+            }
+            // A segment that held one copy is better than to refuse what was admitted.
+            if !inner.volume.borrow_mut().stuck.spare_one() {
+                return Poll::Ready(false);
+            }
         }
     });
     if !room.await {

@@ -219,6 +219,7 @@ checks! {
     a_check_mends_superblocks: online::a_check_mends_superblocks,
         &[Plant::SuperblockOrder, Plant::FirstPairOnly];
     a_checkpoint_that_is_not_read_back_says_so: online::not_read_back, &[Plant::SkipReadBack];
+    room_is_not_short_for_one_copy: online::room_is_not_short_for_one_copy, &[];
     a_checkpoint_that_is_asked_for_meanwhile_is_written: online::asked_meanwhile, &[];
     a_segment_that_was_not_read_is_tried_again: online::tried_again, &[];
     what_an_fsck_misreads_once_stays_as_it_is: online::misread_by_fsck, &[];

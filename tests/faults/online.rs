@@ -4,7 +4,8 @@ use super::bench::{Answer, Bench, DEVICE_BYTES, Store, cut_after, fates, on};
 use super::traces::{A, B, C, Ended, damage};
 use crate::drive::{Task, poll};
 use blockdev::{Cure, Damage, Fate, Fault, FaultKind, Repeat};
-use journal::{CommitError, Mode, Plants};
+use journal::{CommitError, Durability, Mode, Outcome, Plants};
+use std::task::Poll;
 
 const SLOT: usize = 4096;
 /// Where the copies of the superblock lie.
@@ -125,6 +126,63 @@ pub fn not_read_back(plants: Plants) -> Ended {
     let mut store = bench.open_whole()?;
     bench.expect(&mut store, A, Some(b"1"))?;
     bench.expect(&mut store, B, Some(b"2"))
+}
+
+/// Volumes that are as good as full, and of whose next checkpoint one copy is not read back, once: that segment is left alone, and
+/// taken all the same before a commit is refused that was admitted, for one copy holds what it is given.
+pub fn room_is_not_short_for_one_copy(plants: Plants) -> Ended {
+    // Where values of 174 bytes fill a volume, one segment decides.
+    for value_bytes in [120, 174, 178, 300] {
+        overwritten_at_the_brim(plants, value_bytes)
+            .map_err(|what| format!("values of {value_bytes} bytes: {what}"))?;
+    }
+    Ok(())
+}
+
+fn overwritten_at_the_brim(plants: Plants, value_bytes: usize) -> Ended {
+    let name = |n: u32| format!("/{n:03}").into_bytes();
+    let (mut bench, value) = (Bench::sized(plants, 2 * DEVICE_BYTES), vec![7; value_bytes]);
+    let mut store = bench.open()?;
+    let mut keys = 0;
+    while put_admitted(&mut bench, &mut store, &name(keys), &value)? {
+        keys += 1;
+    }
+    for n in keys - 2..keys {
+        bench.commit(&mut store, &[(&name(n), None)])?;
+    }
+    keys -= 2;
+    for after in 0..=64 {
+        bench.device.heal();
+        let kind = FaultKind::ReadMisdirected { from: 0 };
+        bench.device.inject(Fault { kind, after, repeat: Repeat::Once });
+        let asked = checkpoint(&store);
+        match bench.drive(&mut store, asked, &mut on)?.ok_or("cut")? {
+            Err(CommitError::NotReadBack) => break,
+            told => told.map_err(|error| format!("a checkpoint ends with {error}"))?,
+        }
+    }
+    for n in 0..8 * keys {
+        put_admitted(&mut bench, &mut store, &name(n * 7 % keys), &value)?;
+    }
+    let mut store = bench.open_whole()?;
+    (0..keys).try_for_each(|n| bench.expect(&mut store, &name(n), Some(&value)))
+}
+
+/// Puts a value, unless that is refused at once: what is not must come to be.
+fn put_admitted(
+    bench: &mut Bench,
+    store: &mut Store,
+    key: &[u8],
+    value: &[u8],
+) -> Result<bool, String> {
+    let mut put = store.submit(&[(key, Some(value))], Durability::Durable);
+    if let Poll::Ready(Err(CommitError::NoSpace)) = poll(&mut put) {
+        return Ok(false);
+    }
+    match bench.drive(store, put, &mut on)?.ok_or("cut")? {
+        Ok(Outcome::Applied(_)) => Ok(true),
+        told => Err(format!("a put that was admitted ends with {told:?}")),
+    }
 }
 
 /// Who asks for a checkpoint while one is written that does not cover all that is durable by now gets the next one.

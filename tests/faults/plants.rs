@@ -73,6 +73,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("digest", rules::one_image_has_one_digest),
     ("superblocks", online::a_check_mends_superblocks),
     ("told back", online::not_read_back),
+    ("room for one copy", online::room_is_not_short_for_one_copy),
     ("asked meanwhile", online::asked_meanwhile),
     ("tried again", online::tried_again),
     ("full volumes", brims),
