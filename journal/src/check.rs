@@ -178,9 +178,11 @@ impl Inner {
     /// Yields the uses of a segment, each from where it begins to its cut.
     fn uses_in(&self, segment: SegmentIndex, state: &State) -> Vec<Use> {
         let superblock = &self.volume.borrow().superblock;
+        let forgotten = self.options.plants.has(Plant::CutForgotten);
         // What a checkpoint tells of a use is where it begins, and the log where it was cut.
         let cut = |use_: &Use| {
-            let of_log = superblock.log.iter().find(|one| one.epoch == use_.epoch);
+            let mut log = superblock.log.iter().filter(|_| !forgotten);
+            let of_log = log.find(|one| one.epoch == use_.epoch);
             Use { end: of_log.map_or(use_.end, |one| one.end), ..*use_ }
         };
         let uses = state.uses.iter().map(cut).chain(superblock.checkpoint.iter().copied());

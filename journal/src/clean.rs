@@ -7,6 +7,7 @@ use crate::group::group_blocks;
 use crate::index::Entry;
 use crate::journal::Inner;
 use crate::layout::group;
+use crate::plant::Plant;
 use crate::record::{Record, RecordError};
 use crate::room::uses_max;
 use crate::scan::blocks;
@@ -167,6 +168,13 @@ impl Inner {
     /// Something is to be written, commit, chunk or note: what it makes garbage of, cleaning may gain again.
     pub(crate) fn clean_anew(&self) {
         self.cleaned_in_vain.set((0, 0));
+    }
+
+    /// The same of what is part of a large value.
+    pub(crate) fn clean_anew_for_uploads(&self) {
+        if !self.options.plants.has(Plant::UploadsInVain) {
+            self.clean_anew();
+        }
     }
 
     /// Notes whether there are more free segments than at any time since something was to be written.

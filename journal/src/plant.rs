@@ -99,6 +99,8 @@ plants! {
     StrictUnwitnessed = "strict-unwitnessed",
     /// Let a check take a torn tail for settled.
     CheckTouchesTail = "check-touches-tail",
+    /// Take a use that a checkpoint tells of for one without a cut, and its torn tail for what was written over it.
+    CutForgotten = "cut-forgotten",
     /// Let deletes keep to the limit on what lives, also where a restart has made the volume too full.
     DeletesLimited = "deletes-limited",
     /// Keep the chunks of uploads that a crash ended.
@@ -109,6 +111,8 @@ plants! {
     ManifestFirst = "manifest-first",
     /// Write the chunks of a value that came in one call behind its manifest.
     ManifestEarly = "manifest-early",
+    /// Let cleaning end for good where large values alone are written.
+    UploadsInVain = "uploads-in-vain",
     /// Let a reader of a large value go on in the value that another upload made.
     ReadAcross = "read-across",
 }

@@ -117,7 +117,8 @@ pub(crate) async fn sightings(
     let mut scan = Scan::new(disk, verifier, uses);
     let from = uses.iter().map(|use_| use_.start.0).min().unwrap_or(0);
     scan.segment(segment, from).await;
-    let stale = verifier.keys.plants.has(Plant::CheckTouchesTail);
+    let plants = verifier.keys.plants;
+    let stale = plants.has(Plant::CheckTouchesTail) || plants.has(Plant::CutForgotten);
     let mut starts: Vec<BlockIndex> = uses.iter().map(|use_| use_.start).collect();
     starts.sort_unstable();
     let last_start = |block| starts.get(..starts.partition_point(|start| *start <= block))?.last();

@@ -157,7 +157,7 @@ impl Upload {
         let bytes = mem::replace(&mut self.buffer, rest).into();
         let chunks = self.chunks_of(upload, &bytes);
         self.chunks += u32::try_from(chunks.len()).expect("a buffer has few chunks");
-        self.journal.0.clean_anew();
+        self.journal.0.clean_anew_for_uploads();
         let state = &mut *self.journal.0.state.borrow_mut();
         self.last = state.admit_chunks(&self.journal.0.verifier, upload, chunks)?;
         Ok(())
@@ -231,7 +231,7 @@ impl Upload {
         let asked = Asked { operations, durability, origin: self.origin, chunks, notes };
         let now = self.journal.0.clock.now();
         let inner = &self.journal.0;
-        inner.clean_anew();
+        inner.clean_anew_for_uploads();
         let state = &mut *inner.state.borrow_mut();
         if !state.uploads.contains(&upload) {
             return Err(match state.mode {

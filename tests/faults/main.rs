@@ -225,9 +225,9 @@ checks! {
     what_an_fsck_misreads_once_stays_as_it_is: online::misread_by_fsck, &[];
     a_check_repairs_no_torn_tail: rules::a_check_leaves_a_torn_tail, &[Plant::CheckTouchesTail];
     a_check_repairs_no_tail_of_a_known_use: rules::a_check_leaves_the_tail_of_a_known_use,
-        &[Plant::CheckTouchesTail];
+        &[Plant::CheckTouchesTail, Plant::CutForgotten];
     a_stale_tail_is_not_taken_for_the_newer: rules::a_stale_tail_is_not_taken_for_the_newer,
-        &[Plant::CheckTouchesTail];
+        &[Plant::CheckTouchesTail, Plant::CutForgotten];
     a_gap_is_reported: traces::a_gap_is_reported,
         &[Plant::EvidenceIgnored, Plant::DoubtForgotten];
     two_losses_in_a_row_spare_what_follows: rules::two_losses_in_a_row, &[];
@@ -244,6 +244,7 @@ checks! {
     replay_never_exceeds_the_superblocks_figure: traces::replay_is_bounded,
         &[Plant::ReplayUnbounded];
     a_full_volume_that_is_opened_again_deletes: plants::brims, &[Plant::DeletesLimited];
+    large_values_alone_find_room_for_ever: plants::uploads, &[Plant::UploadsInVain];
     a_large_value_is_whole_or_not_there: large::whole_or_not_at_all, &[Plant::ManifestFirst];
     what_large_values_took_comes_back: large::room_comes_back,
         &[Plant::OrphansKept, Plant::ChunksOutlive];

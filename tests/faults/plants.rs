@@ -32,6 +32,12 @@ pub fn brims(plants: Plants) -> Ended {
     play(&plan, plants).map(drop).map_err(|broken| broken.what)
 }
 
+/// A history of the simulator: large values alone, until cleaning has taken each segment many times.
+pub fn uploads(plants: Plants) -> Ended {
+    let plan = Plan::of_seed(0, Setup::planted(Plant::UploadsInVain));
+    play(&plan, plants).map(drop).map_err(|broken| broken.what)
+}
+
 /// The named checks.
 pub const CHECKS: &[(&str, Check)] = &[
     ("T1", traces::t1),
@@ -69,6 +75,8 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("moves", rules::a_move_keeps_doubt),
     ("strict", rules::strict_is_vouched_for),
     ("check", rules::a_check_leaves_a_torn_tail),
+    ("check of a known use", rules::a_check_leaves_the_tail_of_a_known_use),
+    ("stale tail", rules::a_stale_tail_is_not_taken_for_the_newer),
     ("cuts in a row", cuts::in_a_row),
     ("digest", rules::one_image_has_one_digest),
     ("superblocks", online::a_check_mends_superblocks),
@@ -77,6 +85,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("asked meanwhile", online::asked_meanwhile),
     ("tried again", online::tried_again),
     ("full volumes", brims),
+    ("uploads alone", uploads),
     ("misread by fsck", online::misread_by_fsck),
     ("large", large::whole_or_not_at_all),
     ("large room", large::room_comes_back),
@@ -122,6 +131,8 @@ pub fn caught_by(plant: Plant) -> Check {
         Plant::MoveForgetsDoubt => rules::a_move_keeps_doubt,
         Plant::StrictUnwitnessed => rules::strict_is_vouched_for,
         Plant::CheckTouchesTail => rules::a_check_leaves_a_torn_tail,
+        Plant::CutForgotten => rules::a_check_leaves_the_tail_of_a_known_use,
+        Plant::UploadsInVain => uploads,
         Plant::AdoptBeforeFlush => ordering::t15,
         Plant::MoveReplaysAsPut | Plant::FreeBeforeMoved => ordering::t16,
         Plant::ManifestFirst => large::whole_or_not_at_all,

@@ -168,7 +168,7 @@ impl Link {
         let (name, buffered) = (key.to_string(), durability == Durability::Buffered);
         if rng.u8(..4) > 0 {
             *known.next_value += 1;
-            let value = model.write(id, key, rng.u16(..BYTES_MAX));
+            let value = model.write(id, key, rng.u16(..BYTES_MAX).into());
             let count = holds.then(|| model.commit([Some((key, id)), None, None], buffered));
             let write =
                 Write { count, conflicts: !holds, values: [id, ABSENT, ABSENT], durability };
@@ -207,7 +207,7 @@ impl Link {
             }
             let id = *known.next_value;
             *known.next_value += 1;
-            let value = model.write(id, key, rng.u16(..BYTES_MAX));
+            let value = model.write(id, key, rng.u16(..BYTES_MAX).into());
             (changes[at], values[at]) = (Some((key, id)), id);
             batch.put_if(&name, &value, precondition_of(expects));
         }
@@ -243,7 +243,7 @@ impl Link {
         let model = &mut known.models[self.number];
         let (precondition, durability) = (precondition(rng, model, key), durability(rng));
         let options = WriteOptions { precondition: precondition_of(precondition), durability };
-        let value = model.write(id, key, rng.u16(..LARGE_BYTES_MAX));
+        let value = model.write(id, key, rng.u16(..LARGE_BYTES_MAX).into());
         let writer = self.own.writer(&key.to_string(), Some(value.len() as u64), options);
         for part in value.chunks(rng.usize(300..PART_BYTES_MAX)) {
             self.awaited.push(Awaited::Part(writer.write(part)));

@@ -28,10 +28,12 @@ Usage: sim [OPTIONS]
   --judge N       judge one image in N a second time, by the model's table (default 64); 0 for none
   --served        the whole server with its clients, instead of the journal alone
   --plant NAME    switch a rule of the engine off; the run must fail. This simulator finds
-                  ack-before-flush, late-writes, later-proves, superblock-order, check-touches-tail, deletes-limited,
+                  ack-before-flush, late-writes, later-proves, superblock-order, check-touches-tail, cut-forgotten,
+                  deletes-limited, uploads-in-vain,
                   and with --served the server's: answer-early, look-first, tokens-forgotten, tokens-of-connection,
                   sync-skipped, shutdown-unsynced, quota-uncharged, own-writes-unseen; others are for
                   the suite of faults
+  --ordinary      with a plant: play the histories that a run without one plays, not those that tell of it soonest
 ";
 
 #[derive(Default)]
@@ -45,6 +47,7 @@ struct Arguments {
     plant: Option<(&'static str, Planted)>,
     judged_every: u64,
     served: bool,
+    ordinary: bool,
 }
 
 fn main() -> ExitCode {
@@ -72,7 +75,10 @@ fn main() -> ExitCode {
 
 impl Arguments {
     fn setup(&self, seed: u64) -> Setup {
-        let setup = self.journal_plant().map_or_else(|| Setup::of_seed(seed), Setup::planted);
+        let setup = match self.journal_plant() {
+            Some(plant) if !self.ordinary => Setup::planted(plant),
+            _ => Setup { plants: self.plants(), ..Setup::of_seed(seed) },
+        };
         Setup { judged_every: self.judged_every, ..setup }
     }
 
@@ -211,7 +217,7 @@ fn tell_shrunk(arguments: &Arguments, whole: &Plan, plan: &Plan) {
         print!(" --chance {}", least.seed);
     }
     if let Some((name, _)) = arguments.plant {
-        print!(" --plant {name}");
+        print!(" --plant {name}{}", if arguments.ordinary { " --ordinary" } else { "" });
     }
     println!("\nor as a test:\n\n{}", as_test(&least, &Failure { seed: whole.seed, broken }));
 }
@@ -228,8 +234,13 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
         ..Arguments::default()
     };
     while let Some(word) = words.next() {
-        if word == "--served" {
-            arguments.served = true;
+        let flag = match word.as_str() {
+            "--served" => Some(&mut arguments.served),
+            "--ordinary" => Some(&mut arguments.ordinary),
+            _ => None,
+        };
+        if let Some(flag) = flag {
+            *flag = true;
             continue;
         }
         let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;

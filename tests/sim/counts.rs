@@ -101,6 +101,8 @@ tally! {
     reads,
     /// Checkpoints written.
     checkpoints,
+    /// Checkpoints that a client asked for and was answered.
+    checkpoints_asked,
     /// Segments cleaned.
     segments_cleaned,
     /// Values moved by cleaning.

@@ -6,11 +6,14 @@ mod cuts;
 mod found;
 mod shrunk;
 
-use journal::Plant;
+use journal::{Plant, Plants};
 use tests::sim::{Setup, Twist, run, run_history};
 
 /// Crashes of the fixed set of seeds.
 const CRASHES: u64 = 10_000;
+
+/// Seeds whose histories crash about a hundred thousand times.
+const ORDINARY_SEEDS: u64 = 4600;
 
 #[test]
 fn nothing_acknowledged_is_lost_over_the_fixed_seeds() {
@@ -62,15 +65,36 @@ fn writes_that_one_copy_lost_cost_nothing() {
 fn full_volumes_delete_and_uploads_alone_go_on() {
     let of =
         |twist| Setup { damage: false, failures: false, heavy: false, twist, ..Setup::of_seed(0) };
-    for (twist, crashes) in [(Twist::Brim, 1000), (Twist::Uploads, 4)] {
+    for (twist, crashes) in [(Twist::Brim, 1000), (Twist::Uploads, 4), (Twist::Large, 1)] {
         let setup = |seed| Setup { copies: 1 + (seed % 2) as u8, ..of(twist) };
         let counts = run(0, crashes, 1, setup, |_| ());
         let counts = counts.unwrap_or_else(|failure| panic!("{failure}"));
         println!("{counts}");
         match twist {
-            Twist::Uploads => assert!(counts.uploads > 500 && counts.segments_cleaned > 500),
+            Twist::Uploads | Twist::Large => {
+                assert!(counts.uploads > 400 && counts.segments_cleaned > 400);
+            }
             _ => assert!(counts.deletes_of_full_volumes > 5 && counts.commits_refused_full > 100),
         }
+    }
+}
+
+/// What takes a rare history to see, the histories of an ordinary run see within a hundred thousand crashes. Here those
+/// alone are played that may: the others are what takes long.
+#[test]
+fn ordinary_histories_find_what_takes_a_rare_one() {
+    for (plant, twist) in
+        [(Plant::CutForgotten, Twist::Lapses), (Plant::UploadsInVain, Twist::Large)]
+    {
+        let seeds = (0..ORDINARY_SEEDS).filter(|seed| Setup::of_seed(*seed).twist == twist);
+        let found = |seed| {
+            let setup = Setup { plants: Plants::one(plant), ..Setup::of_seed(seed) };
+            run_history(seed, setup).err()
+        };
+        let failure = seeds.into_iter().find_map(found);
+        let failure = failure.unwrap_or_else(|| panic!("{plant:?} goes unnoticed"));
+        println!("{plant:?}: {failure}");
+        assert_eq!(run_history(failure.seed, Setup::of_seed(failure.seed)).err(), None);
     }
 }
 

@@ -52,6 +52,8 @@ pub enum Twist {
     Lapses,
     /// Nothing but large values, many of them between two crashes.
     Uploads,
+    /// The same of values that take more than one call, in a volume whose segments have room for many chunks.
+    Large,
     /// The volume is filled to its brim and opened again, and must take deletes then.
     Brim,
 }
@@ -59,7 +61,7 @@ pub enum Twist {
 impl Setup {
     /// Yields what seed `seed` does when nothing is planted: a third of the histories damages blocks, a third
     /// lets requests fail, and of each a quarter fills its volume. A fifth is set apart: most of those lose writes, the rest
-    /// is of one copy, of large values alone, or of volumes that are full.
+    /// is of one copy, of values alone that are uploaded, or of volumes that are full.
     pub fn of_seed(seed: u64) -> Self {
         let plain = Self {
             plants: Plants::default(),
@@ -81,6 +83,8 @@ impl Setup {
             2..14 => Self { twist: Twist::Brim, ..plain },
             14..18 => one_copy(Twist::Brim),
             18..50 => one_copy(Twist::None),
+            // Every other one of those.
+            50 if (seed / 1280).is_multiple_of(2) => one_copy(Twist::Large),
             _ => Self { damage: true, failures: false, twist: Twist::Lapses, ..plain },
         }
     }
@@ -89,7 +93,8 @@ impl Setup {
     /// are those.
     pub fn planted(plant: Plant) -> Self {
         let twist = match plant {
-            Plant::CheckTouchesTail => Twist::Lapses,
+            Plant::CheckTouchesTail | Plant::CutForgotten => Twist::Lapses,
+            Plant::UploadsInVain => Twist::Large,
             Plant::DeletesLimited => Twist::Brim,
             _ => Twist::None,
         };
@@ -99,7 +104,7 @@ impl Setup {
             failures: false,
             judged_every: 0,
             heavy: false,
-            copies: 2,
+            copies: if twist == Twist::Large { 1 } else { 2 },
             twist,
         }
     }

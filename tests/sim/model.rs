@@ -31,7 +31,7 @@ impl Commit {
 #[derive(Clone, Copy)]
 struct Written {
     key: u8,
-    bytes: u16,
+    bytes: u32,
     version: Option<Version>,
 }
 
@@ -59,14 +59,14 @@ impl Model {
     }
 
     /// Yields the bytes of a new value: its number, then what follows from the number.
-    pub fn write(&mut self, id: ValueId, key: u8, bytes: u16) -> Rc<[u8]> {
+    pub fn write(&mut self, id: ValueId, key: u8, bytes: u32) -> Rc<[u8]> {
         let at = id as usize;
         if self.values.len() <= at {
             self.values.resize(at + 1, None);
         }
         self.values[at] = Some(Written { key, bytes, version: None });
         let value = &mut self.making;
-        value.resize(NUMBER_BYTES + usize::from(bytes), 0);
+        value.resize(NUMBER_BYTES + bytes as usize, 0);
         value[..NUMBER_BYTES].copy_from_slice(&id.to_le_bytes());
         let (words, rest) = value[NUMBER_BYTES..].as_chunks_mut();
         for (word, at) in words.iter_mut().zip(0..) {
@@ -86,7 +86,7 @@ impl Model {
             number.map_or((ABSENT, value), |(id, rest)| (u32::from_le_bytes(*id), rest));
         let written = self.values.get(id as usize).copied().flatten();
         let same = written.is_some_and(|written| {
-            written.key == key && usize::from(written.bytes) == rest.len() && is_filled(id, rest)
+            written.key == key && written.bytes as usize == rest.len() && is_filled(id, rest)
         });
         if same {
             Ok(id)

@@ -96,6 +96,8 @@ pub enum Action {
     },
     /// Compare all copies and repair.
     Check,
+    /// Write a checkpoint of everything accepted so far, unless one is on its way that was asked for.
+    Checkpoint,
     /// A block of the running volume goes bad, unless another bad block is still about.
     Harm(Harm),
     /// Wait for everything, then delete this key or the next one that there is: it must be taken, however full the volume is.
@@ -129,7 +131,7 @@ pub struct Change {
     /// The key.
     pub key: u8,
     /// Bytes of the new value beside its number, or a delete.
-    pub bytes: Option<u16>,
+    pub bytes: Option<u32>,
     /// The precondition.
     pub expect: Expect,
 }
@@ -251,6 +253,7 @@ impl Plan {
         match setup.twist {
             Twist::Uploads => making.uploads(&shape),
             Twist::Brim => making.brim(),
+            Twist::Large => making.large(),
             Twist::None | Twist::Lapses => making.rounds(),
         }
         Self { seed, shape, steps: making.steps }
@@ -280,9 +283,11 @@ impl Making {
         if self.setup.heavy {
             self.fill();
         }
-        for _ in 0..self.rng.u32(4..24) {
+        let lapses = self.setup.twist == Twist::Lapses;
+        // Rounds with checks take long.
+        for _ in 0..self.rng.u32(4..if lapses { 14 } else { 24 }) {
             self.round();
-            if self.setup.twist == Twist::Lapses && self.setup.damage && self.rng.u8(..3) == 0 {
+            if lapses && self.setup.damage && self.rng.bool() {
                 self.tail();
             }
         }
@@ -369,7 +374,7 @@ impl Making {
 
     fn upload(&mut self, origin: u8) -> Action {
         let bytes = self.rng.u16(900..if self.setup.heavy { 9000 } else { 2600 });
-        let change = Change { bytes: Some(bytes), ..self.change() };
+        let change = Change { bytes: Some(bytes.into()), ..self.change() };
         let (cut, abandoned) = (self.rng.u16(1..bytes), self.rng.u8(..4) == 0);
         Action::Upload { change, cut, abandoned, origin }
     }
@@ -386,7 +391,7 @@ impl Making {
             3 => Expect::Wrong,
             _ => Expect::Any,
         };
-        Change { key: self.key(), bytes: put.then_some(bytes), expect }
+        Change { key: self.key(), bytes: put.then_some(bytes.into()), expect }
     }
 
     fn key(&mut self) -> u8 {

@@ -112,6 +112,8 @@ struct Open {
     gets: Vec<Getting>,
     uploads: Vec<Uploading>,
     check: Option<Task<Result<CheckReport, CommitError>>>,
+    /// A checkpoint that was asked for, and how many commits were taken then.
+    checkpoint: Option<Syncing>,
     /// The device failed: only what is durable is shown from here on.
     stopped: bool,
 }
@@ -251,6 +253,11 @@ impl Player {
                 let journal = open.journal.clone();
                 open.check = Some(Box::pin(async move { journal.check().await }));
             }
+            Action::Checkpoint if open.checkpoint.is_none() => {
+                let journal = open.journal.clone();
+                let task = Box::pin(async move { journal.checkpoint().await });
+                open.checkpoint = Some((task, self.model.taken()));
+            }
             _ => {}
         }
         Ok(())
@@ -376,6 +383,7 @@ impl Player {
             gets: Vec::new(),
             uploads: Vec::new(),
             check: None,
+            checkpoint: None,
             stopped: false,
         });
         Ok(())

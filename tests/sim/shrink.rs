@@ -12,6 +12,9 @@ use std::ops::Range;
 const STEPS_TRIED: usize = 2000;
 /// Most tries of one plan.
 const TRIES_MAX: usize = 200;
+/// Turns and steps that all tries may take: what is left of a plan that takes long, large values for the most part, is told
+/// then. Others come to their end.
+const TURNS_MAX: usize = 50_000_000;
 
 /// Yields the shortest plan that is found to fail, and how it fails; every image is judged a second time, or none.
 ///
@@ -20,7 +23,8 @@ const TRIES_MAX: usize = 200;
 pub fn shrink(plan: &Plan, plants: Plants, judges: bool) -> Option<(Plan, Broken)> {
     let judged_every = judges.into();
     let broken = play_judging(plan, plants, judged_every).err()?;
-    let mut shrinking = Shrinking { best: plan.clone(), broken, plants, judged_every };
+    let (best, left) = (plan.clone(), TURNS_MAX);
+    let mut shrinking = Shrinking { best, broken, plants, judged_every, left };
     // Nothing behind the step that failed is needed.
     let behind = shrinking.best.steps.iter().position(|step| step.id == shrinking.broken.step);
     shrinking.keep(|steps| steps.truncate(behind.map_or(usize::MAX, |at| at + 1)));
@@ -54,6 +58,8 @@ struct Shrinking {
     broken: Broken,
     plants: Plants,
     judged_every: u64,
+    /// Turns and steps that tries may still take.
+    left: usize,
 }
 
 impl Shrinking {
@@ -64,8 +70,11 @@ impl Shrinking {
         if plan.steps == self.best.steps {
             return false;
         }
+        let turns: usize = plan.steps.iter().map(|step| 1 + usize::from(step.turns)).sum();
         let tries = (STEPS_TRIED / plan.steps.len().max(1)).clamp(4, TRIES_MAX);
         for salt in 0..tries as u64 {
+            let Some(left) = self.left.checked_sub(turns) else { return false };
+            self.left = left;
             plan.seed = self.best.seed.wrapping_add(salt);
             if let Err(broken) = play_judging(&plan, self.plants, self.judged_every) {
                 (self.best, self.broken) = (plan, broken);
@@ -83,7 +92,8 @@ impl Shrinking {
             }
             // Perhaps nothing but its turns are of use.
             this.keep(|steps| {
-                let turns: u16 = steps.drain(piece.clone()).map(|step| step.turns).sum();
+                let taken = steps.drain(piece.clone()).map(|step| step.turns);
+                let turns = taken.fold(0, u16::saturating_add);
                 let before = piece.start.checked_sub(1).and_then(|at| steps.get_mut(at));
                 if let Some(before) = before {
                     before.turns = before.turns.saturating_add(turns);

@@ -236,6 +236,20 @@ impl Player {
             }
             Poll::Pending => true,
         });
+        if let Some((task, taken)) = &mut open.checkpoint
+            && let Poll::Ready(answer) = poll(task)
+        {
+            match answer {
+                Ok(()) => {
+                    self.counts.checkpoints_asked += 1;
+                    self.model.must_survive(*taken);
+                }
+                Err(CommitError::NoSpace) => {}
+                Err(error) if !self.armed => result = Err(format!("a checkpoint fails: {error}")),
+                Err(_) => {}
+            }
+            open.checkpoint = None;
+        }
         if let Some(Poll::Ready(report)) = open.check.as_mut().map(poll) {
             open.check = None;
             match report {
