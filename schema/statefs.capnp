@@ -462,6 +462,9 @@ interface Directory @0xd79d2f30c3e6e5bb {
     # Its keys may tell. Sent again with its token it is taken for a new one, once it was answered
     # so on the same connection, or twice. Who was is remembered for 1,280 tokens, an even share of
     # them for each service, until the server restarts.
+    #
+    # A batch that is remembered from a volume that was salvaged into the store's is answered in the
+    # same way: it was applied there, and the versions that it gave are not those of its keys here.
   }
 
   struct CommitResults @0xb108bc75ca4e379f {

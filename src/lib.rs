@@ -38,7 +38,8 @@ pub mod statefs_capnp {
 /// The newest protocol version of the schema, for `hello`.
 pub const PROTOCOL: u32 = 1;
 
-/// What `CommitResults.dataLoss` is where no key of the batch is damaged, but what the server remembers of batches with a token.
+/// What `CommitResults.dataLoss` is where no key of the batch is damaged, but what the server remembers of batches with a token, or where that
+/// is of another volume.
 pub const BATCH_IN_DOUBT: u32 = u32::MAX;
 
 /// The compiled schema: a Cap'n Proto `CodeGeneratorRequest` in the stream format, with every

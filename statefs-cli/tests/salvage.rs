@@ -12,6 +12,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
+use common::daemon::Daemon;
 use common::volume::{self, Change, SMALL_BYTES, puts};
 use common::{Folder, statefs};
 
@@ -167,4 +168,44 @@ fn hostile_images_end_soon_and_without_a_panic() {
         assert!(!run.stderr.contains("panicked"), "round {round}: {}", run.stderr);
         fs::remove_file(folder.path().join("y.img")).unwrap();
     }
+}
+
+/// In the new volume all versions are others: those that a batch gave may be of anybody's writes there. That it was applied is
+/// as true as before.
+#[test]
+fn a_batch_with_a_token_comes_over_without_the_versions_that_it_gave() {
+    let folder = Folder::new();
+    let grants = "[[grant]]\nto = \"tester\"\nprefix = \"/state\"\nrights = [\"get\", \"put\"]\n";
+    let mut daemon = Daemon::start(folder.path(), "2M", grants);
+    let run = |arguments: &str| statefs(folder.path(), arguments);
+    fs::write(folder.path().join("one.ndjson"), "{\"key\":\"/state/z\",\"text\":\"B\"}").unwrap();
+    let commit = "commit one.ndjson --token 6f0c5a1de2b34798a1b2c3d4e5f60718";
+    let other = "commit one.ndjson --token 00000000000000000000000000000001";
+    run(commit).exits(0);
+    run("put /state/z C").exits(0);
+    daemon.stop();
+    // What was saved once can be saved again.
+    for _ in 0..2 {
+        run("image salvage state.img --out saved.img").exits(0);
+        fs::rename(folder.path().join("saved.img"), folder.path().join("state.img")).unwrap();
+    }
+    daemon.restart();
+    // Each is a connection of its own, so it is told twice.
+    for _ in 0..2 {
+        let told = run(commit).exits(6);
+        assert!(told.stderr.contains("run it again with its token"), "{}", told.stderr);
+        assert_eq!(run("get /state/z").exits(0).text(), "C", "nothing was applied");
+    }
+    let health = run("health").exits(0);
+    assert!(health.text().starts_with("healthy"), "{}", health.text());
+    run(other).exits(0);
+    run("put /state/z C").exits(0);
+    let first = run(commit).exits(0).text().to_owned();
+    let version = first.split(' ').next().unwrap();
+    assert!(run("stat /state/z").exits(0).text().contains(version), "the version is of this write");
+    run("put /state/z C").exits(0);
+    daemon.kill();
+    daemon.restart();
+    assert_eq!(run(commit).exits(0).text(), first, "it is remembered like any other");
+    assert_eq!(run("get /state/z").exits(0).text(), "C");
 }

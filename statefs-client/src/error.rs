@@ -42,8 +42,8 @@ pub enum Error {
         /// Of which operation, from 0.
         index: usize,
     },
-    /// A loss of data may have taken what the server remembered of this batch's token: whether the batch was applied when it
-    /// was sent before cannot be told, and this time nothing happened. Its keys may tell; sent again with its token, it is
+    /// A loss of data may have taken what the server remembered of this batch's token, or it remembers it from a volume that was
+    /// salvaged into its own: what became of the batch when it was sent before cannot be told, and this time nothing happened. Its keys may tell; sent again with its token, it is
     /// applied, once it was answered so on the same connection, or twice.
     BatchInDoubt,
     /// The value is too long for one call; it is read in parts.
@@ -188,8 +188,8 @@ impl fmt::Display for Error {
                 Self::DataLoss.fmt(f)
             }
             Self::BatchInDoubt => f.write_str(
-                "whether this batch was applied when it was sent before cannot be told, for what was remembered of such \
-                 batches is damaged; this time nothing was written",
+                "what became of this batch when it was sent before cannot be told, for what was remembered of such \
+                 batches is damaged or of another volume, which was salvaged; this time nothing was written",
             ),
             Self::Changed => f.write_str("the value was written or deleted while it was read"),
             Self::Large(Metadata { bytes, .. }) => {

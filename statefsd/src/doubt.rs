@@ -1,4 +1,4 @@
-//! What a loss of data left unknown of the batches with a token, and who was told so.
+//! What is not known of the batches with a token after a loss of data, and who was told so.
 //!
 //! A batch that was lost from memory and one that was never sent look alike. So while there may have been one that is promised
 //! to be remembered, whoever sends a batch that is not is told first, and has it applied by sending it again.
@@ -25,7 +25,7 @@ pub(crate) struct Doubt {
     unread: usize,
     /// Batches that were applied after all that may be lost.
     newer: usize,
-    /// By service, the oldest first.
+    /// Who was told of these batches, and of those that were saved from another volume: by service, the oldest first.
     told: BTreeMap<String, VecDeque<Told>>,
 }
 
@@ -61,13 +61,20 @@ impl Doubt {
     }
 
     /// Tells whether a batch that is not remembered may be taken for a new one; else its sender has to be told.
+    pub(crate) fn admits(&mut self, service: &str, token: Token, connection: ConnectionId) -> bool {
+        !self.is_left || self.was_told(service, token, connection)
+    }
+
+    /// Tells whether the sender of a batch knows that nothing tells what became of it; else it has to be told.
     ///
     /// That an answer arrived is known only of a connection on which the batch is sent again: on another one it is told once
     /// more, for a client may have made the connection anew without hearing of it.
-    pub(crate) fn admits(&mut self, service: &str, token: Token, connection: ConnectionId) -> bool {
-        if !self.is_left {
-            return true;
-        }
+    pub(crate) fn was_told(
+        &mut self,
+        service: &str,
+        token: Token,
+        connection: ConnectionId,
+    ) -> bool {
         let of_service = self.told.entry(service.into()).or_default();
         if let Some(told) = of_service.iter_mut().find(|told| told.token == token) {
             let heard = told.twice || told.connection == connection;
@@ -101,7 +108,8 @@ impl Doubt {
         }
         self.newer += 1;
         if self.is_left && self.newer >= REMEMBERED {
-            return mem::take(self).slots;
+            (self.is_left, self.unread) = (false, 0);
+            return mem::take(&mut self.slots);
         }
         Vec::new()
     }

@@ -50,3 +50,4 @@ pub use quota::{Account, Usage, Used};
 pub use server::{Full, Gone, Server, Turn};
 pub use session::ConnectionId;
 pub use store::{Health, Mode};
+pub use tokens::carried_over;

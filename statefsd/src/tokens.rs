@@ -6,6 +6,9 @@
 //! What versions the batch gave is not written: births are numbered without gaps in a batch, and
 //! the slot's own version leads to them.
 //!
+//! Births do not outlast the volume: of a batch that was saved from another one it is known that it was applied, and not what
+//! versions it gave. Its slot says so, see [`carried_over`], and its sender is told.
+//!
 //! What damage took of the slots is not taken for batches that were never sent: see [`crate::doubt`].
 
 use alloc::collections::BTreeMap;
@@ -103,6 +106,8 @@ enum State {
     Buffered(Written, u64),
     /// Nobody waited for the end; the slot tells.
     Unknown,
+    /// It was applied in a volume that this one was saved from. What versions it gave, nothing tells.
+    Saved,
 }
 
 /// What is to be done about a batch.
@@ -111,7 +116,7 @@ pub(crate) enum Begun {
     New(Ticket),
     /// It was sent before.
     Known(Known),
-    /// It may have been: nothing tells.
+    /// It may have been, or what it gave is not known: nothing tells.
     InDoubt,
 }
 
@@ -138,11 +143,9 @@ impl Tokens {
     pub(crate) async fn load(journal: &Journal, plants: Plants) -> Self {
         let mut slots = Vec::new();
         journal.scan(SLOT_PREFIX.as_bytes(), |key, seen| {
-            let slot = core::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(SLOT_PREFIX));
-            let number = slot.and_then(|slot| slot.parse().ok());
-            let number = number.filter(|_| !plants.has(Plant::TokensForgotten));
-            slots.extend(number.map(|number: u16| (number, key.to_vec(), seen)));
-            slot.is_some()
+            let number = slot_number(key).filter(|_| !plants.has(Plant::TokensForgotten));
+            slots.extend(number.map(|number| (number, key.to_vec(), seen)));
+            key.starts_with(SLOT_PREFIX.as_bytes())
         });
         let mut table = Table::default();
         let (mut unread, mut certain) = (Vec::new(), 0);
@@ -152,7 +155,8 @@ impl Tokens {
                 if let Got::Value { version, value } = got
                     && let Some(record) = Record::decode(&value)
                 {
-                    table.remember(*slot, &record, record.applied(journal, version));
+                    let applied = record.applied(journal, version).map(Written::Applied);
+                    table.remember(*slot, &record, applied.map_or(State::Saved, State::Ended));
                     // What is out of date was true once: its batch was applied, and maybe another one.
                     certain += usize::from(!seen.suspect);
                 } else {
@@ -164,7 +168,8 @@ impl Tokens {
         let empty = (0..SLOTS).rev().filter(|slot| !taken(slot)).collect();
         let lost = journal.has_doubt() && certain < REMEMBERED;
         let (free, empty) = if lost { (Vec::new(), Some(empty)) } else { (empty, None) };
-        (table.free, table.doubt) = (free, Doubt::new(unread, empty, certain));
+        table.free.extend(free);
+        table.doubt = Doubt::new(unread, empty, certain);
         Self(RefCell::new(table))
     }
 
@@ -187,17 +192,30 @@ impl Tokens {
     ) -> Result<Begun, Error> {
         let table = &mut *self.0.borrow_mut();
         let name = (String::from(service), token);
+        let mut saved = None;
         if let Some(Entry { age, slot, digest: known, end }) = table.known.get(&name) {
             if *known != digest {
                 return Err(Error::Argument("the token was used for other operations"));
             }
             let (end, age, slot) = (end.clone(), *age, *slot);
-            return Ok(Begun::Known(Known { end, name, age, slot }));
+            if !matches!(*end.state.borrow(), State::Saved) {
+                return Ok(Begun::Known(Known { end, name, age, slot }));
+            }
+            saved = Some(age);
         }
-        if !table.doubt.admits(service, token, connection) {
+        let admitted = match saved {
+            // Damage elsewhere changes nothing about it, and neither does it about others.
+            Some(_) => table.doubt.was_told(service, token, connection),
+            None => table.doubt.admits(service, token, connection),
+        };
+        if !admitted {
             return Ok(Begun::InDoubt);
         }
         let under_way = table.service(service).under_way.take().ok_or(Error::Overloaded)?;
+        if let Some(age) = saved {
+            // What is free last goes first: the new record is written over this one.
+            table.forget(&name, age);
+        }
         let slot = table.take_slot().ok_or(Error::Overloaded)?;
         let (age, end) = (table.next, Rc::new(End::default()));
         table.next += 1;
@@ -250,7 +268,7 @@ impl Tokens {
             State::Buffered(written, drops) if drops == journal.drops() => {
                 return Ok(Some(written));
             }
-            State::Buffered(..) | State::Unknown | State::Pending => {}
+            State::Buffered(..) | State::Unknown | State::Pending | State::Saved => {}
         }
         if journal.sync().await.is_err() {
             return Ok(Some(Written::Indeterminate));
@@ -266,8 +284,8 @@ impl Tokens {
             Got::Value { version, value } => {
                 let record = Record::decode(&value)
                     .filter(|it| (it.service, &it.token, it.age) == (service, token, known.age));
-                if let Some(record) = record {
-                    let written = Written::Applied(record.applied(journal, version));
+                if let Some(applied) = record.and_then(|record| record.applied(journal, version)) {
+                    let written = Written::Applied(applied);
                     known.end.settle(State::Ended(written.clone()));
                     return Ok(Some(written));
                 }
@@ -291,11 +309,15 @@ impl Tokens {
 }
 
 impl Table {
-    /// Takes in what a slot holds.
-    fn remember(&mut self, slot: u16, record: &Record<'_>, applied: Vec<Applied>) {
+    /// Takes in what a slot holds. Of two records of one batch the newer one counts: the slot of the other had been given away.
+    fn remember(&mut self, slot: u16, record: &Record<'_>, state: State) {
         let (age, name) = (record.age, (record.service.into(), record.token));
-        let state = RefCell::new(State::Ended(Written::Applied(applied)));
-        let end = Rc::new(End { state, waiting: RefCell::default() });
+        match self.known.get(&name).map(|known| known.age) {
+            Some(known) if known >= age => return self.free.push(slot),
+            Some(known) => self.forget(&name, known),
+            None => {}
+        }
+        let end = Rc::new(End { state: RefCell::new(state), waiting: RefCell::default() });
         self.next = self.next.max(age.saturating_add(1));
         self.service(record.service).ages.insert(age, record.token);
         self.known.insert(name, Entry { age, slot, digest: record.digest, end });
@@ -367,8 +389,8 @@ impl Ticket {
         }
         let count = u16::try_from(changes.len()).unwrap_or(u16::MAX);
         let (service, token) = &self.name;
-        let record =
-            Record { age: self.age, token: *token, digest: self.digest, count, puts, service };
+        let (saved, age, token, digest) = (false, self.age, *token, self.digest);
+        let record = Record { saved, age, token, digest, count, puts, service };
         (slot_key(self.slot), record.encode())
     }
 }
@@ -390,7 +412,7 @@ impl End {
     /// Waits for the end, or until it is to be looked up.
     async fn wait(&self) -> State {
         poll_fn(|context| match &*self.state.borrow() {
-            state @ (State::Ended(_) | State::Buffered(..) | State::Unknown) => {
+            state @ (State::Ended(_) | State::Buffered(..) | State::Unknown | State::Saved) => {
                 Poll::Ready(state.clone())
             }
             State::Pending => {
@@ -405,8 +427,10 @@ impl End {
     }
 }
 
-/// What a slot holds: a byte 1, then the fields in their order, numbers little-endian.
+/// What a slot holds: a byte 1, or 2 where it was `saved`, then the other fields in their order, numbers little-endian.
 struct Record<'a> {
+    /// The batch was applied in a volume that this one was saved from: no birth of this one is of it.
+    saved: bool,
     age: u64,
     token: Token,
     digest: OperationsDigest,
@@ -417,12 +441,18 @@ struct Record<'a> {
     service: &'a str,
 }
 
+/// The first byte of the record of a batch that was applied in this volume.
+const APPLIED: u8 = 1;
+
+/// That of one that was applied in a volume that this one was saved from.
+const SAVED: u8 = 2;
+
 /// One bit for each of the most operations that a batch may have.
 const PUTS_BYTES: usize = crate::limits::BATCH_OPERATIONS_MAX.div_ceil(8);
 
 impl<'a> Record<'a> {
     fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::from([1]);
+        let mut bytes = Vec::from([if self.saved { SAVED } else { APPLIED }]);
         bytes.extend(self.age.to_le_bytes());
         bytes.extend(self.token);
         bytes.extend(self.digest);
@@ -443,8 +473,10 @@ impl<'a> Record<'a> {
         let count = u16::from_le_bytes(*count);
         let age = u64::from_le_bytes(*age);
         // A forged age must not bring the counting to its end.
-        let sound = *version == 1 && usize::from(count) <= PUTS_BYTES * 8 && age < 1 << 62;
+        let known = [APPLIED, SAVED].contains(version);
+        let sound = known && usize::from(count) <= PUTS_BYTES * 8 && age < 1 << 62;
         sound.then_some(Self {
+            saved: *version == SAVED,
             age,
             token: *token,
             digest: *digest,
@@ -454,8 +486,8 @@ impl<'a> Record<'a> {
         })
     }
 
-    /// Yields what the batch did, the slot being its last write.
-    fn applied(&self, journal: &Journal, slot: Version) -> Vec<Applied> {
+    /// Yields what the batch did, the slot being its last write; `None` if that was in another volume.
+    fn applied(&self, journal: &Journal, slot: Version) -> Option<Vec<Applied>> {
         let operation = |at: u16| {
             let byte = self.puts.get(usize::from(at / 8)).copied().unwrap_or_default();
             match byte >> (at % 8) & 1 {
@@ -463,7 +495,7 @@ impl<'a> Record<'a> {
                 _ => Applied::Put(journal.version_before(slot, u64::from(self.count - at))),
             }
         };
-        (0..self.count).map(operation).collect()
+        (!self.saved).then(|| (0..self.count).map(operation).collect())
     }
 }
 
@@ -492,8 +524,22 @@ pub(crate) fn digest(changes: &[Change]) -> OperationsDigest {
     *hasher.finalize().as_bytes()
 }
 
+/// Yields what a value becomes in a volume that all is saved into, if it is what is remembered of a batch with a token: in that
+/// volume each value has another version, and what births lie below the record's own tells nothing of the batch. It is
+/// remembered that the batch was applied, and not what versions it gave. `None` of all other keys and values, which are as they were.
+#[must_use]
+pub fn carried_over(key: &[u8], value: &[u8]) -> Option<Vec<u8>> {
+    slot_number(key)?;
+    Some(Record { saved: true, ..Record::decode(value)? }.encode())
+}
+
 fn slot_key(slot: u16) -> String {
     format!("{SLOT_PREFIX}{slot:04}")
+}
+
+/// Reads the key of a slot; `None` if it is another key.
+fn slot_number(key: &[u8]) -> Option<u16> {
+    core::str::from_utf8(key).ok()?.strip_prefix(SLOT_PREFIX)?.parse().ok()
 }
 
 #[cfg(test)]

@@ -155,7 +155,11 @@ fn put(
     fill: &mut Fill,
 ) -> Result<bool, Failure> {
     let manifest = match found {
-        Found::Value(value) => return fill.put(key, value).map(|()| true),
+        Found::Value(value) => {
+            // What the daemon keeps under its own keys may hold of this volume alone.
+            let carried = statefsd::carried_over(key, value);
+            return fill.put(key, carried.as_deref().unwrap_or(value)).map(|()| true);
+        }
         Found::Large(manifest) => manifest,
     };
     let disk = image.disk.clone();

@@ -111,6 +111,117 @@ fn who_was_told_is_remembered_of_every_service_and_asked_again_elsewhere_once() 
     assert!(matches!(elsewhere(2, 101), Ok(Begun::New(_))));
 }
 
+/// Has a slot hold a batch that was applied in another volume, as a start reads it.
+fn carry_over(tokens: &Tokens, slot: u16, service: &str, number: u64) {
+    let (token, puts) = (u128::from(number).to_le_bytes(), [1; PUTS_BYTES]);
+    let (saved, age, digest, count) = (false, number, [0; 32], 1);
+    let record = Record { saved, age, token, digest, count, puts, service }.encode();
+    let key = slot_key(slot);
+    let carried = carried_over(key.as_bytes(), &record).unwrap();
+    assert_eq!((record[0], carried[0], &carried[1..]), (1, 2, &record[1..]));
+    assert_eq!(carried_over(key.as_bytes(), &carried).as_ref(), Some(&carried), "saved twice");
+    let record = Record::decode(&carried).unwrap();
+    assert!(record.saved);
+    let table = &mut *tokens.0.borrow_mut();
+    table.free.retain(|free| *free != slot);
+    table.remember(slot, &record, State::Saved);
+}
+
+#[test]
+fn only_what_is_remembered_of_batches_is_carried_over_otherwise() {
+    let record = |service: &str| {
+        let (saved, age, token, digest) = (false, 7, [3; 16], [0; 32]);
+        Record { saved, age, token, digest, count: 1, puts: [1; PUTS_BYTES], service }.encode()
+    };
+    assert!(carried_over(b"token/0000", &record("")).is_some());
+    assert!(carried_over(b"token/1279", &record("keeper")).is_some());
+    for key in ["/state/token/0000", "token/", "token/k", "token0000", "0000", ""] {
+        assert_eq!(carried_over(key.as_bytes(), &record("keeper")), None, "{key}");
+    }
+    let (mut other, whole) = (record("keeper"), record(""));
+    other[0] = 3;
+    assert_eq!(carried_over(b"token/0000", &other), None);
+    assert_eq!(carried_over(b"token/0000", &whole[..whole.len() - 1]), None);
+    assert_eq!(carried_over(b"token/0000", b""), None);
+}
+
+#[test]
+fn a_batch_of_another_volume_is_told_of_and_then_taken_for_new_and_no_other_is() {
+    let tokens = tokens();
+    (0..400).for_each(|number| carry_over(&tokens, u16::try_from(number).unwrap(), "all", number));
+    assert!(send(&tokens, "all", 400) && send(&tokens, "other", 1), "they are not in doubt");
+    let refused = tokens.begin("all", ConnectionId(1), 1_u128.to_le_bytes(), [1; 32]);
+    assert!(matches!(refused, Err(Error::Argument(_))), "it is remembered what it was");
+    let elsewhere = |connection, number: u64| {
+        let token = u128::from(number).to_le_bytes();
+        tokens.begin("all", ConnectionId(connection), token, [0; 32])
+    };
+    assert!(matches!(elsewhere(2, 7), Ok(Begun::InDoubt)));
+    assert!(matches!(elsewhere(3, 7), Ok(Begun::InDoubt)), "it may not have heard");
+    for number in [7, 0, 399] {
+        assert_eq!(insist(&tokens, "all", number), number != 7);
+        assert_eq!(u64::from(slot_of(&tokens, "all", number)), number, "its record is replaced");
+        assert!(!send(&tokens, "all", number), "it is an ordinary one");
+    }
+    // It ages with all others, and goes with its age.
+    (401..1279).for_each(|number| assert!(send(&tokens, "all", number)));
+    assert!(matches!(begin(&tokens, "all", 1), Ok(Begun::InDoubt)));
+    (1279..1379).for_each(|number| assert!(send(&tokens, "all", number)));
+    assert!(send(&tokens, "all", 2), "it is forgotten");
+    assert_eq!(tokens.unread(), 0);
+}
+
+/// A token is not lost of which a batch that was told comes to nothing, nor of which the service has too much under way.
+#[test]
+fn who_was_told_of_a_batch_of_another_volume_stays_so() {
+    let tokens = tokens();
+    carry_over(&tokens, 9, "all", 0);
+    assert!(matches!(begin(&tokens, "all", 0), Ok(Begun::InDoubt)));
+    let all: Vec<_> = (1..=256).map(|number| begin(&tokens, "all", number)).collect();
+    assert!(matches!(begin(&tokens, "all", 0), Err(Error::Overloaded)));
+    drop(all);
+    assert_eq!(slot_of(&tokens, "all", 0), 9);
+    let Ok(Begun::New(ticket)) = begin(&tokens, "all", 0) else { panic!("it was told") };
+    tokens.settle(&ticket, &Ok(Written::Conflict { at: 0, current: None }), None);
+    drop(ticket);
+    assert!(send(&tokens, "all", 0), "it was told");
+    // What was lost beside it is over, and leaves it as it is.
+    carry_over(&tokens, 1270, "quiet", 3000);
+    assert!(matches!(begin(&tokens, "quiet", 3000), Ok(Begun::InDoubt)));
+    let lost = tokens.0.borrow_mut().free.pop().unwrap();
+    tokens.0.borrow_mut().doubt.add(lost);
+    (1000..1000 + 1024).for_each(|number| assert!(insist(&tokens, "all", number)));
+    assert!(!insist(&tokens, "all", 3000));
+    assert!(send(&tokens, "quiet", 3000), "it was told");
+}
+
+/// The slot of a batch was given to another one that came to nothing, and the batch has a new one.
+#[test]
+fn of_two_records_of_a_batch_the_newer_counts() {
+    for turned in [false, true] {
+        let tokens = tokens();
+        tokens.0.borrow_mut().free.retain(|free| *free > 1);
+        let record = |age| Record {
+            saved: false,
+            age,
+            token: [0; 16],
+            digest: [0; 32],
+            count: 1,
+            puts: [1; PUTS_BYTES],
+            service: "all",
+        };
+        let (old, new) = if turned { (1, 0) } else { (0, 1) };
+        let mut found = [(old, record(5)), (new, record(6))];
+        found.sort_by_key(|(slot, _)| *slot);
+        for (slot, record) in &found {
+            tokens.0.borrow_mut().remember(*slot, record, State::Saved);
+        }
+        assert_eq!(slot_of(&tokens, "all", 0), new);
+        assert_eq!(tokens.0.borrow_mut().take_slot(), Some(old));
+        assert_eq!(tokens.0.borrow().services["all"].ages.len(), 1);
+    }
+}
+
 #[test]
 fn no_service_has_all_slots_under_way() {
     let tokens = tokens();
