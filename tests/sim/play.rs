@@ -247,7 +247,8 @@ impl Player {
             Action::Harm(harm) => self.harm(harm, true),
             Action::Delete { key } => self.delete(open, step.id, key)?,
             Action::Check if open.check.is_none() => {
-                if let Some(harmed) = &mut self.harmed {
+                let idle = self.is_idle(&open.disk);
+                if let Some(harmed) = self.harmed.as_mut().filter(|_| idle) {
                     harmed.may_be_missed = false;
                 }
                 let journal = open.journal.clone();
@@ -261,6 +262,15 @@ impl Player {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Tells whether the device has nothing to do. Otherwise what went bad may lie in a group that is on the medium and not
+    /// durable yet, as far as the engine was told: a check passes that.
+    fn is_idle(&mut self, disk: &Disk) -> bool {
+        while let Some(request) = disk.next_request() {
+            self.device.submit(request);
+        }
+        self.device.in_flight() == 0
     }
 
     fn turns(&mut self, open: &mut Open, turns: u16) -> Result<(), String> {
