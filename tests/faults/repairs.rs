@@ -32,7 +32,7 @@ pub struct Repairs {
 /// What a mount answers for each key; `None` where it refuses.
 type Answers = Option<Vec<Answer>>;
 
-/// Strikes the volume `images` times with up to [`FAULTS_MAX`] faults, at times twice with a mount and a put between, and
+/// Strikes the volume `images` times with up to `FAULTS_MAX` faults, at times twice with a mount and a put between, and
 /// repairs it.
 ///
 /// The repair writes what was announced and not a byte else; a second look finds nothing more to repair, and of what cannot be
