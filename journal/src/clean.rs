@@ -115,6 +115,14 @@ impl Inner {
         fits && !slice.moves.is_empty()
     }
 
+    /// Tells whether what lives in `victim`, and the moves that wait, fit into the segment at hand.
+    pub(crate) fn fits_at_hand(&self, victim: SegmentIndex) -> bool {
+        let bytes = self.slice.borrow().bytes as u64 + self.live_in(victim);
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX / 2);
+        let (geometry, most) = (&self.verifier.geometry, self.head_bytes());
+        bytes <= most && group_blocks(geometry, bytes) as usize * geometry.block_bytes() <= most
+    }
+
     /// Moves every live value out of `victim`, slice by slice; the last wait for more. What cannot be read stays.
     pub(crate) async fn clean(&self, victim: SegmentIndex) -> Result<(), Stop> {
         self.maintaining.set(true);

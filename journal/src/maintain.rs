@@ -113,7 +113,7 @@ impl Inner {
             true => self.victim(),
             false => self.victim_of_many_uses().filter(|_| !waits),
         };
-        let victim = victim.filter(|_| fits);
+        let victim = victim.filter(|victim| fits || self.fits_at_hand(*victim));
         let clean = victim.map(Job::Clean).or(waits.then_some(Job::Move));
         let room = free >= checkpoint + u32::from(taken == 0);
         let shortens = self.log_is_shortened_by_checkpoint();
