@@ -109,18 +109,20 @@ impl Inner {
 
     /// Tells whether moves wait that can be written: another segment has room for them, or the one at hand.
     pub(crate) fn may_move(&self, another: bool) -> bool {
-        let (geometry, slice) = (&self.verifier.geometry, self.slice.borrow());
-        let blocks = group_blocks(geometry, slice.bytes) as usize;
-        let fits = another || blocks * geometry.block_bytes() <= self.head_bytes();
-        fits && !slice.moves.is_empty()
+        let slice = self.slice.borrow();
+        (another || self.head_has_room(slice.bytes)) && !slice.moves.is_empty()
     }
 
     /// Tells whether what lives in `victim`, and the moves that wait, fit into the segment at hand.
     pub(crate) fn fits_at_hand(&self, victim: SegmentIndex) -> bool {
         let bytes = self.slice.borrow().bytes as u64 + self.live_in(victim);
-        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX / 2);
-        let (geometry, most) = (&self.verifier.geometry, self.head_bytes());
-        bytes <= most && group_blocks(geometry, bytes) as usize * geometry.block_bytes() <= most
+        usize::try_from(bytes).is_ok_and(|bytes| self.head_has_room(bytes))
+    }
+
+    /// Tells whether the segment at hand has room for a group with so many bytes of records.
+    fn head_has_room(&self, bytes: usize) -> bool {
+        let geometry = &self.verifier.geometry;
+        group_blocks(geometry, bytes) as usize * geometry.block_bytes() <= self.head_bytes()
     }
 
     /// Moves every live value out of `victim`, slice by slice; the last wait for more. What cannot be read stays.

@@ -43,8 +43,8 @@ pub enum Error {
         index: usize,
     },
     /// A loss of data may have taken what the server remembered of this batch's token, or it remembers it from a volume that was
-    /// salvaged into its own: what became of the batch when it was sent before cannot be told, and this time nothing happened. Its keys may tell; sent again with its token, it is
-    /// applied, once it was answered so on the same connection, or twice.
+    /// salvaged into its own: what became of the batch when it was sent before cannot be told, and this time nothing happened.
+    /// Its keys may tell; sent again with its token, it is applied, once it was answered so on the same connection, or twice.
     BatchInDoubt,
     /// The value is too long for one call; it is read in parts.
     Large(Metadata),

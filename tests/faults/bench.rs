@@ -451,30 +451,6 @@ impl Bench {
             .ok_or_else(|| "cut".into())
     }
 
-    /// Repairs the device as `image fsck --repair` does, and yields the places that were written.
-    ///
-    /// # Errors
-    /// It fails or hangs.
-    pub fn repair(&mut self) -> Result<Vec<u64>, String> {
-        let disk = Disk::new(self.device.geometry());
-        let of = disk.clone();
-        let task: Task<Result<_, String>> = Box::pin(async move {
-            let found = inspect(&of, |_, _| {}).await;
-            let (mut written, failed) = (Vec::new(), |error| format!("{error:?}"));
-            for volume in found.volume.iter() {
-                for fault in volume.faults.iter().filter(|fault| fault.repair.is_some()) {
-                    for (offset, bytes) in volume.repair(&of, fault).await {
-                        of.write(offset, bytes).await.map_err(failed)?;
-                        written.push(offset);
-                    }
-                }
-                of.flush().await.map_err(failed)?;
-            }
-            Ok(written)
-        });
-        drive((&mut self.device, &mut self.count), &disk, None, task, &mut on)?.ok_or("cut")?
-    }
-
     /// Runs an online check and yields how many copies it repaired.
     ///
     /// # Errors
@@ -498,21 +474,21 @@ impl Bench {
         report.map(|report| report.map(|report| report.repaired)).map_err(|error| error.to_string())
     }
 
-    /// Looks at the volume as `fsck` does, writes what that says, and yields how many blocks those were.
+    /// Looks at the volume as `fsck` does, writes what that says, and yields the places in bytes that were written.
     ///
     /// # Errors
     /// There is no volume, or it fails or hangs.
-    pub fn mend(&mut self) -> Result<usize, String> {
+    pub fn mend(&mut self) -> Result<Vec<u64>, String> {
         let disk = Disk::new(self.device.geometry());
         let of = disk.clone();
-        let task: Task<Result<usize, String>> = Box::pin(async move {
+        let task: Task<Result<_, String>> = Box::pin(async move {
             let found = inspect(&of, |_, _| ()).await;
             let volume = found.volume.ok_or("there is no volume")?;
-            let mut written = 0;
+            let mut written = Vec::new();
             for fault in &volume.faults {
                 for (offset, bytes) in volume.repair(&of, fault).await {
                     of.write(offset, bytes).await.map_err(|error| error.to_string())?;
-                    written += 1;
+                    written.push(offset);
                 }
             }
             of.flush().await.map_err(|error| error.to_string())?;

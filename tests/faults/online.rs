@@ -228,8 +228,8 @@ pub fn misread_by_fsck(plants: Plants) -> Ended {
             bench.device.inject(Fault { kind, after, repeat: Repeat::Once });
             let reads = bench.count.reads;
             let written = bench.mend()?;
-            if written > 0 || bench.device.durable() != sound {
-                return Err(format!("{kind:?}, read {after}: {written} blocks are written"));
+            if !written.is_empty() || bench.device.durable() != sound {
+                return Err(format!("{kind:?}, read {after}: blocks are written at {written:?}"));
             }
             if bench.count.reads - reads <= after {
                 break;

@@ -9,7 +9,7 @@ use fastrand::Rng;
 use journal::Plants;
 use journal::inspect::{Fault, FaultKind, Inspection, VolumeFacts};
 
-/// Most faults that strike before a mount, and as many behind it.
+/// Most places that are struck before a mount, and as many behind it; some of them in both copies.
 const FAULTS_MAX: usize = 6;
 
 /// What repairs did.
@@ -32,8 +32,7 @@ pub struct Repairs {
 /// What a mount answers for each key; `None` where it refuses.
 type Answers = Option<Vec<Answer>>;
 
-/// Strikes the volume `images` times with up to `FAULTS_MAX` faults, at times twice with a mount and a put between, and
-/// repairs it.
+/// For each seed strikes the volume at up to `FAULTS_MAX` places, at times twice with a mount and a put between, and repairs it.
 ///
 /// The repair writes what was announced and not a byte else; a second look finds nothing more to repair, and of what cannot be
 /// repaired the same as before; every key answers as it would have without the repair; and a loss is told exactly where a mount
@@ -91,7 +90,7 @@ fn strike_and_repair(
     };
     told_as_mounted(volume, without.as_deref(), repairs)?;
     let before = bench.device.durable().to_vec();
-    let written = bench.repair()?;
+    let written = bench.mend()?;
     is_as_announced(volume, &before, bench.device.durable(), &written)?;
     repairs.repaired += u64::from(!written.is_empty());
     repairs.blocks += written.len() as u64;

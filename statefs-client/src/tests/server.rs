@@ -15,10 +15,10 @@ pub(super) const PAGE_ENTRIES: usize = 3;
 
 /// A key of this name is damaged; one of the other cannot be confirmed when it is written.
 pub(super) const DAMAGED: &str = "damaged";
+pub(super) const UNCONFIRMED: &str = "unconfirmed";
 
 /// Batches that write this key may have been applied before.
 pub(super) const IN_DOUBT: &str = "in-doubt";
-pub(super) const UNCONFIRMED: &str = "unconfirmed";
 
 #[derive(Default)]
 struct Keys {
