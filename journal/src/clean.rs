@@ -116,7 +116,8 @@ impl Inner {
     /// Tells whether what lives in `victim`, and the moves that wait, fit into the segment at hand.
     pub(crate) fn fits_at_hand(&self, victim: SegmentIndex) -> bool {
         let bytes = self.slice.borrow().bytes as u64 + self.live_in(victim);
-        usize::try_from(bytes).is_ok_and(|bytes| self.head_has_room(bytes))
+        !self.options.plants.has(Plant::CleanElsewhere)
+            && usize::try_from(bytes).is_ok_and(|bytes| self.head_has_room(bytes))
     }
 
     /// Tells whether the segment at hand has room for a group with so many bytes of records.

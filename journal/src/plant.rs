@@ -113,6 +113,10 @@ plants! {
     ManifestEarly = "manifest-early",
     /// Let cleaning end for good where large values alone are written.
     UploadsInVain = "uploads-in-vain",
+    /// Clean only where a further segment can be taken, though the one at hand has room.
+    CleanElsewhere = "clean-elsewhere",
+    /// Refuse what was admitted rather than take a segment again of which one copy was read back.
+    NothingSpared = "nothing-spared",
     /// Let a reader of a large value go on in the value that another upload made.
     ReadAcross = "read-across",
 }

@@ -163,7 +163,8 @@ async fn wait_for_room(inner: &Inner) {
                 return Poll::Pending;
             }
             // A segment that held one copy is better than to refuse what was admitted.
-            if !inner.volume.borrow_mut().stuck.spare_one() {
+            let spares = !inner.options.plants.has(Plant::NothingSpared);
+            if !(spares && inner.volume.borrow_mut().stuck.spare_one()) {
                 return Poll::Ready(false);
             }
         }

@@ -219,7 +219,8 @@ checks! {
     a_check_mends_superblocks: online::a_check_mends_superblocks,
         &[Plant::SuperblockOrder, Plant::FirstPairOnly];
     a_checkpoint_that_is_not_read_back_says_so: online::not_read_back, &[Plant::SkipReadBack];
-    room_is_not_short_for_one_copy: online::room_is_not_short_for_one_copy, &[];
+    room_is_not_short_for_one_copy: online::room_is_not_short_for_one_copy,
+        &[Plant::NothingSpared];
     a_checkpoint_that_is_asked_for_meanwhile_is_written: online::asked_meanwhile, &[];
     a_segment_that_was_not_read_is_tried_again: online::tried_again, &[];
     what_an_fsck_misreads_once_stays_as_it_is: online::misread_by_fsck, &[];
@@ -244,6 +245,7 @@ checks! {
     replay_never_exceeds_the_superblocks_figure: traces::replay_is_bounded,
         &[Plant::ReplayUnbounded];
     a_full_volume_that_is_opened_again_deletes: plants::brims, &[Plant::DeletesLimited];
+    cleaning_goes_on_in_the_segment_at_hand: plants::half_garbage, &[Plant::CleanElsewhere];
     large_values_alone_find_room_for_ever: plants::uploads, &[Plant::UploadsInVain];
     a_large_value_is_whole_or_not_there: large::whole_or_not_at_all, &[Plant::ManifestFirst];
     what_large_values_took_comes_back: large::room_comes_back,

@@ -19,17 +19,6 @@ fn a_full_volume_refuses_nothing_that_it_took() {
     }
 }
 
-/// What a volume that is half full refused after it had taken it, and everything else until the next mount.
-///
-/// Crashes had broken off two runs of cleaning, each of which had taken a segment, so none was left but those of the next checkpoint. The segment
-/// at hand was almost empty, but cleaning went on only where a further one was listed or could be. Why the fix holds: what fits into
-/// the segment at hand needs no other.
-#[test]
-fn cleaning_goes_on_in_the_segment_at_hand() {
-    let seed = 129_001_555_267;
-    holds(&Plan::of_seed(seed, Setup::of_seed(seed)));
-}
-
 fn holds(plan: &Plan) {
     assert_eq!(play(plan, Plants::default()).err(), None);
 }
