@@ -400,12 +400,12 @@ impl Server {
 
 impl Server {
     /// Whether there may be one connection more, and of the service of this peer, or of those that the policy does not name. The
-    /// last places are kept for who has none.
+    /// last places are kept for who has none. Who had the name under a policy of before is none of the service's.
     fn has_room_for(&self, peer: &Peer) -> bool {
         let service = self.shared.policy.borrow().identify(peer);
         let name = service.as_ref().map(ServiceId::name);
         let callers = self.sessions.values().map(Session::caller);
-        let alike = callers.filter(|it| it.service.as_ref().map(ServiceId::name) == name);
+        let alike = callers.filter(|it| it.service_now().as_ref().map(ServiceId::name) == name);
         let Limits { connections, kept, of_service, strangers, .. } = self.shared.limits;
         let (alike, most) = (alike.count(), if name.is_some() { of_service } else { strangers });
         let kept = if alike == 0 { 0 } else { kept };

@@ -93,6 +93,13 @@ impl Caller {
         self.service.as_ref().map_or("", ServiceId::name)
     }
 
+    /// Who the policy of this moment says that it is; `None` also where that is somebody else than when it connected, who is denied
+    /// all.
+    pub(crate) fn service_now(&self) -> Option<ServiceId> {
+        let now = self.shared.policy.borrow().identify(&self.peer);
+        now.filter(|now| self.service.as_ref() == Some(now))
+    }
+
     /// The number under which the journal orders the writes of this connection.
     pub(crate) fn origin(&self) -> Origin {
         Origin(self.connection.0)

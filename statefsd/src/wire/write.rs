@@ -42,10 +42,8 @@ pub(super) fn hello(
     let keeps_notes = caller.shared.store.journal().is_ok_and(|journal| journal.keeps_notes());
     let served = SERVED.into_iter().chain(keeps_notes.then_some(Feature::Audit));
     results.set_features(served.fold(0, |bits, feature| bits | 1 << feature as u64));
-    // Whom the policy of this moment does not name, or names otherwise, it denies all.
-    let service = caller.policy().identify(&caller.peer);
-    let service = service.as_ref().filter(|service| caller.service.as_ref() == Some(service));
-    results.set_service_name(service.map_or("", |service| service.name()));
+    let service = caller.service_now();
+    results.set_service_name(service.as_ref().map_or("", |service| service.name()));
     results.set_software_version(&*format!("statefsd {}", env!("CARGO_PKG_VERSION")));
     limits(caller, results.reborrow().init_limits());
     let rights: Vec<_> = gate::admin_rights(caller).iter().collect();

@@ -111,6 +111,27 @@ fn the_last_places_are_for_services_that_have_none() {
     }
 }
 
+/// Connections of a user who had the name before keep it, and are denied everything. They are none of the service's, whose own
+/// would else be refused for as long as they stay.
+#[test]
+fn who_had_a_name_before_takes_no_places_of_who_has_it_now() {
+    let mut rig = Rig::new(Device::formatted(), Limits::default());
+    let peer = |uid| Peer { channel: "state".into(), uid: Some(uid) };
+    let named = |uid| {
+        let text = format!("version = 1\nservice.other.uid = 9\nservice.keeper.uid = {uid}");
+        Policy::parse(&text).unwrap()
+    };
+    let connect = |rig: &mut Rig, uid: u32| rig.server.connect(peer(uid)).ok();
+    rig.server.set_policy(named(1));
+    assert_eq!((0..200).filter(|_| connect(&mut rig, 1).is_some()).count(), 96);
+    assert_eq!((0..200).filter(|_| connect(&mut rig, 9).is_some()).count(), 16);
+    rig.server.set_policy(named(2));
+    assert!(connect(&mut rig, 2).is_some(), "a place was kept for it");
+    assert!(connect(&mut rig, 1).is_none(), "who has no name any more is one of those without");
+    rig.server.set_policy(named(1));
+    assert!(connect(&mut rig, 1).is_none(), "it has as many as it may");
+}
+
 /// An open server on a device with room for more than the queue takes.
 fn roomy() -> Rig {
     let mut device = Device::blank();
