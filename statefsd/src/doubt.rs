@@ -31,9 +31,17 @@ pub(crate) struct Doubt {
 
 struct Told {
     token: Token,
-    /// Where it was told last.
-    connection: ConnectionId,
+    /// Where and when it was told last.
+    last: Sending,
     twice: bool,
+}
+
+/// Where and when a batch is sent.
+#[derive(Clone, Copy)]
+pub(crate) struct Sending {
+    pub(crate) connection: ConnectionId,
+    /// How often the server was polled: an answer leaves with the next poll at the earliest.
+    pub(crate) polls: u64,
 }
 
 impl Doubt {
@@ -61,27 +69,27 @@ impl Doubt {
     }
 
     /// Tells whether a batch that is not remembered may be taken for a new one; else its sender has to be told.
-    pub(crate) fn admits(&mut self, service: &str, token: Token, connection: ConnectionId) -> bool {
-        !self.is_left || self.was_told(service, token, connection)
+    pub(crate) fn admits(&mut self, service: &str, token: Token, sending: Sending) -> bool {
+        !self.is_left || self.was_told(service, token, sending)
     }
 
     /// Tells whether the sender of a batch knows that nothing tells what became of it; else it has to be told.
     ///
     /// That an answer arrived is known only of a connection on which the batch is sent again: on another one it is told once
-    /// more, for a client may have made the connection anew without hearing of it.
-    pub(crate) fn was_told(
-        &mut self,
-        service: &str,
-        token: Token,
-        connection: ConnectionId,
-    ) -> bool {
+    /// more, for a client may have made the connection anew without hearing of it. And what had not left yet was not heard:
+    /// whose patience ended before may have sent the batch again without an answer.
+    pub(crate) fn was_told(&mut self, service: &str, token: Token, sending: Sending) -> bool {
         let of_service = self.told.entry(service.into()).or_default();
         if let Some(told) = of_service.iter_mut().find(|told| told.token == token) {
-            let heard = told.twice || told.connection == connection;
-            (told.twice, told.connection) = (true, connection);
+            let last = mem::replace(&mut told.last, sending);
+            if last.polls == sending.polls {
+                return false;
+            }
+            let heard = told.twice || last.connection == sending.connection;
+            told.twice = true;
             return heard;
         }
-        of_service.push_back(Told { token, connection, twice: false });
+        of_service.push_back(Told { token, last: sending, twice: false });
         if self.told.values().map(VecDeque::len).sum::<usize>() > TOLD_MAX
             && let Some(most) = self.told.values_mut().max_by_key(|told| told.len())
         {

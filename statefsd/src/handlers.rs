@@ -116,7 +116,7 @@ pub(crate) async fn commit(
         false => String::from(service.name()),
     };
     loop {
-        match tokens.begin(&name, caller.connection, token, digest)? {
+        match tokens.begin(&name, caller.sending(), token, digest)? {
             Begun::InDoubt => return Ok(Written::InDoubt),
             Begun::New(ticket) => {
                 let mark = Some(ticket.record(&changes));
@@ -125,8 +125,7 @@ pub(crate) async fn commit(
                 tokens.settle(&ticket, &written, buffered);
                 return written;
             }
-            Begun::Known(known) => match tokens.resolve(&journal, caller.connection, &known).await?
-            {
+            Begun::Known(known) => match tokens.resolve(&journal, &known).await? {
                 // The first one may have been content with less.
                 Some(Written::Applied(applied)) => {
                     caller.note(durability);

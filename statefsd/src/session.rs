@@ -11,6 +11,7 @@ use policy::{Demand, Granted, Key, Peer, Policy, Right, ServiceId};
 use vat::Vat;
 
 use crate::audit::Audit;
+use crate::doubt::Sending;
 use crate::error::Error;
 use crate::event::{Closed, Denied, Events};
 use crate::figures::Tally;
@@ -98,6 +99,11 @@ impl Caller {
     pub(crate) fn service_now(&self) -> Option<ServiceId> {
         let now = self.shared.policy.borrow().identify(&self.peer);
         now.filter(|now| self.service.as_ref() == Some(now))
+    }
+
+    /// Where and when a call is answered that has not waited since.
+    pub(crate) fn sending(&self) -> Sending {
+        Sending { connection: self.connection, polls: self.shared.polls.get() }
     }
 
     /// The number under which the journal orders the writes of this connection.

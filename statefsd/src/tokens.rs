@@ -23,12 +23,11 @@ use core::task::{Poll, Waker};
 
 use journal::{Applied, Got, Journal, Looked, Origin, Precondition, Version};
 
-use crate::doubt::Doubt;
+use crate::doubt::{Doubt, Sending};
 use crate::error::Error;
 use crate::page::all;
 use crate::plant::{Plant, Plants};
 use crate::request::{Change, Token};
-use crate::session::ConnectionId;
 use crate::slots::{Slot, Slots};
 use crate::store::Written;
 
@@ -186,7 +185,7 @@ impl Tokens {
     pub(crate) fn begin(
         &self,
         service: &str,
-        connection: ConnectionId,
+        sending: Sending,
         token: Token,
         digest: OperationsDigest,
     ) -> Result<Begun, Error> {
@@ -205,8 +204,8 @@ impl Tokens {
         }
         let admitted = match saved {
             // Damage elsewhere changes nothing about it, and neither does it about others.
-            Some(_) => table.doubt.was_told(service, token, connection),
-            None => table.doubt.admits(service, token, connection),
+            Some(_) => table.doubt.was_told(service, token, sending),
+            None => table.doubt.admits(service, token, sending),
         };
         if !admitted {
             return Ok(Begun::InDoubt);
@@ -253,14 +252,14 @@ impl Tokens {
         }
     }
 
-    /// Yields how a batch that was sent before ended; `None` if it applied nothing, and is new.
+    /// Yields how a batch that was sent before ended; `None` if it applied nothing, or nothing tells any more, and it is to begin
+    /// anew.
     ///
     /// # Errors
     /// [`Error::Unreadable`] when the device does not read what tells.
     pub(crate) async fn resolve(
         &self,
         journal: &Journal,
-        connection: ConnectionId,
         known: &Known,
     ) -> Result<Option<Written>, Error> {
         match known.end.wait().await {
@@ -294,12 +293,8 @@ impl Tokens {
             Got::Unreadable => return Err(Error::Unreadable),
             // Neither does this, for good.
             Got::DataLoss => {
-                let table = &mut *self.0.borrow_mut();
-                table.lose(known);
-                return Ok(match table.doubt.admits(service, *token, connection) {
-                    true => None,
-                    false => Some(Written::InDoubt),
-                });
+                self.0.borrow_mut().lose(known);
+                return Ok(None);
             }
             Got::Absent | Got::Large { .. } => {}
         }

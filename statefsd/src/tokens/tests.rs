@@ -1,6 +1,9 @@
 //! What is remembered of whom, and for how long.
 
 use core::mem;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::session::ConnectionId;
 
 use super::*;
 
@@ -8,9 +11,16 @@ fn tokens() -> Tokens {
     Tokens(RefCell::new(Table { free: (0..SLOTS).rev().collect(), ..Table::default() }))
 }
 
+/// Whatever is sent, what was answered before has left.
+fn sending(connection: u64) -> Sending {
+    static POLLS: AtomicU64 = AtomicU64::new(1);
+    let polls = POLLS.fetch_add(1, Ordering::Relaxed);
+    Sending { connection: ConnectionId(connection), polls }
+}
+
 fn begin(tokens: &Tokens, service: &str, number: u64) -> Result<Begun, Error> {
     let token = u128::from(number).to_le_bytes();
-    tokens.begin(service, ConnectionId(1), token, [0; 32])
+    tokens.begin(service, sending(1), token, [0; 32])
 }
 
 /// Has a batch begin and end; tells whether it was new.
@@ -103,7 +113,7 @@ fn who_was_told_is_remembered_of_every_service_and_asked_again_elsewhere_once() 
     assert!(send(&tokens, "loud", 4999) && told("loud", 0), "that it was told is forgotten");
     let elsewhere = |connection, number: u64| {
         let token = u128::from(number).to_le_bytes();
-        tokens.begin("quiet", ConnectionId(connection), token, [0; 32])
+        tokens.begin("quiet", sending(connection), token, [0; 32])
     };
     assert!(matches!(elsewhere(2, 100), Ok(Begun::InDoubt)), "it may not have heard");
     assert!(matches!(elsewhere(3, 100), Ok(Begun::New(_))), "it is not locked out");
@@ -150,11 +160,11 @@ fn a_batch_of_another_volume_is_told_of_and_then_taken_for_new_and_no_other_is()
     let tokens = tokens();
     (0..400).for_each(|number| carry_over(&tokens, u16::try_from(number).unwrap(), "all", number));
     assert!(send(&tokens, "all", 400) && send(&tokens, "other", 1), "they are not in doubt");
-    let refused = tokens.begin("all", ConnectionId(1), 1_u128.to_le_bytes(), [1; 32]);
+    let refused = tokens.begin("all", sending(1), 1_u128.to_le_bytes(), [1; 32]);
     assert!(matches!(refused, Err(Error::Argument(_))), "it is remembered what it was");
     let elsewhere = |connection, number: u64| {
         let token = u128::from(number).to_le_bytes();
-        tokens.begin("all", ConnectionId(connection), token, [0; 32])
+        tokens.begin("all", sending(connection), token, [0; 32])
     };
     assert!(matches!(elsewhere(2, 7), Ok(Begun::InDoubt)));
     assert!(matches!(elsewhere(3, 7), Ok(Begun::InDoubt)), "it may not have heard");

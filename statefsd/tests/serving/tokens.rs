@@ -165,6 +165,24 @@ fn the_doubt_outlasts_a_start_and_does_not_take_an_answer_for_heard() {
     }
 }
 
+/// Whose patience ended while the volume was opened sends a batch again before anything was answered: it has heard nothing yet.
+#[test]
+fn a_batch_that_is_sent_again_before_the_answer_has_left_is_told_once_more() {
+    for alone in [true, false] {
+        let mut rig = first_of_three_is_lost(alone);
+        let client = rig.connect("keeper");
+        let directory = rig.directory(client, "/state");
+        let (operations, token) = ([("k", Some(&b"0"[..]), If::Any)], token(0));
+        let batch = Batch { operations: &operations, durability: DURABLE, token: &token };
+        let answers = [(); 3].map(|()| send(&directory, &batch));
+        for answer in answers {
+            assert_eq!(rig.wait(answer).unwrap(), IN_DOUBT);
+        }
+        assert_eq!(value_of_k(&mut rig, client), "2", "nothing was applied");
+        assert!(set_k(&mut rig, client, 0, "0").starts_with("applied ["), "it was told");
+    }
+}
+
 /// Nobody waited for it, and before anybody asked its record was lost.
 #[test]
 fn a_batch_that_was_never_answered_and_lost_is_not_applied_again_unasked() {
