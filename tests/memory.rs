@@ -1,4 +1,4 @@
-//! What the journal takes of the heap, which an allocator counts. A binary of its own: nothing else may allocate.
+//! What the journal and the server take of the heap, which an allocator counts. A binary of its own: nothing else may allocate.
 
 #![forbid(unsafe_code)]
 
@@ -7,11 +7,15 @@ use journal::{
     Batch, Clock, Disk, Durability, FormatOptions, Journal, Opened, Operation, Options, Origin,
     Piece, Precondition, Random, format,
 };
+use policy::{Peer, Policy};
+use statefs::state_fs;
+use statefsd::{Limits, Server};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 use tests::drive::{Task, drive};
+use vat::Vat;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -168,4 +172,117 @@ fn a_large_value_is_never_held_whole() {
     assert_eq!(read, (PARTS * PART_BYTES) as u64);
     println!("{most} bytes at once, of {read}");
     assert!(most < PARTS * PART_BYTES / 8, "{most} bytes at once, of {read}");
+}
+
+/// A server of a volume, and one client.
+struct Pair {
+    server: Server,
+    device: MemoryDevice,
+    client: Vat,
+    id: statefsd::ConnectionId,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let (_, device) = formatted();
+        let policy = "
+            version = 1
+            service.keeper.channel = 'keeper'
+            [[grant]]
+            to = 'keeper'
+            prefix = '/state'
+            rights = ['get', 'put']
+        ";
+        let policy = Policy::parse(policy).expect("a sound policy");
+        let mut limits = Limits::default();
+        limits.journal.cache_bytes = 0;
+        let mut server = Server::new(device.geometry(), policy, [3; 32], limits);
+        let peer = Peer { channel: "keeper".into(), uid: None };
+        let id = server.connect(peer).expect("the first one");
+        let client = Vat::new(None, vat::Limits::default());
+        let mut pair = Self { server, device, client, id };
+        while !pair.server.wants_input(id) {
+            pair.step();
+        }
+        pair
+    }
+
+    /// Lets the server take `bytes` and do what it can without the device.
+    fn receive(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let taken = self.server.receive(self.id, bytes).expect("it goes on");
+            assert!(taken > 0, "it wants input");
+            bytes = bytes.get(taken..).unwrap_or_default();
+            self.server.poll(0);
+        }
+    }
+
+    /// Moves everything often enough for all that the tests ask.
+    fn settle(&mut self) {
+        for _ in 0..300 {
+            self.step();
+        }
+    }
+
+    fn step(&mut self) {
+        let bytes = self.client.take_output();
+        self.receive(&bytes);
+        self.server.poll(0);
+        while let Some(request) = self.server.next_request() {
+            self.device.submit(request);
+        }
+        while let Some(completion) = self.device.completion() {
+            self.server.complete(completion);
+        }
+        let output = self.server.output(self.id).to_vec();
+        self.server.sent(self.id, output.len());
+        self.client.receive(&output).expect("it goes on");
+        while self.client.poll(100) {}
+    }
+}
+
+/// Each call may ask for many keys with few bytes, and waits while another one is answered: what it asks for is not spread out
+/// before it has its turn, for nobody counts that.
+#[test]
+fn calls_that_wait_hold_little_more_than_their_messages() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut pair = Pair::new();
+    let root: state_fs::Client = pair.client.bootstrap();
+    let mut open = root.open_request();
+    open.get().set_prefix(format!("/state/{}", "d".repeat(240)));
+    open.get().init_rights().set_get(true);
+    open.get().get_rights().expect("made before").set_put(true);
+    let directory = open.send().pipeline.get_directory();
+    let mut put = directory.put_request();
+    put.get().set_key("k");
+    put.get().set_value(&[7; 100]);
+    let _put = put.send();
+    pair.settle();
+    let calls: Vec<_> = (0..64)
+        .map(|_| {
+            let mut request = directory.get_many_request();
+            let mut keys = request.get().init_keys(1024);
+            keys.set(0, "k");
+            (1..1024).for_each(|at| keys.set(at, format!("{at}")));
+            request.send()
+        })
+        .collect();
+    let bytes = pair.client.take_output();
+    assert!(bytes.len() < 2 << 20, "they are let in at the same time");
+    let region = Region::new(ALLOCATOR);
+    pair.receive(&bytes);
+    let change = region.change();
+    let held = change.bytes_allocated.saturating_sub(change.bytes_deallocated);
+    println!("{held} bytes are held for {} bytes of calls", bytes.len());
+    assert!(held < 2 * bytes.len() + (1 << 20), "{held} bytes for {} bytes of calls", bytes.len());
+    pair.settle();
+    for call in calls {
+        let answer = std::pin::pin!(call.promise);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let std::task::Poll::Ready(Ok(answer)) = answer.poll(&mut context) else {
+            panic!("all are answered in the end");
+        };
+        let entries = answer.get().expect("results").get_entries().expect("entries");
+        assert_eq!(entries.len(), 1024);
+    }
 }

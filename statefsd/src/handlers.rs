@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::figures::Family;
 use crate::page::{self, Page};
+use crate::permits::Permit;
 use crate::plant::Plant;
 use crate::power::{Power, Restriction};
 use crate::quota::Usage;
@@ -64,13 +65,13 @@ pub(crate) async fn get(caller: &Caller, granted: &Granted<Get>) -> Result<Found
     caller.shared.store.get(key, origin, *metadata_only).await
 }
 
-/// Reads the first of several keys, as many as fit into one reply.
+/// Reads the first of several keys, as many as fit into one reply, for which there is a permit.
 pub(crate) async fn get_many(
     caller: &Caller,
     granted: &[Granted<Get>],
+    _: Permit,
 ) -> Result<Vec<Found>, Error> {
     let limits = &caller.shared.limits;
-    let _permit = caller.reads.take(limits.reply_bytes).await;
     page::many(&caller.shared.store, granted, caller.origin(), limits).await
 }
 

@@ -204,6 +204,8 @@ impl directory::Server for Directory {
         params: directory::GetManyParams,
         mut results: directory::GetManyResults,
     ) -> Result<(), capnp::Error> {
+        // Few bytes ask for many keys, and only they are counted while a call waits.
+        let permit = self.caller.reads.take(self.caller.shared.limits.reply_bytes).await;
         self.check()?;
         let keys_max = self.caller.shared.limits.list_entries;
         let requests = {
@@ -213,7 +215,7 @@ impl directory::Server for Directory {
         let policy = self.caller.policy();
         let granted = gate::admit_all(&self.caller, &self.power, requests)?;
         drop(params);
-        let found = handlers::get_many(&self.caller, &granted).await?;
+        let found = handlers::get_many(&self.caller, &granted, permit).await?;
         if !self.caller.is_in_force(&policy) {
             let requests = granted.into_iter().map(policy::Granted::into_request).collect();
             gate::admit_all(&self.caller, &self.power, requests)?;
