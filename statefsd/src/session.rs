@@ -191,6 +191,7 @@ impl Session {
             passed: Cell::new(0),
         });
         let vat = Vat::new(Some(wire::bootstrap(&caller)), shared.limits.connection);
+        vat.set_streams(wire::streams);
         Self {
             caller,
             vat,

@@ -22,6 +22,8 @@ use crate::session::Caller;
 use crate::store::Found;
 use crate::stream::{Incoming, Outgoing};
 
+pub(crate) use stream::streams;
+
 /// Makes the bootstrap capability of a connection.
 pub(crate) fn bootstrap(caller: &Rc<Caller>) -> Client {
     let root: state_fs::Client = counted::serve(caller, Root { caller: caller.clone() });

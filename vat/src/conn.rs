@@ -9,6 +9,7 @@ use crate::limits::{Limits, Stats};
 use crate::meter::{Held, Meter};
 use crate::promise::PromiseCap;
 use crate::question::Question;
+use crate::refused::Refused;
 use crate::rpc_capnp::message;
 use crate::slab::Slab;
 use crate::wire::{
@@ -32,6 +33,7 @@ pub(crate) struct Conn {
     pub(crate) tables: RefCell<Tables>,
     pub(crate) tasks: RefCell<Tasks>,
     pub(crate) bootstrap: RefCell<Option<Cap>>,
+    pub(crate) refused: Refused,
     input: RefCell<FrameBuffer>,
     output: RefCell<Vec<u8>>,
     over: RefCell<Option<Error>>,
@@ -106,6 +108,7 @@ impl Conn {
             tables: RefCell::new(Tables::new()),
             tasks: RefCell::new(Tasks::new(limits.calls, limits.tasks, driver.clone())),
             bootstrap: RefCell::new(bootstrap),
+            refused: Refused::default(),
             input: RefCell::new(FrameBuffer::default()),
             output: RefCell::new(Vec::new()),
             over: RefCell::new(None),
@@ -153,6 +156,7 @@ impl Conn {
         for entry in tables.answers.values() {
             entry.answer.close();
         }
+        self.forget_refused();
         let calls = self.tasks.borrow_mut().release_all(Kind::Call);
         drop(calls);
         let bootstrap = self.bootstrap.take();

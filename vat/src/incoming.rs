@@ -53,7 +53,12 @@ impl Conn {
             if let Some(reason) = self.overload(bytes) {
                 self.decline_caps(call.get_params()?)?;
                 self.refuse(question, &reason);
-                return Ok(());
+                let (interface, method) = (call.get_interface_id(), call.get_method_id());
+                if !(self.refused.streams.get())(interface, method) {
+                    return Ok(());
+                }
+                let target = self.target(call.get_target()?)?;
+                return self.tell_refused(&*target, interface, method, reason);
             }
             let target = self.target(call.get_target()?)?;
             let caps = self.read_caps(call.get_params()?)?;

@@ -17,7 +17,8 @@
 //! * Whatever a peer sends, the vat neither panics nor recurses deeper than [`Limits::nesting`],
 //!   and what it holds is bounded by [`Limits`], before it is allocated. A broken rule ends the
 //!   connection with an `Abort`. A call over a limit of the connection is answered with an exception
-//!   of type `overloaded` whose reason starts with `OVERLOADED`, and nothing of it was started.
+//!   of type `overloaded` whose reason starts with `OVERLOADED`, and nothing of it was started; where its method streams, later
+//!   calls on the same object fail for it ([`Vat::set_streams`]).
 //! * An error of a handler arrives with its kind and its text ([`capnp::Error::extra`]) verbatim.
 //! * `Finish` drops the handler's future, unless calls pipelined on its results still wait.
 //! * Capabilities are released when the last reference to them is dropped; at the end of a
@@ -75,6 +76,7 @@ mod once;
 mod pipeline;
 mod promise;
 mod question;
+mod refused;
 mod request;
 mod results;
 mod slab;

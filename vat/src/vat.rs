@@ -58,6 +58,12 @@ impl Vat {
         conn.in_flight_bytes_max.set(bytes_max.min(conn.limits.in_flight_bytes));
     }
 
+    /// Tells which methods stream, by the numbers of their interface and their own: where a call of one is refused for a limit of
+    /// the connection, later calls on the same object fail too, as they do where one failed in the object. At first none does.
+    pub fn set_streams(&self, streams: fn(u64, u16) -> bool) {
+        self.conn.refused.streams.set(streams);
+    }
+
     /// Runs woken tasks, at most `turns_max` turns, first woken first, and tells whether more can
     /// run now.
     ///

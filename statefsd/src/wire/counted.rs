@@ -124,6 +124,9 @@ mod tests {
     use capnp::message::ReaderOptions;
     use capnp::schema_capnp::{code_generator_request, node};
 
+    /// What methods return that are declared `-> stream`.
+    const STREAM_RESULT: u64 = 0x995f_9a33_77c0_b16e;
+
     #[test]
     fn every_method_of_the_schema_has_its_name() {
         let mut image = statefs::SCHEMA_IMAGE;
@@ -142,6 +145,14 @@ mod tests {
             for (id, expected) in names.iter().enumerate() {
                 assert_eq!(method(node.get_id(), u16::try_from(id).unwrap()), *expected);
                 count += 1;
+            }
+            for (id, method) in (0..).zip(methods.iter()) {
+                let streams = method.get_result_struct_type() == STREAM_RESULT;
+                assert_eq!(
+                    super::super::stream::streams(node.get_id(), id),
+                    streams,
+                    "{name} {id}"
+                );
             }
             assert_eq!(method(node.get_id(), u16::try_from(names.len()).unwrap()), OTHER);
         }

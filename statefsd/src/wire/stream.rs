@@ -2,6 +2,7 @@
 
 use alloc::rc::Rc;
 
+use capnp::traits::HasTypeId as _;
 use policy::{Granted, Key};
 use statefs::{reader, writer};
 
@@ -12,6 +13,16 @@ use crate::power::Power;
 use crate::request::{Get, Store};
 use crate::session::Caller;
 use crate::stream::{Incoming, Outgoing};
+
+/// Tells whether the calls of a method are parts of one thing: where one is missing, what the others make is not what was sent.
+pub(crate) fn streams(interface_id: u64, method_id: u16) -> bool {
+    (interface_id, method_id) == (writer::Client::TYPE_ID, 0)
+}
+
+/// What a chunk is answered that cannot be read; one that a limit of the connection kept from coming, why.
+fn missing(error: capnp::Error) -> capnp::Error {
+    if error.kind == capnp::ErrorKind::Overloaded { error } else { read::unreadable(error).into() }
+}
 
 /// `Writer`.
 pub(super) struct Writer {
@@ -31,7 +42,7 @@ impl Writer {
 impl writer::Server for Writer {
     async fn write(self: Rc<Self>, params: writer::WriteParams) -> Result<(), capnp::Error> {
         let granted = self.admit()?;
-        let params = params.get().map_err(read::unreadable)?;
+        let params = params.get().map_err(missing)?;
         let chunk = read::chunk(params, self.caller.shared.store.value_bytes_max())?;
         self.incoming.append(&self.caller, &granted, chunk).await?;
         Ok(())

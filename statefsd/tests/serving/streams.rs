@@ -408,6 +408,37 @@ fn a_flood_of_streams_is_bounded() {
     version(&done(&mut rig, &again));
 }
 
+/// A chunk over a limit of the connection never reaches the writer, and those behind it may find room again: without it they
+/// would be another value.
+#[test]
+fn a_chunk_that_was_refused_ends_its_value_and_no_other() {
+    let mut rig = Rig::open();
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    let (one, other) =
+        (writer(&directory, "one", If::Any, 0), writer(&directory, "other", If::Any, 0));
+    assert_eq!(write(&mut rig, &one, b"first"), "");
+    assert_eq!(write(&mut rig, &other, b"whole"), "");
+    rig.device.holds = true;
+    let puts: Vec<_> = (0..64)
+        .map(|number| put(&directory, &format!("k{number}"), b"v", If::Any, DURABLE))
+        .collect();
+    rig.settle();
+    let refused = write(&mut rig, &one, b"lost");
+    assert!(refused.starts_with("OVERLOADED: "), "{refused}");
+    rig.device.holds = false;
+    for put in puts {
+        version(&rig.wait(put).unwrap());
+    }
+    let next = write(&mut rig, &one, b"next");
+    assert!(next.starts_with("OVERLOADED: "), "{next}");
+    let end = done(&mut rig, &one);
+    assert!(end.starts_with("OVERLOADED: "), "{end}");
+    assert_eq!(rig.wait(get(&directory, "one")).unwrap(), "absent");
+    version(&done(&mut rig, &other));
+    assert_eq!(rig.wait(get(&directory, "other")).unwrap(), "whole");
+}
+
 #[test]
 fn a_device_that_fails_in_the_middle_leaves_nothing_visible() {
     let mut rig = Rig::open();

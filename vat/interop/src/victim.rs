@@ -18,6 +18,10 @@ pub const ECHO: u64 = <echo::Client as capnp::traits::HasTypeId>::TYPE_ID;
 pub const ECHO_ECHO: u16 = 0;
 /// Method `makeCounter`.
 pub const ECHO_MAKE_COUNTER: u16 = 1;
+/// Method `write`.
+pub const ECHO_WRITE: u16 = 3;
+/// Method `done`.
+pub const ECHO_DONE: u16 = 4;
 /// Method `callMe`.
 pub const ECHO_CALL_ME: u16 = 7;
 /// Method `bounce`.
@@ -166,15 +170,35 @@ pub fn call(m: message::Builder<'_>, question: u32, method: u16, numbers: u64) {
 
 /// A call of a `blob` of so many bytes from the object that question 1 returns.
 pub fn pipelined_blob(m: message::Builder<'_>, question: u32, bytes: u32) {
+    let content = pipelined(m, question, ECHO_BLOB);
+    content.init_as::<echo::blob_params::Builder<'_>>().set_bytes(bytes);
+}
+
+/// A call of `write` with so many bytes on the object that question 1 returns.
+pub fn pipelined_write(m: message::Builder<'_>, question: u32, bytes: u32) {
+    let content = pipelined(m, question, ECHO_WRITE);
+    content.init_as::<echo::write_params::Builder<'_>>().init_chunk(bytes);
+}
+
+/// A call of `done` on the object that question 1 returns.
+pub fn pipelined_done(m: message::Builder<'_>, question: u32) {
+    pipelined(m, question, ECHO_DONE);
+}
+
+/// A call of a method of the object that question 1 returns; yields its parameters.
+fn pipelined(
+    m: message::Builder<'_>,
+    question: u32,
+    method: u16,
+) -> capnp::any_pointer::Builder<'_> {
     let mut call = m.init_call();
     call.set_question_id(question);
     call.set_interface_id(ECHO);
-    call.set_method_id(ECHO_BLOB);
+    call.set_method_id(method);
     let mut promised = call.reborrow().init_target().init_promised_answer();
     promised.set_question_id(1);
     promised.init_transform(1).get(0).set_get_pointer_field(0);
-    let content = call.init_params().get_content();
-    content.init_as::<echo::blob_params::Builder<'_>>().set_bytes(bytes);
+    call.init_params().get_content()
 }
 
 /// A call of `echo` with so many bytes.

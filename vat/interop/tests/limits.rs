@@ -119,6 +119,72 @@ fn queued_calls_do_not_start_all_at_once() {
     assert_eq!(order, expected);
 }
 
+/// A victim that has the object of question 1 write what question 2 brings, and whose peer has as many calls as it may.
+fn full_of_calls_beside_a_stream(settled: bool) -> Victim {
+    let victim = Victim::default();
+    victim.vat.set_streams(|interface, method| (interface, method) == (ECHO, ECHO_WRITE));
+    victim.send(|m| call(m, 1, ECHO_AGAIN, 3)).expect("it goes on");
+    if settled {
+        victim.run();
+    }
+    victim.send(|m| pipelined_write(m, 2, 3)).expect("it goes on");
+    let mut question = 100;
+    while victim.vat.calls_in_flight() < Limits::default().calls {
+        victim.send(|m| call(m, question, ECHO_NEVER, 0)).expect("it goes on");
+        question += 1;
+    }
+    victim
+}
+
+/// What is missing in a stream fails what follows, be the limit that it met one of the connection and not of the object. The
+/// object may not even be known then.
+#[test]
+fn a_refused_streaming_call_fails_those_behind_it() {
+    for settled in [true, false] {
+        let victim = full_of_calls_beside_a_stream(settled);
+        victim.replies();
+        for question in 3..50 {
+            victim.send(|m| pipelined_write(m, question, 3)).unwrap();
+            let replies = victim.replies();
+            assert!(replies.len() == 1 && is_overloaded(&replies[0]), "{replies:?}");
+        }
+        let tasks = victim.vat.stats().tasks;
+        assert_eq!(tasks, Limits::default().calls + 1, "one tells the object");
+        for question in 100..110 {
+            victim.finish(question, true).unwrap();
+        }
+        victim.send(|m| pipelined_write(m, 50, 3)).unwrap();
+        victim.send(|m| pipelined_done(m, 51)).unwrap();
+        // Another object has nothing to do with it.
+        victim.send(|m| call(m, 52, ECHO_DONE, 0)).unwrap();
+        let mut replies = victim.replies();
+        victim.run();
+        replies.extend(victim.replies());
+        let of = |question: u32| {
+            replies.iter().find(|reply| {
+                matches!(reply, Reply::Results(id) | Reply::Exception(id, ..) if *id == question)
+            })
+        };
+        assert_eq!(of(2), Some(&Reply::Results(2)), "it was written before");
+        assert!(of(50).is_some_and(is_overloaded), "{replies:?}");
+        assert!(of(51).is_some_and(is_overloaded), "{replies:?}");
+        assert_eq!(of(52), Some(&Reply::Results(52)));
+        let stats = victim.vat.stats();
+        assert_eq!(stats.tasks, stats.calls, "nothing is left to be told");
+    }
+}
+
+#[test]
+fn what_an_object_was_not_told_ends_with_the_connection() {
+    for settled in [true, false] {
+        let victim = full_of_calls_beside_a_stream(settled);
+        victim.send(|m| pipelined_write(m, 3, 3)).unwrap();
+        victim.vat.disconnect(capnp::Error::disconnected("gone".into()));
+        let stats = victim.vat.stats();
+        assert_eq!((stats.calls, stats.tasks, stats.held_bytes), (0, 0, 0));
+    }
+}
+
 #[test]
 fn hoarded_capabilities_end_the_connection() {
     let victim = Victim::default();
