@@ -76,7 +76,17 @@ impl Line {
         }
         // Nobody there to ask again: what the first attempt met is what the caller has to know.
         match self.reconnect(&connection) {
-            Ok(connection) => joined(first, attempt(&connection, &make)),
+            Ok(connection) => {
+                let second = attempt(&connection, &make);
+                if let (Err(Error::Indeterminate { .. }), Err(Error::BatchInDoubt)) =
+                    (&first, &second)
+                {
+                    // The caller is told that the first attempt is open, and nothing of the doubt. Sent again over this
+                    // connection, the daemon would take the batch for that of somebody who was told.
+                    connection.link.give_up("nothing tells what became of a batch");
+                }
+                joined(first, second)
+            }
             Err(_) => first,
         }
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::format;
 use std::future::{Future, poll_fn};
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::sync::Arc;
@@ -80,6 +81,13 @@ impl Link {
 
     pub(super) fn set_timeout(&self, timeout: Option<Duration>) {
         self.timeout.set(timeout);
+    }
+
+    /// Ends the connection from this side, as if it was lost.
+    pub(super) fn give_up(&self, cause: &str) {
+        self.ended(cause);
+        // A peer that is gone already has no need to be told.
+        let _gone = self.stream.shutdown(Shutdown::Both);
     }
 
     /// Makes a call and waits for it.

@@ -17,13 +17,14 @@ pub(super) const PAGE_ENTRIES: usize = 3;
 pub(super) const DAMAGED: &str = "damaged";
 pub(super) const UNCONFIRMED: &str = "unconfirmed";
 
-/// Batches that write this key may have been applied before.
+/// Batches that write this key may have been applied before: the first one of a connection is told so.
 pub(super) const IN_DOUBT: &str = "in-doubt";
 
 #[derive(Default)]
 struct Keys {
     values: BTreeMap<String, (u64, Vec<u8>)>,
     written: u64,
+    told_of_doubt: bool,
 }
 
 struct Root(Rc<RefCell<Keys>>);
@@ -220,7 +221,9 @@ impl directory::Server for Subtree {
         let operations = params.get_operations()?;
         for (index, operation) in (0..).zip(operations) {
             let key = self.key(operation.get_key())?;
-            if key.ends_with(IN_DOUBT) {
+            if key.ends_with(IN_DOUBT)
+                && !core::mem::replace(&mut self.keys.borrow_mut().told_of_doubt, true)
+            {
                 results.get().set_data_loss(statefs::BATCH_IN_DOUBT);
                 return Ok(());
             }
