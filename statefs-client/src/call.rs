@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
-use core::task::{Context, Poll};
+use core::task::{Context, Poll, Waker};
 
 /// The answer to a call that was sent already; a future of its result.
 ///
@@ -24,6 +24,15 @@ impl<T: 'static> Call<T> {
     /// A call that was not worth sending.
     pub(crate) fn refused(error: Error) -> Self {
         Self::new(Effect::Reads, core::future::ready(Err(error)))
+    }
+
+    /// Yields the call, or why it has failed before anything was heard: it was not sent, or its target had failed.
+    pub(crate) fn sent(mut self) -> Result<Self> {
+        match self.answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => Ok(self),
+            Poll::Ready(Ok(result)) => Ok(Self::new(self.effect, core::future::ready(Ok(result)))),
+            Poll::Ready(Err(error)) => Err(error),
+        }
     }
 
     /// Whether the call may change something.

@@ -2,12 +2,13 @@
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
+use core::cell::OnceCell;
 use core::fmt;
 
 use statefs::{reader, writer};
 
 use crate::call::Call;
-use crate::error::Effect;
+use crate::error::{Effect, Error};
 use crate::store::{Buffered, send, send_streaming};
 use crate::types::{Durability, Metadata};
 use crate::version::Version;
@@ -19,6 +20,8 @@ pub struct Writer {
     pub(crate) client: writer::Client,
     pub(crate) durability: Durability,
     pub(crate) buffered: Rc<Buffered>,
+    /// Why a part was never sent, and the server does not know of it.
+    pub(crate) missing: OnceCell<Error>,
 }
 
 impl Writer {
@@ -27,14 +30,23 @@ impl Writer {
     /// The answer comes once the server has room for more; several may be on their way. One that
     /// fails makes all that follow fail.
     pub fn write(&self, chunk: &[u8]) -> Call<()> {
+        if let Some(error) = self.missing.get() {
+            return Call::refused(error.clone());
+        }
         let mut request = self.client.write_request();
         request.get().set_chunk(chunk);
         // Nothing is visible before the end, so a lost chunk leaves nothing open.
-        send_streaming(request)
+        match send_streaming(request).sent() {
+            Ok(call) => call,
+            Err(error) => Call::refused(self.missing.get_or_init(|| error).clone()),
+        }
     }
 
     /// Ends the value, makes it that of its key and answers the version.
     pub fn done(self) -> Call<Version> {
+        if let Some(error) = self.missing.into_inner() {
+            return Call::refused(error);
+        }
         // Now and not before: an earlier sync does not cover it.
         self.buffered.note(self.durability);
         send(self.client.done_request(), Effect::Writes, wire::put)

@@ -1,7 +1,7 @@
 //! Calls over two vats in one thread.
 
 use super::server::{DAMAGED, UNCONFIRMED, serve};
-use crate::{Call, Error, ErrorCode, ListOptions, Mode, Result, Rights, StateFs};
+use crate::{Call, Error, ErrorCode, ListOptions, Mode, Result, Rights, StateFs, WriteOptions};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::future::Future;
@@ -60,6 +60,24 @@ fn opening_and_the_first_call_share_a_round_trip() {
     while world.theirs.poll(16) {}
     world.ours.receive(&world.theirs.take_output()).unwrap();
     assert!(world.wait(call).is_ok());
+}
+
+/// A part over a limit of our own end never leaves, and those behind it would be another value without it.
+#[test]
+fn a_part_that_was_never_sent_ends_the_value() {
+    let world = world();
+    let directory = world.store.directory("/state", Rights::ALL);
+    let writer = directory.writer("k", None, WriteOptions::default());
+    let parts: Vec<_> = (0..50).map(|_| writer.write(&[7; 60_000])).collect();
+    let parts: Vec<_> = parts.into_iter().map(|part| world.wait(part)).collect();
+    let sent = parts.iter().take_while(|part| part.is_ok()).count();
+    assert!((20..50).contains(&sent), "more than may wait to be sent: {sent}");
+    let refused = parts[sent].clone().unwrap_err();
+    assert_eq!(refused.code(), "OVERLOADED");
+    assert_eq!(parts[49], Err(refused.clone()));
+    assert_eq!(world.wait(writer.write(b"more")), Err(refused.clone()));
+    assert_eq!(world.wait(writer.done()), Err(refused));
+    assert_eq!(world.wait(directory.get("k")), Ok(None));
 }
 
 #[test]
