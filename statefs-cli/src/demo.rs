@@ -3,6 +3,8 @@
 mod crash;
 mod machine;
 
+use std::io::{self, Write as _};
+
 use serde_json::json;
 use statefs_client::blocking::Directory;
 use statefs_client::{Client, Error, ErrorCode, Mode, Rights};
@@ -25,7 +27,7 @@ pub(crate) fn run(output: Output) -> Result<(), Failure> {
     let told = Story { machine: &mut machine, output }.tell();
     told.inspect_err(|failure| {
         if failure.code != INTERRUPTED {
-            eprint!("{}", machine.log_tail());
+            io::stderr().write_all(machine.log_tail().as_bytes()).unwrap_or_default();
         }
     })
 }

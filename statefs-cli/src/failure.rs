@@ -119,6 +119,11 @@ impl Failure {
     }
 }
 
+/// Tells people something on standard error that is no failure. Where that stream is gone nothing is lost that the result depends on.
+pub(crate) fn remark(text: &str) {
+    io::stderr().write_all(format!("statefs: {text}\n").as_bytes()).unwrap_or_default();
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let exit = match &error {

@@ -12,13 +12,22 @@ use crate::program::Format;
 pub struct Output {
     pub(crate) format: Format,
     terminal: bool,
+    /// Whether a reader who is gone ends nothing.
+    works_on: bool,
     stream: BufWriter<StdoutLock<'static>>,
 }
 
 impl Output {
     pub(crate) fn new(format: Format) -> Self {
         let stdout = io::stdout().lock();
-        Self { format, terminal: stdout.is_terminal(), stream: BufWriter::new(stdout) }
+        let (terminal, stream) = (stdout.is_terminal(), BufWriter::new(stdout));
+        Self { format, terminal, works_on: false, stream }
+    }
+
+    /// Goes on also where the reader is gone, from here on: there is something to make or to judge, of which the output
+    /// only tells. What a verb prints for its own sake ends with its reader.
+    pub(crate) fn work_on(&mut self) {
+        self.works_on = true;
     }
 
     /// Writes bytes as they are.
@@ -26,7 +35,8 @@ impl Output {
     /// # Errors
     /// As every method here: the stream fails.
     pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.stream.write_all(bytes).map_err(|error| Failure::output(&error))
+        let written = self.stream.write_all(bytes);
+        self.judge(written)
     }
 
     /// Writes one line of text.
@@ -53,13 +63,23 @@ impl Output {
         }
     }
 
-    /// Hands over what is still held back, and ends.
+    /// Hands over what is still held back, and ends. A reader who is gone by then is no failure: all is done, and how it went
+    /// the caller tells.
     pub fn finish(mut self) -> Result<(), Failure> {
+        self.work_on();
         self.flush()
     }
 
     /// Hands over what is still held back.
     pub fn flush(&mut self) -> Result<(), Failure> {
-        self.stream.flush().map_err(|error| Failure::output(&error))
+        let flushed = self.stream.flush();
+        self.judge(flushed)
+    }
+
+    fn judge(&self, written: io::Result<()>) -> Result<(), Failure> {
+        match written {
+            Err(error) if self.works_on && error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written.map_err(|error| Failure::output(&error)),
+        }
     }
 }

@@ -26,6 +26,7 @@ pub(crate) fn run(verb: &PolicyVerb, output: Output) -> Result<(), Failure> {
 }
 
 fn check(path: &Path, mut output: Output) -> Result<(), Failure> {
+    output.work_on();
     let file = path.display().to_string();
     let errors = match Policy::parse(&text(path)?) {
         Ok(policy) => {

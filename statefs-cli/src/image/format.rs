@@ -12,7 +12,7 @@ use super::drive::block_on;
 use super::{device_failure, part};
 use crate::args::{Format, FormatArgs};
 use crate::confirm::confirm;
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, remark};
 use crate::output::Output;
 
 /// The code of what is there and would be lost.
@@ -38,7 +38,7 @@ pub(crate) fn format(arguments: &FormatArgs, mut output: Output) -> Result<(), F
     }?;
     // The object tells it too.
     if *copies == 1 && output.format == Format::Text {
-        eprintln!("statefs: the volume keeps one copy: a single damaged block loses what it holds");
+        remark("the volume keeps one copy: a single damaged block loses what it holds");
     }
     let volume = superblock.volume.to_string();
     let object = json!({

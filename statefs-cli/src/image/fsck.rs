@@ -17,8 +17,20 @@ use undo::Undo;
 
 /// Checks the volume at the path that was named, and repairs it if it was asked to.
 pub(crate) fn fsck(arguments: &FsckArgs, mut output: Output) -> Result<(), Failure> {
+    output.work_on();
+    // In this table the code of a failure is that of a repair.
+    checked(arguments, output).map_err(|failure| match failure.code {
+        "OUTPUT" => cannot(failure),
+        _ => failure,
+    })
+}
+
+fn cannot(failure: Failure) -> Failure {
+    Failure { exit: Exit::CANNOT_RUN, ..failure }
+}
+
+fn checked(arguments: &FsckArgs, mut output: Output) -> Result<(), Failure> {
     let path = &arguments.path;
-    let cannot = |failure: Failure| Failure { exit: Exit::CANNOT_RUN, ..failure };
     let mut image = Image::open(path, !arguments.repair).map_err(cannot)?;
     place_for_undo(arguments)?;
     let found = image.inspect();
@@ -44,13 +56,16 @@ pub(crate) fn fsck(arguments: &FsckArgs, mut output: Output) -> Result<(), Failu
     // What is said to be repaired is what a second look finds repaired.
     let after = image.inspect();
     let left = after.volume.as_ref().map_or(usize::MAX, |volume| volume.faults.len());
-    if let Some(volume) = &after.volume {
-        for fault in volume.faults.iter().filter(|fault| fault.repair.is_some()) {
-            output.either(&fault_json(fault), &fault_text(fault))?;
+    let ending = Ending { left, repairable, repaired, undo };
+    let done = format!("{repaired} blocks were repaired{}", ending.kept());
+    let mut told = Ok(());
+    for fault in after.volume.iter().flat_map(|volume| &volume.faults) {
+        if fault.repair.is_some() {
+            told = told.and_then(|()| output.either(&fault_json(fault), &fault_text(fault)));
         }
     }
-    let ending = Ending { left, repairable, repaired, undo };
-    ending.tell(path, volume, output)
+    told.and_then(|()| ending.tell(path, volume, output))
+        .map_err(|failure| failure.once_done(&done))
 }
 
 /// Demands the name of an undo file where none beside the image would stay: what is made in /dev is gone with the next
@@ -107,7 +122,14 @@ struct Ending {
 }
 
 impl Ending {
+    /// Says where the undo file is, behind what was repaired.
+    fn kept(&self) -> String {
+        let undo = self.undo.as_ref();
+        undo.map(|undo| format!("; the old bytes are in {}", undo.display())).unwrap_or_default()
+    }
+
     fn tell(self, path: &Path, volume: &VolumeFacts, mut output: Output) -> Result<(), Failure> {
+        let kept = self.kept();
         let Self { left, repairable, repaired, undo } = self;
         let undo = undo.map(|undo| undo.to_string_lossy().into_owned());
         let summary = json!({"summary": {
@@ -128,11 +150,10 @@ impl Ending {
             (Format::Text, _) => {}
         }
         output.finish()?;
-        let undo = undo.map(|undo| format!("; the old bytes are in {undo}")).unwrap_or_default();
         let failure = match (left, repaired) {
             (0, 0) => return Ok(()),
             (0, _) => {
-                let message = format!("{repaired} blocks were repaired{undo}");
+                let message = format!("{repaired} blocks were repaired{kept}");
                 Failure::new("REPAIRED", Exit::REPAIRED, message)
             }
             (_, 0) if left == repairable => {
@@ -145,7 +166,7 @@ impl Ending {
             }
             _ => {
                 let message =
-                    format!("{repaired} blocks were repaired, {left} faults are left{undo}");
+                    format!("{repaired} blocks were repaired, {left} faults are left{kept}");
                 Failure::new("DAMAGE_LEFT", Exit::DAMAGE_LEFT, message)
             }
         };

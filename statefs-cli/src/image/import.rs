@@ -40,6 +40,7 @@ fn read(src: &Path) -> Result<Vec<u8>, Failure> {
 pub(crate) fn import(arguments: &ImportArgs, mut output: Output) -> Result<(), Failure> {
     let ImportArgs { from: Origin::Nexus, salvage, src, dst, size } = arguments;
     let image = read(src).map_err(|failure| failure.about(src.display()))?;
+    output.work_on();
     let parsed = nexus::parse(&image);
     for damage in &parsed.damage {
         let nexus::Damage { offset, what, intact_behind } = damage;
@@ -85,8 +86,10 @@ pub(crate) fn import(arguments: &ImportArgs, mut output: Output) -> Result<(), F
          sealed values, {metadata} encryption records; {} transactions were never committed",
         parsed.records, parsed.open_transactions
     );
-    output.either(&object, &text)?;
-    output.finish()?;
+    let told = output.either(&object, &text).and_then(|()| output.finish());
+    told.map_err(
+        |failure| if written { failure.once_done("the image was made") } else { failure },
+    )?;
     if faults == 0 {
         return Ok(());
     }

@@ -18,6 +18,7 @@ const SIZE_MIN: u64 = 16 << 20;
 /// Saves all that verifies of one image into a new one, and reports on the rest.
 pub(crate) fn salvage(arguments: &SalvageArgs, mut output: Output) -> Result<(), Failure> {
     let SalvageArgs { path, out } = arguments;
+    output.work_on();
     let mut image = Image::open(path, true)?;
     let found = image.inspect();
     let Some(volume) = &found.volume else {
@@ -43,8 +44,8 @@ pub(crate) fn salvage(arguments: &SalvageArgs, mut output: Output) -> Result<(),
     let summary = json!({"summary": {"inDoubt": in_doubt, "keys": saved, "lossless": lossless,
         "lost": lost, "out": out.to_string_lossy()}});
     let text = format!("{saved} keys saved, {in_doubt} of them in doubt, {lost} lost");
-    output.either(&summary, &text)?;
-    output.finish()?;
+    let told = output.either(&summary, &text).and_then(|()| output.finish());
+    told.map_err(|failure| failure.once_done("the image was made"))?;
     if lossless {
         return Ok(());
     }

@@ -6,7 +6,7 @@ use statefs_client::{AuditOutcome, AuditPage, AuditRecord, AuditRing, CheckRepor
 use super::Online;
 use super::figures::Figures;
 use crate::args::{AdminVerb, AuditArgs};
-use crate::failure::{Exit, Failure, printable};
+use crate::failure::{Exit, Failure, printable, remark};
 use crate::output::Output;
 use crate::program::Format;
 
@@ -87,7 +87,7 @@ impl Online {
             let tells = first && output.format == Format::Text;
             if tells && asked_from > 0 && oldest > asked_from.saturating_add(1) {
                 let gone = oldest - asked_from - 1;
-                eprintln!("statefs: {gone} records after {asked_from} are gone already");
+                remark(&format!("{gone} records after {asked_from} are gone already"));
             }
             first = false;
             for record in &records {

@@ -4,7 +4,7 @@ use serde_json::{Map, Value as Json, json};
 use statefs_client::{Client, Counter, ErrorCode, Hello};
 
 use super::progress::mebibytes;
-use crate::failure::Failure;
+use crate::failure::{Failure, remark};
 
 /// The right that they take.
 const RIGHT: &str = "admin.stats";
@@ -34,7 +34,7 @@ impl Figures {
 
     /// Says to people why there are none.
     pub(super) fn tell_missing() {
-        eprintln!("statefs: the daemon's figures take the right {RIGHT}");
+        remark(&format!("the daemon's figures take the right {RIGHT}"));
     }
 
     /// Yields all of them as one object.

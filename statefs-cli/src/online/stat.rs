@@ -5,7 +5,7 @@ use statefs_client::{Health, Hello, Limits, Rights};
 
 use super::figures::Figures;
 use super::{NAME, Online, absent, relative};
-use crate::failure::{Exit, Failure, printable};
+use crate::failure::{Exit, Failure, printable, remark};
 use crate::output::Output;
 use crate::program::Format;
 
@@ -51,7 +51,7 @@ impl Online {
             (_, Format::Json) => output.json(&json!({"service": service})),
             (Some(service), Format::Text) => output.line(&printable(service)),
             (None, Format::Text) => {
-                eprintln!("statefs: the policy does not name you, which denies you every key");
+                remark("the policy does not name you, which denies you every key");
                 Ok(())
             }
         }

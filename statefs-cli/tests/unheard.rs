@@ -1,0 +1,157 @@
+//! What is said and read by nobody: the work is done all the same, and the exit code tells how it ended.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test stops where it fails")]
+
+mod common;
+
+use std::fs::{self, File};
+use std::io;
+use std::process::{Command, Stdio};
+
+use common::volume::{self, SMALL_BYTES, puts};
+use common::{Folder, Run, statefs};
+
+/// Where zone A of the small volumes begins, and zone B.
+const ZONES: [usize; 2] = [2 * 4096, (2 + (64 - 4) / 2) * 4096];
+const _: () = assert!(SMALL_BYTES == 64 * 4096);
+
+/// A pipe whose reader is gone.
+fn closed() -> Stdio {
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    writer.into()
+}
+
+/// A disk that is full.
+fn full() -> Stdio {
+    File::options().write(true).open("/dev/full").unwrap().into()
+}
+
+fn run(folder: &Folder, arguments: &str, stdout: Stdio, stderr: Stdio) -> Run {
+    let mut run = Command::new(env!("CARGO_BIN_EXE_statefs"));
+    run.args(arguments.split(' ')).current_dir(folder.path()).env_remove("STATEFS_SOCKET");
+    let ended = run.stdin(Stdio::null()).stdout(stdout).stderr(stderr).output().unwrap();
+    let exit = ended.status.code().unwrap();
+    Run { exit, stdout: ended.stdout, stderr: String::from_utf8(ended.stderr).unwrap() }
+}
+
+/// What `arguments` come to where nobody reads standard output.
+fn unread(folder: &Folder, arguments: &str) -> Run {
+    run(folder, arguments, closed(), Stdio::piped())
+}
+
+/// A volume without its copies A, of which more is to be told than waits to be written; and what it was before.
+fn with_one_copy() -> (Folder, Vec<u8>) {
+    let folder = Folder::new();
+    let path = folder.path().join("x.img");
+    volume::make(&path, SMALL_BYTES, 2, &[puts(120, 0)]);
+    let good = fs::read(&path).unwrap();
+    let mut bad = good.clone();
+    for block in bad[ZONES[0]..ZONES[1]].chunks_mut(512).filter(|block| block[0] != 0) {
+        block[180] ^= 1;
+    }
+    fs::write(&path, &bad).unwrap();
+    let told = statefs(folder.path(), "image fsck x.img").exits(4);
+    assert!(told.stdout.len() > 8192, "{}", told.stdout.len());
+    (folder, good)
+}
+
+/// A volume whose last write is lost in both copies.
+fn with_a_loss() -> Folder {
+    let folder = Folder::new();
+    let path = folder.path().join("x.img");
+    volume::make(&path, SMALL_BYTES, 2, &[puts(6, 0), puts(1, 1)]);
+    let mut bytes = fs::read(&path).unwrap();
+    for zone in ZONES {
+        bytes[zone + 2 * 512 + 180] ^= 1;
+    }
+    fs::write(&path, &bytes).unwrap();
+    folder
+}
+
+#[test]
+fn a_check_that_nobody_reads_calls_nothing_clean_that_is_not() {
+    let (folder, _) = with_one_copy();
+    let told = unread(&folder, "image fsck x.img").exits(4).stderr;
+    assert!(told.starts_with("statefs: REPAIRABLE: x.img: "), "{told}");
+    let folder = with_a_loss();
+    for (verb, exit) in [("fsck", 4), ("dump", 6), ("inspect", 6)] {
+        let told = unread(&folder, &format!("image {verb} x.img")).exits(exit).stderr;
+        assert!(told.starts_with("statefs: D"), "{verb}: {told}");
+    }
+}
+
+#[test]
+fn a_repair_that_nobody_reads_of_is_made() {
+    let (folder, good) = with_one_copy();
+    unread(&folder, "image fsck x.img --repair --yes").exits(1);
+    unread(&folder, "image fsck x.img").exits(0);
+    assert!(folder.path().join("x.img.undo-1").exists());
+    let repaired = statefs(folder.path(), "image dump x.img").exits(0).stdout;
+    fs::write(folder.path().join("x.img"), good).unwrap();
+    assert!(statefs(folder.path(), "image dump x.img").exits(0).stdout == repaired);
+}
+
+#[test]
+fn a_salvage_that_nobody_reads_of_is_made() {
+    let (folder, _) = with_one_copy();
+    unread(&folder, "image salvage x.img --out y.img").exits(0);
+    statefs(folder.path(), "image fsck y.img").exits(0);
+    let folder = with_a_loss();
+    unread(&folder, "image salvage x.img --out y.img").exits(6);
+    statefs(folder.path(), "image fsck y.img").exits(0);
+}
+
+#[test]
+fn an_import_that_nobody_reads_of_is_made_and_judged() {
+    let folder = Folder::new();
+    fs::write(folder.path().join("x.img"), vec![7; 4 << 20]).unwrap();
+    unread(&folder, "image import --from nexus x.img y.img").exits(6);
+    assert!(!folder.path().join("y.img").exists());
+    unread(&folder, "image import --from nexus --salvage x.img y.img").exits(6);
+    statefs(folder.path(), "image fsck y.img").exits(0);
+}
+
+/// By the table of fsck(8) a 1 is a repair, so a full disk under the report must be something else.
+#[test]
+fn a_check_that_cannot_tell_is_neither_clean_nor_a_repair() {
+    let (folder, good) = with_one_copy();
+    let bad = fs::read(folder.path().join("x.img")).unwrap();
+    for options in ["", " -o json", " --repair --yes"] {
+        let arguments = format!("image fsck x.img{options}");
+        let told = run(&folder, &arguments, full(), Stdio::piped()).exits(8).stderr;
+        assert!(told.contains("OUTPUT"), "{told}");
+        assert!(fs::read(folder.path().join("x.img")).unwrap() == bad, "{options}");
+    }
+    assert!(!folder.path().join("x.img.undo-1").exists());
+    fs::write(folder.path().join("x.img"), good).unwrap();
+    run(&folder, "image fsck x.img", full(), Stdio::piped()).exits(8);
+}
+
+#[test]
+fn a_new_image_that_cannot_be_told_of_is_said_to_be_made() {
+    let folder = with_a_loss();
+    fs::write(folder.path().join("nexus.img"), vec![0; 4096]).unwrap();
+    for (arguments, image) in [
+        ("image format f.img --size 1M", "f.img"),
+        ("image salvage x.img --out s.img", "s.img"),
+        ("image import --from nexus nexus.img i.img", "i.img"),
+    ] {
+        let told = run(&folder, arguments, full(), Stdio::piped()).exits(1).stderr;
+        let made = "was made, but not told: standard output: ";
+        assert!(told.starts_with("statefs: OUTPUT: ") && told.contains(made), "{told}");
+        statefs(folder.path(), &format!("image fsck {image}")).exits(0);
+    }
+}
+
+#[test]
+fn a_remark_that_cannot_be_made_ends_nothing() {
+    let folder = Folder::new();
+    let arguments = "image format x.img --size 1M --copies 1";
+    for stderr in [full(), closed()] {
+        let made = run(&folder, arguments, Stdio::piped(), stderr).exits(0);
+        assert_eq!(made.text().trim_end().len(), 32);
+        fs::remove_file(folder.path().join("x.img")).unwrap();
+    }
+}
