@@ -175,8 +175,11 @@ pub(crate) enum ImageVerb {
     /// Print all that a volume holds as JSON lines, in key order; changes nothing
     ///
     /// Each line has `key`, `value` (base64; null if it is lost) and `version` (hex), the last line
-    /// `digest`. It reads what the store uses, never the whole device. Exits with 6 if anything that
-    /// had been acknowledged is lost, after printing the rest.
+    /// `digest`. A large value is shown in parts, a line for each, which tells also `at`, where the
+    /// part begins, and `bytes`, the length of the whole; a null among them means that it is lost. A
+    /// key that is no text stands in base64, as `keyBytes`; one that does not begin with /state/ is
+    /// the daemon's own. It reads what the store uses, never the whole device. Exits with 6 if
+    /// anything that had been acknowledged is lost, after printing the rest.
     #[command(verbatim_doc_comment, after_help = DUMP)]
     Dump {
         /// The image or block device

@@ -224,7 +224,10 @@ fn advice(code: &str) -> &'static str {
         "SEALED" => "give the daemon the volume's key",
         "IO_ERROR" => "`statefs health` tells how the store fares; check the device and its log",
         "OVERLOADED" => "nothing was applied; try again",
-        "UNIMPLEMENTED" => "the daemon is older or newer than this program; `statefs stat` tells",
+        "UNIMPLEMENTED" => {
+            "`statefs stat` names what the daemon serves, on the volume that it has; one of another \
+             release may serve more"
+        }
         "CONFLICT" => "somebody else wrote it; read it again, then decide",
         "CHANGED" => "what was printed is a part of what it was; get it again",
         "BATCH_TOO_LARGE" => "`statefs stat` tells the limits; split what need not be together",
@@ -236,7 +239,8 @@ fn advice(code: &str) -> &'static str {
         "REPAIRABLE" => "--repair writes the good copies over the bad ones, and keeps an undo file",
         "INDETERMINATE" => "read the key to learn which, and put it again if it must hold",
         "DISCONNECTED" => {
-            "the daemon ended, or has as many connections as it takes; its log tells which"
+            "the daemon ended, or has as many connections as it takes, and its log tells which; or \
+             it is the socket of another program"
         }
         "TIMED_OUT" => "the daemon or its device hangs; its log tells more",
         "NO_DAEMON" => "start the daemon, or name another socket with --socket or $STATEFS_SOCKET",

@@ -89,7 +89,9 @@ fn asks_for_json(arguments: &[OsString]) -> bool {
         (option == "-o" || option == "--output") && format == "json"
     };
     arguments.windows(2).any(asks)
-        || arguments.iter().any(|word| word == "-ojson" || word == "--output=json")
+        || arguments
+            .iter()
+            .any(|word| ["-ojson", "-o=json", "--output=json"].iter().any(|it| word == it))
 }
 
 /// Where the socket is when nothing says otherwise: where `statefsd --dev` puts it.

@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
@@ -76,5 +77,21 @@ fn each_verb_and_both_programs_have_a_page() {
         let again = path.replace("deep/man", "again");
         let [first, second] = [path, &again].map(|path| fs::read(folder.path().join(path)));
         assert_eq!(first.unwrap(), second.unwrap(), "{path}");
+    }
+}
+
+/// Who restores from a dump by its help alone must not take the last part of a value for the value.
+#[test]
+fn the_help_of_dump_names_each_member_that_the_format_does() {
+    let format = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../FORMAT.md")).unwrap();
+    let (_, section) = format.split_once("## 11. Dump and digest").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let lines = section.lines().filter(|line| line.starts_with("    {\""));
+    let members = lines.flat_map(|line| line.split('"').skip(1).step_by(2));
+    let members: BTreeSet<&str> = members.chain(["keyBytes"]).collect();
+    assert!(members.len() > 5, "{members:?}");
+    let help = statefs(Folder::new().path(), "image dump --help").exits(0);
+    for member in members {
+        assert!(help.text().contains(&format!("`{member}`")), "{member}: {}", help.text());
     }
 }

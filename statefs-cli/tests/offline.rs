@@ -81,7 +81,7 @@ fn mistakes_on_the_command_line_exit_with_2() {
         assert_eq!(run.text(), "", "{arguments}");
         assert_ne!(run.stderr, "", "{arguments}");
     }
-    for json in ["-o json", "-ojson", "--output json", "--output=json"] {
+    for json in ["-o json", "-ojson", "-o=json", "--output json", "--output=json"] {
         let run = statefs(folder.path(), &format!("gett /state/a {json}")).exits(2);
         assert!(
             run.stderr.starts_with("{\"advice\":\"\",\"code\":\"USAGE\",\"exit\":2,"),
