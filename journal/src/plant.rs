@@ -91,6 +91,8 @@ plants! {
     ReplayUnbounded = "replay-unbounded",
     /// Move a value in doubt like any other.
     MoveForgetsDoubt = "move-forgets-doubt",
+    /// Write moves of what was written over meanwhile.
+    StaleMoves = "stale-moves",
     /// Take a segment for free while what is moved out of it is on its way (C2).
     FreeBeforeMoved = "free-before-moved",
     /// Let a header vouch for what is still being written.
@@ -125,20 +127,28 @@ plants! {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Plants {
     #[cfg(feature = "plant")]
-    planted: Option<Plant>,
+    planted: [Option<Plant>; 2],
 }
 
 impl Plants {
     /// Plants one fault.
     #[cfg(feature = "plant")]
     pub fn one(plant: Plant) -> Self {
-        Self { planted: Some(plant) }
+        Self { planted: [Some(plant), None] }
+    }
+
+    /// Plants a second fault, in place of an earlier second one.
+    #[cfg(feature = "plant")]
+    #[must_use]
+    pub fn and(self, plant: Plant) -> Self {
+        let [first, _] = self.planted;
+        Self { planted: [first, Some(plant)] }
     }
 
     /// Tells whether a rule is switched off.
     #[cfg(feature = "plant")]
     pub(crate) fn has(self, plant: Plant) -> bool {
-        self.planted == Some(plant)
+        self.planted.contains(&Some(plant))
     }
 
     /// Tells whether a rule is switched off: never.

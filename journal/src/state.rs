@@ -473,6 +473,15 @@ impl State {
         }
     }
 
+    /// Drops the moves of what was written over or deleted since it was read: behind the newer write one would vouch for the
+    /// older value, should that write be lost.
+    pub(crate) fn drop_stale_moves(&mut self) {
+        let (index, before) = (&self.index, self.moves.len());
+        let current = |moved: &Move| index.get(&moved.key).map(|entry| entry.birth);
+        self.moves.retain(|moved| current(moved) == Some(moved.birth));
+        self.moves_unsettled -= before - self.moves.len();
+    }
+
     /// Everything up to the end of the group with this header is durable.
     pub(crate) fn durable_up_to(&mut self, header: &Header, blocks: u32) {
         if header.record_count > 0 {

@@ -115,6 +115,13 @@ async fn write(inner: &Inner, written: &mut Vec<Written>) -> Stop {
 
 /// One round: groups out, one flush, answers.
 async fn cycle(inner: &Inner, written: &mut Vec<Written>) -> Result<(), Stop> {
+    // Every earlier group is in the index, and moves go out before all else: what is moved now is current at its place in the log.
+    if !inner.options.plants.has(Plant::StaleMoves) {
+        inner.state.borrow_mut().drop_stale_moves();
+    }
+    if !inner.has_work() {
+        return Ok(());
+    }
     let mut bytes = 0;
     while bytes < inner.options.flush_bytes_max {
         let Some(taken) = next_group(inner, written) else { break };

@@ -9,8 +9,8 @@ use tests::faults::plants::{Check, caught_by};
 use tests::faults::recoveries::Counts;
 use tests::faults::rich::{Age, rich};
 use tests::faults::{
-    astray, cuts, device, large, online, ordering, pairs, plants, repairs, rules, singles, split,
-    traces,
+    astray, cuts, device, large, online, ordering, overtaken, pairs, plants, repairs, rules,
+    singles, split, traces,
 };
 
 #[test]
@@ -214,6 +214,8 @@ checks! {
         &[Plant::SuperblockOrder, Plant::SuperblockQuorum, Plant::FirstPairOnly];
     one_image_has_one_digest: rules::one_image_has_one_digest, &[];
     a_superblock_vouches_for_nothing_that_is_not_durable: ordering::superblock_first, &[];
+    no_older_value_is_vouched_for: overtaken::no_older_value_is_vouched_for,
+        &[Plant::StaleMoves];
     a_move_keeps_doubt: rules::a_move_keeps_doubt, &[Plant::MoveForgetsDoubt];
     a_strict_commit_is_vouched_for: rules::strict_is_vouched_for, &[Plant::StrictUnwitnessed];
     a_check_mends_superblocks: online::a_check_mends_superblocks,

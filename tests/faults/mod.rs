@@ -10,6 +10,7 @@ pub mod histories;
 pub mod large;
 pub mod online;
 pub mod ordering;
+pub mod overtaken;
 pub mod pairs;
 pub mod plants;
 pub mod recoveries;

@@ -6,7 +6,7 @@ use super::cuts::{Book, recover};
 use super::rich::keys;
 use super::traces::{Ended, in_frame};
 use blockdev::{Fate, SimDevice};
-use journal::{Durability, Outcome, Plants};
+use journal::{Durability, Outcome, Plant, Plants};
 
 /// Steps of the history, each of up to nine commits.
 const STEPS: u32 = 220;
@@ -62,7 +62,7 @@ fn cut_at_every_flush(plants: Plants, frame: Fate, zones: Fate) -> Ended {
 }
 
 /// Yields a change: mostly of few keys, seldom of one that lies long.
-fn change(step: u32, random: u64, keys: &[Vec<u8>]) -> (Vec<u8>, Option<Vec<u8>>) {
+pub(super) fn change(step: u32, random: u64, keys: &[Vec<u8>]) -> (Vec<u8>, Option<Vec<u8>>) {
     let bytes = [20, 400, 90, 260][random as usize % 4];
     let value: Vec<u8> = (0..bytes).map(|n: u64| (n ^ random >> 3) as u8).collect();
     let key = |n: u64| keys.get(n as usize % 16).cloned().unwrap_or_default();
@@ -80,7 +80,10 @@ pub fn t15(plants: Plants) -> Ended {
 }
 
 /// T16: a move never undoes a later put or delete; C2: nothing is freed before its moves are durable.
+///
+/// Cleaning writes no move behind a newer write; a volume that was written before it was so may hold some.
 pub fn t16(plants: Plants) -> Ended {
+    let plants = plants.and(Plant::StaleMoves);
     cut_at_every_flush(plants, Fate::New, Fate::New)?;
     cut_at_every_flush(plants, Fate::Old, Fate::Old)?;
     cut_at_every_flush(plants, Fate::New, Fate::Garbage)

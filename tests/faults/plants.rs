@@ -2,7 +2,7 @@
 
 use super::rich::{self, Age};
 use super::traces::{self, Ended};
-use super::{cuts, large, online, ordering, rules, singles, split};
+use super::{cuts, large, online, ordering, overtaken, rules, singles, split};
 use crate::sim::Setup;
 use crate::sim::plan::Plan;
 use crate::sim::play::play;
@@ -38,11 +38,12 @@ pub fn uploads(plants: Plants) -> Ended {
     play(&plan, plants).map(drop).map_err(|broken| broken.what)
 }
 
-/// A history of the simulator: two crashes break cleaning off, and leave a segment at hand that is almost empty.
+/// A history of the simulator: two crashes break cleaning off, and leave a segment at hand that is almost empty. It came about with
+/// moves of what had been written over.
 pub fn half_garbage(plants: Plants) -> Ended {
     let seed = 129_001_555_267;
     let plan = Plan::of_seed(seed, Setup::of_seed(seed));
-    play(&plan, plants).map(drop).map_err(|broken| broken.what)
+    play(&plan, plants.and(Plant::StaleMoves)).map(drop).map_err(|broken| broken.what)
 }
 
 /// The named checks.
@@ -80,6 +81,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("versions", traces::versions_do_not_repeat),
     ("replay", traces::replay_is_bounded),
     ("moves", rules::a_move_keeps_doubt),
+    ("overtaken moves", overtaken::no_older_value_is_vouched_for),
     ("strict", rules::strict_is_vouched_for),
     ("check", rules::a_check_leaves_a_torn_tail),
     ("check of a known use", rules::a_check_leaves_the_tail_of_a_known_use),
@@ -136,6 +138,7 @@ pub fn caught_by(plant: Plant) -> Check {
         Plant::CheckpointOneCopy => blocks,
         Plant::SameMount => traces::versions_do_not_repeat,
         Plant::ReplayUnbounded => traces::replay_is_bounded,
+        Plant::StaleMoves => overtaken::no_older_value_is_vouched_for,
         Plant::MoveForgetsDoubt => rules::a_move_keeps_doubt,
         Plant::StrictUnwitnessed => rules::strict_is_vouched_for,
         Plant::CheckTouchesTail => rules::a_check_leaves_a_torn_tail,
