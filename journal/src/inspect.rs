@@ -157,16 +157,9 @@ pub struct VolumeFacts {
 /// `progress` is told how many of how many steps are done. Cost: each segment in use is read twice per
 /// copy, the index is in memory. Hostile bytes yield faults; nothing is allocated by what a field claims.
 pub async fn inspect(disk: &Disk, mut progress: impl FnMut(u64, u64)) -> Inspection {
-    let copies = scan::superblocks(disk).await;
+    let (copies, best) = newest(disk).await;
     let device_bytes = disk.geometry().device_bytes;
-    let best = copies.best().cloned();
-    let at = best.as_ref().map_or(device_bytes, |best| best.geometry.volume_bytes());
-    let copy = |(copy, found): (usize, &Result<Superblock, SuperblockError>)| SuperblockCopy {
-        offset: superblock_offset(copy, at),
-        found: found.clone(),
-        newest: best.is_some() && found.as_ref().ok() == best.as_ref(),
-    };
-    let listed = copies.copies.iter().enumerate().map(copy).collect();
+    let listed = list(&copies, best.as_ref(), device_bytes);
     let volume = match best {
         Some(best) if is_sane(&best) => {
             Some(Look { disk, copies: &copies, progress: &mut progress }.volume(best).await)
@@ -174,6 +167,29 @@ pub async fn inspect(disk: &Disk, mut progress: impl FnMut(u64, u64)) -> Inspect
         _ => None,
     };
     Inspection { device_bytes, copies: listed, volume }
+}
+
+/// Reads the copies of the superblock and nothing else.
+pub async fn superblocks(disk: &Disk) -> Vec<SuperblockCopy> {
+    let (copies, best) = newest(disk).await;
+    list(&copies, best.as_ref(), disk.geometry().device_bytes)
+}
+
+/// Yields the copies of the superblock, and what the newest states.
+async fn newest(disk: &Disk) -> (Copies, Option<Superblock>) {
+    let copies = scan::superblocks(disk).await;
+    let best = copies.best().cloned();
+    (copies, best)
+}
+
+fn list(copies: &Copies, best: Option<&Superblock>, device_bytes: u64) -> Vec<SuperblockCopy> {
+    let at = best.map_or(device_bytes, |best| best.geometry.volume_bytes());
+    let copy = |(copy, found): (usize, &Result<Superblock, SuperblockError>)| SuperblockCopy {
+        offset: superblock_offset(copy, at),
+        found: found.clone(),
+        newest: best.is_some() && found.as_ref().ok() == best,
+    };
+    copies.copies.iter().enumerate().map(copy).collect()
 }
 
 /// Tells whether the counters are ones that a volume can have.

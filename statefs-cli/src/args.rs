@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 pub(crate) use rules::{ExplainArgs, PolicyVerb};
 use statefs_client::Version;
-pub(crate) use tools::{FsckArgs, ImportArgs, InspectArgs, Origin, SalvageArgs};
+pub(crate) use tools::{FsckArgs, ImportArgs, InspectArgs, Origin, SalvageArgs, UndoArgs};
 
 /// Reach a StateFS daemon, or work on a volume's image.
 ///
@@ -192,6 +192,15 @@ pub(crate) enum ImageVerb {
     /// only if nothing that had been acknowledged is lost.
     #[command(verbatim_doc_comment, after_help = tools::FSCK)]
     Fsck(FsckArgs),
+    /// Put back what `fsck --repair` wrote over, from its undo file
+    ///
+    /// Tells how much of the file differs from what is there, asks, and writes that. All of the file
+    /// is read and held against the volume before anything is written: one that is not whole, is of
+    /// another volume, or names a place that no repair writes is refused. Where it was cut short it is
+    /// run again. Of several undo files the newest comes first. Do it before the volume is served
+    /// again: later it would damage a copy of what was written since.
+    #[command(verbatim_doc_comment, after_help = tools::UNDO)]
+    Undo(UndoArgs),
     /// Show what a volume looks like inside: segments, groups, checkpoint, damage; changes nothing
     ///
     /// Exits with 6 if anything that had been acknowledged is lost, after showing the rest.

@@ -237,6 +237,14 @@ fn advice(code: &str) -> &'static str {
              anew from a backup"
         }
         "REPAIRABLE" => "--repair writes the good copies over the bad ones, and keeps an undo file",
+        "CHANGED_SINCE" => {
+            "of several undo files the newest comes first; --force writes over these blocks, too"
+        }
+        "UNDONE_IN_PART" => "run it again: it goes on with what is left",
+        "OTHER_VOLUME" => {
+            "nothing was changed; name the undo file that the repair of this one named"
+        }
+        "UNDO_FILE" => "nothing was changed; name the file that `fsck --repair` named",
         "INDETERMINATE" => "read the key to learn which, and put it again if it must hold",
         "DISCONNECTED" => {
             "the daemon ended, or has as many connections as it takes, and its log tells which; or \

@@ -10,6 +10,7 @@ mod import;
 mod inspect;
 mod part;
 mod salvage;
+mod undo;
 
 use std::path::Path;
 
@@ -20,6 +21,7 @@ pub(crate) use fsck::fsck;
 pub(crate) use import::import;
 pub(crate) use inspect::inspect;
 pub(crate) use salvage::salvage;
+pub(crate) use undo::undo;
 
 use crate::failure::{Exit, Failure};
 

@@ -55,6 +55,7 @@ fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Verb::Image(ImageVerb::Format(arguments)) => image::format(&arguments, output),
         Verb::Image(ImageVerb::Dump { path }) => image::dump(&path, output),
         Verb::Image(ImageVerb::Fsck(arguments)) => image::fsck(&arguments, output),
+        Verb::Image(ImageVerb::Undo(arguments)) => image::undo(&arguments, output),
         Verb::Image(ImageVerb::Inspect(arguments)) => image::inspect(&arguments, output),
         Verb::Image(ImageVerb::Salvage(arguments)) => image::salvage(&arguments, output),
         Verb::Image(ImageVerb::Import(arguments)) => image::import(&arguments, output),

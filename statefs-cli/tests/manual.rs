@@ -33,6 +33,7 @@ fn bash_completes_verbs_and_options() {
     fs::write(folder.path().join("completions"), &script.stdout).unwrap();
     assert_eq!(completed(&folder, "statefs im"), ["image"]);
     assert_eq!(completed(&folder, "statefs image sal"), ["salvage"]);
+    assert_eq!(completed(&folder, "statefs image und"), ["undo"]);
     assert_eq!(completed(&folder, "statefs put --if"), ["--if-absent", "--if-version"]);
     assert_eq!(completed(&folder, "statefs list --output j"), ["json"]);
 }
@@ -58,7 +59,7 @@ fn each_verb_and_both_programs_have_a_page() {
     let folder = Folder::new();
     let written = statefs(folder.path(), "man --out deep/man").exits(0);
     let paths: Vec<&str> = written.text().lines().collect();
-    for name in ["statefs.1", "statefs-put.1", "statefs-image-fsck.1", "statefsd.8"] {
+    for name in ["statefs.1", "statefs-put.1", "statefs-image-undo.1", "statefsd.8"] {
         assert!(paths.contains(&&*format!("deep/man/{name}")), "{paths:?}");
     }
     for path in &paths {

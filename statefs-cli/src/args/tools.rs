@@ -22,6 +22,20 @@ pub(crate) struct FsckArgs {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct UndoArgs {
+    /// The image or block device that was repaired
+    pub(crate) path: PathBuf,
+    /// The undo file; it is only read
+    pub(crate) undo: PathBuf,
+    /// Write also over blocks that hold neither what the repair wrote nor the old bytes
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Do not ask before anything is written over; without a terminal nobody could answer
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct InspectArgs {
     /// The image or block device
     pub(crate) path: PathBuf,
@@ -69,12 +83,20 @@ Exit codes, those of fsck(8):
 
 The undo file, integers little-endian: 8 bytes SFSUNDO1; 16 bytes, the volume's id; then for each
 block offset (8 bytes), length (4), CRC-32 of the old bytes (4), the old bytes. Length 0 ends it.
-A block that could not be read is not in it.
+A block that could not be read is not in it. `statefs image undo` applies it.
 
 Examples:
   statefs image fsck state.img
   statefs image fsck state.img --repair --yes --undo /var/tmp/state.undo
   statefs image fsck state.img -o json      one fault a line, then {\"summary\"}";
+
+pub(super) const UNDO: &str = "\
+A block that the repair could not read is not in the file, and stays as the repair wrote it.
+
+Examples:
+  statefs image undo state.img state.img.undo-1
+  statefs image undo /dev/mmcblk0p7 /var/tmp/state.undo --yes
+  statefs image undo state.img state.img.undo-1 -o json      {\"plan\"}, then {\"summary\"}";
 
 pub(super) const INSPECT: &str = "\
 Examples:

@@ -1,7 +1,5 @@
 //! `statefs image fsck`.
 
-mod undo;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,11 +7,11 @@ use journal::inspect::{Fault, Inspection, VolumeFacts};
 use serde_json::{Value as Json, json};
 
 use super::facts::{Image, fault_json, fault_text, no_volume_failure, superblock_text};
+use super::undo::Undo;
 use crate::args::{Format, FsckArgs};
 use crate::confirm::confirm;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
-use undo::Undo;
 
 /// Checks the volume at the path that was named, and repairs it if it was asked to.
 pub(crate) fn fsck(arguments: &FsckArgs, mut output: Output) -> Result<(), Failure> {
