@@ -177,7 +177,12 @@ pub async fn superblocks(disk: &Disk) -> Vec<SuperblockCopy> {
 
 /// Yields the copies of the superblock, and what the newest states.
 async fn newest(disk: &Disk) -> (Copies, Option<Superblock>) {
-    let copies = scan::superblocks(disk).await;
+    let mut copies = scan::superblocks(disk).await;
+    let best = copies.best().map(|best| best.geometry);
+    // Where the volume goes on behind the end of the device, its last copies were looked for at that end, and are elsewhere.
+    if let Some(geometry) = best.filter(|it| !it.fits(disk.geometry().device_bytes)) {
+        copies = scan::superblocks_of(disk, geometry.volume_bytes()).await;
+    }
     let best = copies.best().cloned();
     (copies, best)
 }

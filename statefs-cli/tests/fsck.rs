@@ -198,6 +198,34 @@ fn hostile_images_end_soon_and_without_a_panic() {
     }
 }
 
+/// The last copies are looked for where the volume says that they are, and not at the end of what there is.
+#[test]
+fn a_device_that_ends_too_early_is_told_and_no_repair_announced() {
+    let folder = volume(&[puts(3, 0)]);
+    let short = image(&folder);
+    let short = &short[..short.len() - 4096];
+    store(&folder, short);
+    let run = statefs(folder.path(), "image fsck x.img").exits(4);
+    insta::assert_snapshot!(run.text(), @r"
+    the device ends before the volume does, byte 258048 of the file
+      nothing to repair it with
+    superblock copy 3 would lie behind the end of the device, byte 258048 of the file
+      nothing to repair it with
+    ");
+    let run = statefs(folder.path(), "image fsck x.img --repair --yes").exits(4);
+    assert!(run.stderr.contains("2 faults, of which a repair mends 0"), "{}", run.stderr);
+    assert_eq!(image(&folder), short);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "it left a file behind");
+    // What lies on the device, and does not verify there, is mended as ever.
+    let mut bad = short.to_vec();
+    let at = bad.len() - 4096 + 300;
+    bad[at] ^= 1;
+    store(&folder, &bad);
+    let run = statefs(folder.path(), "image fsck x.img --repair --yes").exits(4);
+    assert!(run.stderr.contains("1 blocks were repaired, 2 faults are left"), "{}", run.stderr);
+    assert_eq!(image(&folder), short);
+}
+
 #[test]
 fn what_cannot_be_checked_exits_with_8() {
     let folder = Folder::new();

@@ -178,6 +178,10 @@ pub(crate) fn fault_text(fault: &Fault) -> String {
 fn what(fault: &Fault) -> String {
     let zone = fault.zone.map(zone_name).unwrap_or_default();
     match fault.kind {
+        FaultKind::Superblock(_) if fault.repair.is_none() => {
+            let copy = fault.copy.unwrap_or_default();
+            format!("superblock copy {copy} would lie behind the end of the device")
+        }
         FaultKind::Superblock(error) => {
             let copy = fault.copy.unwrap_or_default();
             format!("superblock copy {copy} {}", superblock_text(error))
