@@ -1,5 +1,6 @@
 //! `statefs image fsck`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,7 @@ use journal::inspect::{Fault, Inspection, VolumeFacts};
 use serde_json::{Value as Json, json};
 
 use super::facts::{Image, fault_json, fault_text, no_volume_failure, superblock_text};
-use super::undo::Undo;
+use super::undo::{Undo, checksum};
 use crate::args::{Format, FsckArgs};
 use crate::confirm::confirm;
 use crate::failure::{Exit, Failure};
@@ -88,11 +89,14 @@ fn repair(
         volume.faults.iter().filter(|fault| fault.repair.is_some()).collect();
     let mut undo =
         Undo::create(&arguments.path, arguments.undo.as_deref(), volume.superblock.volume)?;
+    let mut held = Held::default();
     for fault in &repairs {
         for (offset, bytes) in image.run(volume.repair(&disk, fault)) {
-            if let Ok(old) = image.run(disk.read(offset, bytes.len())) {
-                undo.keep(offset, &old)?;
+            let old = image.run(disk.read(offset, bytes.len())).ok();
+            if let Some(old) = &old {
+                undo.keep(offset, old)?;
             }
+            held.note(offset, old.as_deref());
         }
     }
     let kept = undo.finish()?;
@@ -103,12 +107,37 @@ fn repair(
     let mut written = 0;
     for fault in &repairs {
         for (offset, bytes) in image.run(volume.repair(&disk, fault)) {
-            image.run(disk.write(offset, bytes)).map_err(device)?;
-            written += 1;
+            let there = image.run(disk.read(offset, bytes.len())).ok();
+            if held.leads_back(offset, there.as_deref()) {
+                image.run(disk.write(offset, bytes)).map_err(device)?;
+                written += 1;
+            }
         }
     }
     image.run(disk.flush()).map_err(device)?;
     Ok((written, Some(kept)))
+}
+
+/// What the undo file holds of each place: a checksum, or that it could not be read, as bytes that nobody has need no undoing.
+///
+/// What to write is worked out anew for the repair: to keep it would take as much memory as the damage. A read that comes out
+/// otherwise by then must not have a block written that the undo file lacks, or has with other bytes.
+#[derive(Default)]
+struct Held(BTreeMap<u64, Option<u32>>);
+
+impl Held {
+    fn note(&mut self, offset: u64, old: Option<&[u8]>) {
+        self.0.insert(offset, old.map(checksum));
+    }
+
+    /// Tells whether the undo file leads back to what is at a place, also if that is not read any more.
+    fn leads_back(&self, offset: u64, there: Option<&[u8]>) -> bool {
+        match (self.0.get(&offset), there) {
+            (Some(held), Some(there)) => *held == Some(checksum(there)),
+            (held, None) => held.is_some(),
+            (None, _) => false,
+        }
+    }
 }
 
 /// How a check ended.
@@ -191,6 +220,18 @@ fn no_volume(path: &Path, found: &Inspection, mut output: Output) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_undo_file_does_not_hold_is_not_written_over() {
+        let mut held = Held::default();
+        held.note(0, Some(b"old"));
+        held.note(512, None);
+        let may = |offset, there: Option<&str>| held.leads_back(offset, there.map(str::as_bytes));
+        assert!(may(0, Some("old")) && may(0, None) && may(512, None));
+        // It was misread then, or is now.
+        assert!(!may(0, Some("other")) && !may(512, Some("old")));
+        assert!(!may(1024, Some("old")) && !may(1024, None));
+    }
 
     #[test]
     fn what_is_no_file_takes_the_name_of_an_undo_file() {

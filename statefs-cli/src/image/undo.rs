@@ -11,8 +11,8 @@ use journal::inspect::{Inspection, SuperblockCopy, superblocks};
 use journal::{BlockIndex, SLOT_BYTES, SegmentIndex, Superblock};
 use serde_json::json;
 
-pub(super) use file::Undo;
 use file::{Kept, Reader};
+pub(super) use file::{Undo, checksum};
 
 use super::facts::{Image, no_volume_failure};
 use crate::args::UndoArgs;

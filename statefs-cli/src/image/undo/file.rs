@@ -21,6 +21,11 @@ const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
 const LENGTH_MAX: u32 = 4096;
 const _: () = assert!(LENGTH_MAX as u64 == journal::SLOT_BYTES);
 
+/// The checksum of old bytes.
+pub(crate) fn checksum(bytes: &[u8]) -> u32 {
+    CRC.checksum(bytes)
+}
+
 /// An undo file under construction.
 pub(crate) struct Undo {
     path: PathBuf,
@@ -48,7 +53,7 @@ impl Undo {
     /// Keeps the old bytes of one block.
     pub(crate) fn keep(&mut self, offset: u64, old: &[u8]) -> Result<(), Failure> {
         let length = u32::try_from(old.len()).expect("a block or a slot");
-        self.head(offset, length, CRC.checksum(old))?;
+        self.head(offset, length, checksum(old))?;
         self.write(old)
     }
 
@@ -147,7 +152,7 @@ impl Reader {
         }
         bytes.resize(length as usize, 0);
         self.exact(bytes)?;
-        if CRC.checksum(bytes) != crc {
+        if checksum(bytes) != crc {
             return Err(self.refused(&format!("what it holds of byte {offset} does not verify")));
         }
         Ok(Some(Kept { offset, length, crc }))
