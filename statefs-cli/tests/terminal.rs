@@ -107,6 +107,16 @@ fn repair_asks_after_it_told_what_it_would_do() {
     assert_eq!(fs::read(&image).unwrap(), sound);
     // Nothing to repair, nothing to ask.
     statefs(folder.path(), "image fsck x.img --repair").exits(0);
+    // And the way back is asked for in the same way.
+    let shown = on_terminal(folder.path(), "image undo x.img x.img.undo-1", "n\n");
+    assert_eq!(shown.exit, 1, "{}", shown.text);
+    let (plan, asked) = (shown.text.find("1 of them differ"), shown.text.find("[y/N]"));
+    assert!(plan.is_some() && plan < asked, "{}", shown.text);
+    assert_eq!(fs::read(&image).unwrap(), sound);
+    let shown = on_terminal(folder.path(), "image undo x.img x.img.undo-1", "y\n");
+    assert_eq!(shown.exit, 0, "{}", shown.text);
+    assert_eq!(fs::read(&image).unwrap(), damaged);
+    statefs(folder.path(), "image undo x.img x.img.undo-1").exits(0);
 }
 
 #[test]

@@ -94,6 +94,19 @@ fn a_repair_that_nobody_reads_of_is_made() {
 }
 
 #[test]
+fn what_nobody_reads_of_is_put_back_and_what_cannot_be_told_is_not() {
+    let (folder, _) = with_one_copy();
+    let bad = fs::read(folder.path().join("x.img")).unwrap();
+    statefs(folder.path(), "image fsck x.img --repair --yes --undo u").exits(1);
+    let repaired = fs::read(folder.path().join("x.img")).unwrap();
+    let told = run(&folder, "image undo x.img u --yes", full(), Stdio::piped()).exits(1).stderr;
+    assert!(told.starts_with("statefs: OUTPUT: "), "{told}");
+    assert!(fs::read(folder.path().join("x.img")).unwrap() == repaired);
+    unread(&folder, "image undo x.img u --yes").exits(0);
+    assert!(fs::read(folder.path().join("x.img")).unwrap() == bad);
+}
+
+#[test]
 fn a_salvage_that_nobody_reads_of_is_made() {
     let (folder, _) = with_one_copy();
     unread(&folder, "image salvage x.img --out y.img").exits(0);

@@ -67,6 +67,9 @@ pub(crate) fn undo(arguments: &UndoArgs, mut output: Output) -> Result<(), Failu
         let question = format!("{}: put {} back?", path.display(), counted(differ, "block"));
         confirm(*yes, &question)?;
         plan.apply(path, &mut image, &mut file)?;
+    } else {
+        // A run that was cut short may have written it all, and not have made it durable.
+        plan.flush(path, &mut image, 0)?;
     }
     let done = match differ {
         0 => "nothing is left to put back".into(),
@@ -196,11 +199,7 @@ impl Plan {
     /// Writes the blocks that differ. Durability: when this returns, what was put back survives a power cut.
     fn apply(&self, path: &Path, image: &mut Image, file: &mut Reader) -> Result<(), Failure> {
         let (mut old, mut put_back) = (Vec::new(), 0);
-        let failed = |why: &dyn fmt::Display, put_back: usize| {
-            let done = counted(put_back, "block");
-            let message = format!("{why}; {done} of {} had been written", self.blocks.len());
-            Failure::new("UNDONE_IN_PART", Exit::Failure, message).about(path.display())
-        };
+        let failed = |why: &dyn fmt::Display, put_back| self.failed(path, why, put_back);
         file.rewind()?;
         for (kept, differs) in &self.blocks {
             // Only what was looked at is written.
@@ -214,8 +213,18 @@ impl Plan {
                 put_back += 1;
             }
         }
+        self.flush(path, image, put_back)
+    }
+
+    fn flush(&self, path: &Path, image: &mut Image, put_back: usize) -> Result<(), Failure> {
         let flushing = image.disk.flush();
-        image.run(flushing).map(drop).map_err(|error| failed(&error, put_back))
+        image.run(flushing).map(drop).map_err(|error| self.failed(path, &error, put_back))
+    }
+
+    fn failed(&self, path: &Path, why: &dyn fmt::Display, put_back: usize) -> Failure {
+        let done = counted(put_back, "block");
+        let message = format!("{why}; {done} of {} had been written", self.blocks.len());
+        Failure::new("UNDONE_IN_PART", Exit::Failure, message).about(path.display())
     }
 }
 
