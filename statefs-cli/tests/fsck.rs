@@ -222,7 +222,7 @@ fn a_device_that_ends_too_early_is_told_and_no_repair_announced() {
     bad[at] ^= 1;
     store(&folder, &bad);
     let run = statefs(folder.path(), "image fsck x.img --repair --yes").exits(4);
-    assert!(run.stderr.contains("1 blocks were repaired, 2 faults are left"), "{}", run.stderr);
+    assert!(run.stderr.contains("repaired 1 block, 2 faults left"), "{}", run.stderr);
     assert_eq!(image(&folder), short);
 }
 

@@ -11,7 +11,7 @@ use super::facts::{Image, fault_json, fault_text, no_volume_failure, superblock_
 use super::undo::{Undo, checksum};
 use crate::args::{Format, FsckArgs};
 use crate::confirm::confirm;
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, counted};
 use crate::output::Output;
 
 /// Checks the volume at the path that was named, and repairs it if it was asked to.
@@ -46,7 +46,7 @@ fn checked(arguments: &FsckArgs, mut output: Output) -> Result<(), Failure> {
         let ending = Ending { left: volume.faults.len(), repairable, repaired: 0, undo: None };
         return ending.tell(path, volume, output);
     }
-    let question = format!("{}: mend {repairable} faults, as said?", path.display());
+    let question = format!("{}: mend {}, as said?", path.display(), counted(repairable, "fault"));
     confirm(arguments.yes, &question).map_err(|failure| match failure.exit {
         Exit::Usage => failure,
         _ => cannot(failure),
@@ -54,9 +54,9 @@ fn checked(arguments: &FsckArgs, mut output: Output) -> Result<(), Failure> {
     let (repaired, undo) = repair(arguments, &mut image, volume).map_err(cannot)?;
     // What is said to be repaired is what a second look finds repaired.
     let after = image.inspect();
-    let left = after.volume.as_ref().map_or(usize::MAX, |volume| volume.faults.len());
+    let left = after.volume.as_ref().unwrap_or(volume).faults.len();
     let ending = Ending { left, repairable, repaired, undo };
-    let done = format!("{repaired} blocks were repaired{}", ending.kept());
+    let done = format!("repaired {}{}", counted(repaired, "block"), ending.kept());
     let mut told = Ok(());
     for fault in after.volume.iter().flat_map(|volume| &volume.faults) {
         if fault.repair.is_some() {
@@ -170,7 +170,7 @@ impl Ending {
             "undo": undo,
             "volume": volume.superblock.volume.to_string(),
         }});
-        let clean = format!("{}: clean, {} keys", path.display(), volume.keys);
+        let clean = format!("{}: clean, {}", path.display(), counted(volume.keys, "key"));
         match (output.format, left) {
             (Format::Json, _) => output.json(&summary)?,
             (Format::Text, 0) => output.line(&clean)?,
@@ -180,20 +180,21 @@ impl Ending {
         let failure = match (left, repaired) {
             (0, 0) => return Ok(()),
             (0, _) => {
-                let message = format!("{repaired} blocks were repaired{kept}");
+                let message = format!("repaired {}{kept}", counted(repaired, "block"));
                 Failure::new("REPAIRED", Exit::REPAIRED, message)
             }
             (_, 0) if left == repairable => {
-                let message = format!("{left} faults, all of which a repair mends");
+                let message = format!("{}, all of which a repair mends", counted(left, "fault"));
                 Failure::new("REPAIRABLE", Exit::DAMAGE_LEFT, message)
             }
             (_, 0) => {
-                let message = format!("{left} faults, of which a repair mends {repairable}");
+                let message =
+                    format!("{}, of which a repair mends {repairable}", counted(left, "fault"));
                 Failure::new("DAMAGE_LEFT", Exit::DAMAGE_LEFT, message)
             }
             _ => {
-                let message =
-                    format!("{repaired} blocks were repaired, {left} faults are left{kept}");
+                let (repaired, left) = (counted(repaired, "block"), counted(left, "fault"));
+                let message = format!("repaired {repaired}, {left} left{kept}");
                 Failure::new("DAMAGE_LEFT", Exit::DAMAGE_LEFT, message)
             }
         };
