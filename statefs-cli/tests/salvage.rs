@@ -13,12 +13,8 @@ use std::fs;
 use std::path::Path;
 
 use common::daemon::Daemon;
-use common::volume::{self, Change, SMALL_BYTES, puts};
+use common::volume::{self, Change, SMALL_BYTES, ZONES, puts};
 use common::{Folder, statefs};
-
-/// Where zone A of the small volumes begins, and zone B.
-const ZONES: [usize; 2] = [2 * 4096, (2 + (64 - 4) / 2) * 4096];
-const _: () = assert!(SMALL_BYTES == 64 * 4096);
 
 fn volume(mounts: &[Vec<Change>]) -> Folder {
     let folder = Folder::new();
@@ -59,13 +55,8 @@ fn one_damaged_copy_loses_nothing() {
 
 /// A volume whose last group is damaged in both copies.
 fn with_a_lost_group() -> Folder {
-    let folder = volume(&[puts(6, 0), puts(1, 1)]);
-    let path = folder.path().join("x.img");
-    let mut bytes = fs::read(&path).unwrap();
-    for zone in ZONES {
-        bytes[zone + 2 * 512 + 180] ^= 1;
-    }
-    fs::write(&path, &bytes).unwrap();
+    let folder = Folder::new();
+    volume::make_with_a_loss(&folder.path().join("x.img"));
     folder
 }
 

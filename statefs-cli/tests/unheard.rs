@@ -9,12 +9,8 @@ use std::fs::{self, File};
 use std::io;
 use std::process::{Command, Stdio};
 
-use common::volume::{self, SMALL_BYTES, puts};
+use common::volume::{self, SMALL_BYTES, ZONES, puts};
 use common::{Folder, Run, statefs};
-
-/// Where zone A of the small volumes begins, and zone B.
-const ZONES: [usize; 2] = [2 * 4096, (2 + (64 - 4) / 2) * 4096];
-const _: () = assert!(SMALL_BYTES == 64 * 4096);
 
 /// A pipe whose reader is gone.
 fn closed() -> Stdio {
@@ -60,13 +56,7 @@ fn with_one_copy() -> (Folder, Vec<u8>) {
 /// A volume whose last write is lost in both copies.
 fn with_a_loss() -> Folder {
     let folder = Folder::new();
-    let path = folder.path().join("x.img");
-    volume::make(&path, SMALL_BYTES, 2, &[puts(6, 0), puts(1, 1)]);
-    let mut bytes = fs::read(&path).unwrap();
-    for zone in ZONES {
-        bytes[zone + 2 * 512 + 180] ^= 1;
-    }
-    fs::write(&path, &bytes).unwrap();
+    volume::make_with_a_loss(&folder.path().join("x.img"));
     folder
 }
 

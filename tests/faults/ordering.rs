@@ -1,15 +1,19 @@
 //! A long history with commits under way together, cut at every flush with everything of one sort kept and everything of
 //! the other lost: what must be durable before what (T14 to T16).
 
-use super::bench::{Bench, Commit, Go, fates};
+use super::bench::{Bench, Commit, Go, Store, fates};
 use super::cuts::{Book, recover};
 use super::rich::keys;
 use super::traces::{Ended, in_frame};
+use crate::drive::Task;
 use blockdev::{Fate, SimDevice};
 use journal::{Durability, Outcome, Plant, Plants};
 
 /// Steps of the history, each of up to nine commits.
 const STEPS: u32 = 220;
+
+/// A key, and its new value or nothing.
+type Change = (Vec<u8>, Option<Vec<u8>>);
 
 /// Cuts at every flush, with one fate for all copies of the superblock and one for all blocks of groups.
 fn cut_at_every_flush(plants: Plants, frame: Fate, zones: Fate) -> Ended {
@@ -22,23 +26,11 @@ fn cut_at_every_flush(plants: Plants, frame: Fate, zones: Fate) -> Ended {
     let mut random = 7_u64;
     let mut moves = 0;
     for step in 0..STEPS {
-        let mut commits: Vec<Commit> = Vec::new();
-        for _ in 0..[1, 2, 9][step as usize % 3] {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695);
-            let change = change(step, random >> 33, &keys);
-            commits.push(store.submit(&[(&change.0, change.1.as_deref())], Durability::Durable));
-            book.take(&[change]);
-        }
+        let changes = changes(step, &mut random, &keys);
         let acknowledged = book.acknowledged.clone();
-        let all: crate::drive::Task<Ended> = Box::pin(async move {
-            for commit in commits {
-                match commit.await {
-                    Ok(Outcome::Applied(_)) => acknowledged.set(acknowledged.get() + 1),
-                    other => return Err(format!("a commit ended with {other:?}")),
-                }
-            }
-            Ok(())
-        });
+        let told = move || acknowledged.set(acknowledged.get() + 1);
+        let all = commit_each(&store, changes.iter().map(|(key, value)| (key, value)), told);
+        changes.into_iter().for_each(|change| book.take(&[change]));
         let mut ended = Ok(());
         let mut go = |device: &SimDevice| {
             if ended.is_ok() {
@@ -61,8 +53,38 @@ fn cut_at_every_flush(plants: Plants, frame: Fate, zones: Fate) -> Ended {
     if moves < 10 { Err(format!("cleaning moved {moves} values")) } else { Ok(()) }
 }
 
+/// Commits each change for itself, all at once; `told` hears of each that is acknowledged.
+pub(super) fn commit_each<'a>(
+    store: &Store,
+    changes: impl Iterator<Item = (&'a Vec<u8>, &'a Option<Vec<u8>>)>,
+    mut told: impl FnMut() + 'static,
+) -> Task<Ended> {
+    let commit = |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| {
+        store.submit(&[(key, value.as_deref())], Durability::Durable)
+    };
+    let commits: Vec<Commit> = changes.map(commit).collect();
+    Box::pin(async move {
+        for commit in commits {
+            match commit.await {
+                Ok(Outcome::Applied(_)) => told(),
+                other => return Err(format!("a commit ended with {other:?}")),
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Yields the changes of a step, up to nine.
+pub(super) fn changes(step: u32, random: &mut u64, keys: &[Vec<u8>]) -> Vec<Change> {
+    let next = |_| {
+        *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695);
+        change(step, *random >> 33, keys)
+    };
+    (0..[1, 2, 9][step as usize % 3]).map(next).collect()
+}
+
 /// Yields a change: mostly of few keys, seldom of one that lies long.
-pub(super) fn change(step: u32, random: u64, keys: &[Vec<u8>]) -> (Vec<u8>, Option<Vec<u8>>) {
+fn change(step: u32, random: u64, keys: &[Vec<u8>]) -> Change {
     let bytes = [20, 400, 90, 260][random as usize % 4];
     let value: Vec<u8> = (0..bytes).map(|n: u64| (n ^ random >> 3) as u8).collect();
     let key = |n: u64| keys.get(n as usize % 16).cloned().unwrap_or_default();

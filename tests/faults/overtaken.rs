@@ -1,12 +1,11 @@
 //! Damage to both copies of a write that overtook a move of the value before it: no older value comes back for it.
 
-use super::bench::{Answer, BLOCK_BYTES, Bench, Commit, Go, Store};
-use super::ordering::change;
+use super::bench::{Answer, BLOCK_BYTES, Bench, Go};
+use super::ordering::{changes, commit_each};
 use super::rich::keys;
 use super::traces::{Ended, damage};
-use crate::drive::Task;
 use blockdev::{Fate, SimDevice};
-use journal::{Durability, Outcome, Plants};
+use journal::Plants;
 use std::collections::BTreeMap;
 
 /// Steps of the history, each of up to nine commits.
@@ -37,15 +36,10 @@ pub fn no_older_value_is_vouched_for(plants: Plants) -> Ended {
     let mut writes = Writes::new();
     let (mut random, mut lost) = (7_u64, 0);
     for step in 0..STEPS {
-        let mut changes = Changes::new();
-        for _ in 0..[1, 2, 9][step as usize % 3] {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695);
-            let (key, value) = change(step, random >> 33, &keys);
-            changes.insert(key, value);
-        }
+        let changes: Changes = changes(step, &mut random, &keys).into_iter().collect();
         // What is under way may be there or not.
         writes.retain(|key, _| !changes.contains_key(key));
-        let all = commit_all(&store, &changes);
+        let all = commit_each(&store, changes.iter(), || ());
         let (mut ended, mut new) = (Ok(()), Vec::new());
         let mut go = |device: &SimDevice| {
             if ended.is_ok() {
@@ -69,23 +63,6 @@ pub fn no_older_value_is_vouched_for(plants: Plants) -> Ended {
     } else {
         Ok(())
     }
-}
-
-/// Commits each change for itself, all at once.
-fn commit_all(store: &Store, changes: &Changes) -> Task<Ended> {
-    let commit = |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| {
-        store.submit(&[(key, value.as_deref())], Durability::Durable)
-    };
-    let commits: Vec<Commit> = changes.iter().map(commit).collect();
-    Box::pin(async move {
-        for commit in commits {
-            match commit.await {
-                Ok(Outcome::Applied(_)) => {}
-                other => return Err(format!("a commit ended with {other:?}")),
-            }
-        }
-        Ok(())
-    })
 }
 
 /// Yields the keys of `changes` that the groups at risk write, and where: each takes one block.

@@ -15,6 +15,10 @@ use journal::{
 /// Bytes of the volumes of most tests: the smallest with room for some groups in each segment.
 pub(crate) const SMALL_BYTES: u64 = 256 << 10;
 
+/// Where zone A of the small volumes begins, and zone B.
+pub(crate) const ZONES: [usize; 2] = [2 * 4096, (2 + (64 - 4) / 2) * 4096];
+const _: () = assert!(SMALL_BYTES == 64 * 4096);
+
 /// A change: a key, and its new value or nothing.
 pub(crate) type Change = (String, Option<Vec<u8>>);
 
@@ -33,6 +37,16 @@ pub(crate) fn make(path: &Path, bytes: u64, copies: u8, mounts: &[Vec<Change>]) 
     drive(&disk, &mut device, None, format(&disk, &mut random, options)).unwrap();
     fill(&mut device, &disk, 1, mounts);
     fs::write(path, device.into_bytes()).unwrap();
+}
+
+/// Makes a small volume of six keys at `path`, whose last group, a second put of the first key, is damaged in both copies.
+pub(crate) fn make_with_a_loss(path: &Path) {
+    make(path, SMALL_BYTES, 2, &[puts(6, 0), puts(1, 1)]);
+    let mut bytes = fs::read(path).unwrap();
+    for zone in ZONES {
+        *bytes.get_mut(zone + 2 * 512 + 180).unwrap() ^= 1;
+    }
+    fs::write(path, &bytes).unwrap();
 }
 
 /// Goes on with the volume at `path` in the same way, its next mount being number `first`.
