@@ -35,6 +35,23 @@ pub enum Fresh {
     Either,
 }
 
+/// Whether a mount goes on where a checkpoint cut the first listed use (start > 0).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AtCut {
+    /// Never.
+    Never,
+    /// Where recovery accepted nothing and lost nothing, under a fresh epoch. The rule.
+    NothingBehind,
+    /// Even where a loss lies behind the cut.
+    OverLoss,
+    /// Weakened: even where groups behind it were accepted.
+    OverAccepted,
+    /// Weakened: under the epoch of the use that was cut.
+    OldEpoch,
+    /// Weakened: its segment, in which nothing was accepted, counts as free.
+    SegmentFree,
+}
+
 /// When a mount writes a checkpoint of what recovery accepted and drops the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MountCheckpoint {
@@ -179,6 +196,8 @@ pub struct Config {
     pub in_place_over_loss: bool,
     /// A use in place begins behind the last accepted group; weakened: at the first block.
     pub in_place_behind: bool,
+    /// Whether the fresh use may begin at the cut; where `fresh` is not `FreeSegment`.
+    pub at_cut: AtCut,
     /// A segment is free only when no listed use is in it; weakened: none at its first block.
     pub free_by_segment: bool,
     /// The writer reserves a next use as soon as it has none.
@@ -267,6 +286,7 @@ impl Config {
             fresh: Fresh::FreeSegment,
             in_place_over_loss: false,
             in_place_behind: true,
+            at_cut: AtCut::NothingBehind,
             free_by_segment: true,
             reserve_ahead: false,
             mount_checkpoint: MountCheckpoint::Never,

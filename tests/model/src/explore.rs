@@ -35,8 +35,10 @@ pub struct Report {
     pub no_place: u64,
     /// Idle states in which no append, reservation or checkpoint can go on for want of segments.
     pub stuck: u64,
-    /// Mounts in place, and mounts combined with a checkpoint.
+    /// Mounts in place, behind the last accepted group.
     pub in_place: u64,
+    /// Mounts in place, where a checkpoint cut the log.
+    pub at_cut: u64,
     /// Mounts combined with a checkpoint.
     pub combined: u64,
     /// Every reachable state was followed.

@@ -58,7 +58,7 @@ fn answer(run: &runs::Run, as_table: bool) -> bool {
     println!("{}{}: {found}", if expected { "  " } else { "! " }, run.title);
     println!(
         "    states {} images {} recoveries {} residual {} losses {} refused {} no-place {} \
-         stuck {} in-place {} combined {}",
+         stuck {} in-place {} at-cut {} combined {}",
         r.states,
         r.images,
         r.recoveries,
@@ -68,6 +68,7 @@ fn answer(run: &runs::Run, as_table: bool) -> bool {
         r.no_place,
         r.stuck,
         r.in_place,
+        r.at_cut,
         r.combined
     );
     let trace = r.violation.map(|v| v.1).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! The rule holds with what a real mount does: it goes on in place, and writes a checkpoint when it
 //! must, before or after it serves.
 
-use crate::config::{Config, FaultKind, Fresh, MountCheckpoint, MountVouch};
+use crate::config::{AtCut, Config, FaultKind, Fresh, MountCheckpoint, MountVouch};
 use crate::proofs::{g, holds, one, rule};
 use crate::proofs_space::keeping;
 use crate::runs::Run;
@@ -9,6 +9,7 @@ use FaultKind::MisdirectedWrite;
 
 pub(crate) fn proofs() -> Vec<Run> {
     let mut all = in_place();
+    all.extend(at_the_cut());
     all.extend(mount_with_checkpoint());
     all.extend(serve_first());
     all
@@ -187,6 +188,67 @@ fn in_place() -> Vec<Run> {
                 cuts: 3,
                 ..placed_one()
             },
+        ),
+    ]
+}
+
+/// Nothing behind the writer's checkpoint: the mount's fresh use begins where that cut the log.
+fn at_the_cut() -> Vec<Run> {
+    let cut = |c: Config| Config { checkpoints: 1, groups: 2, groups_later: 4, ..c };
+    vec![
+        holds(
+            "P49 at the cut of a checkpoint, no fault, pipelined 3, flush overlaps writes, 4 cuts",
+            Config { overlap: true, overlap_build: true, cuts: 4, ..cut(placed()) },
+        ),
+        holds(
+            "P49b at the cut, other payloads after a cut, two checkpoints, no fault, 4 cuts",
+            Config { retry: false, checkpoints: 2, inflight: 2, cuts: 4, ..cut(placed()) },
+        ),
+        holds(
+            "P49c at the cut, 1 fault any kind, pipelined 2, 2 cuts",
+            Config { inflight: 2, ..cut(placed_one()) },
+        ),
+        holds(
+            "P49d at the cut, 1 fault, one at a time, 3 cuts",
+            Config { inflight: 1, faults: 1, stale: true, cuts: 3, ..cut(placed()) },
+        ),
+        holds(
+            "P49e at the cut, groups of 1-2 blocks, 1 fault, 2 cuts",
+            Config {
+                len_max: 2,
+                inflight: 2,
+                groups_later: 3,
+                faults: 1,
+                stale: true,
+                ..cut(placed())
+            },
+        ),
+        holds(
+            "P49f at the cut, groups of 1-2 blocks, no fault, 3 cuts",
+            Config { len_max: 2, inflight: 2, geometry: g(3, 4), cuts: 3, ..cut(placed()) },
+        ),
+        holds(
+            "P49g at the cut, two faults, pipelined 2, 3 cuts",
+            Config { inflight: 2, groups_later: 3, faults: 2, cuts: 3, ..cut(placed()) },
+        ),
+        holds(
+            "P49h at the cut over a loss too, two faults, pipelined 2, 3 cuts",
+            Config {
+                at_cut: AtCut::OverLoss,
+                inflight: 2,
+                groups_later: 3,
+                faults: 2,
+                cuts: 3,
+                ..cut(placed())
+            },
+        ),
+        holds(
+            "P49i at the cut, two faults, strict, pipelined 2, 3 cuts",
+            Config { strict: true, inflight: 2, faults: 2, cuts: 3, ..cut(placed()) },
+        ),
+        holds(
+            "P49j at the cut, failed flushes, pipelined 2, 1 fault, 3 cuts",
+            Config { flush_fails: true, inflight: 2, faults: 1, cuts: 3, ..cut(placed()) },
         ),
     ]
 }

@@ -4,9 +4,11 @@ use crate::config::{Config, Fresh, MountCheckpoint};
 use crate::proofs::{g, holds, rule};
 use crate::proofs_mount::placed;
 use crate::runs::Run;
+use crate::weakened::ALL;
 
 pub(crate) fn proofs() -> Vec<Run> {
     let mut all = one_free();
+    all.extend(one_free_at_the_cut());
     all.extend(several_flushes());
     all
 }
@@ -76,6 +78,64 @@ fn one_free() -> Vec<Run> {
                 stale: true,
                 groups: 3,
                 groups_later: 5,
+                ..keeping()
+            },
+        ),
+    ]
+}
+
+/// The same where a mount goes on at the cut of a checkpoint.
+fn one_free_at_the_cut() -> Vec<Run> {
+    vec![
+        holds(
+            "P50 one free of 4 segments of 3 blocks, at the cut, two checkpoints, no fault, 4 cuts",
+            Config {
+                checkpoints: 2,
+                geometry: g(4, 3),
+                cuts: 4,
+                groups: 3,
+                groups_later: 5,
+                ..keeping()
+            },
+        ),
+        holds(
+            "P50b one free of 4 segments, at the cut, 1 fault any kind, 3 cuts",
+            Config {
+                checkpoints: 1,
+                fault_kinds: ALL,
+                faults: 1,
+                stale: true,
+                misdirect: true,
+                geometry: g(4, 2),
+                cuts: 3,
+                groups: 2,
+                groups_later: 3,
+                ..keeping()
+            },
+        ),
+        holds(
+            "P50c one free of 4 segments, at the cut, groups of 1-2 blocks, no fault, 3 cuts",
+            Config {
+                len_max: 2,
+                checkpoints: 1,
+                geometry: g(4, 3),
+                cuts: 3,
+                groups: 2,
+                groups_later: 4,
+                ..keeping()
+            },
+        ),
+        holds(
+            "P50d one free of 4 segments, at the cut, strict, short list, two faults, 3 cuts",
+            Config {
+                strict: true,
+                checkpoints: 1,
+                uses_max: 3,
+                geometry: g(4, 2),
+                faults: 2,
+                cuts: 3,
+                groups: 2,
+                groups_later: 3,
                 ..keeping()
             },
         ),

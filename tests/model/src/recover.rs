@@ -30,6 +30,8 @@ pub struct Verdict {
     pub lost: Vec<(u8, u8)>,
     /// Blocks to rewrite, with their contents.
     pub repairs: Vec<(u8, Id)>,
+    /// The first use that the chosen superblock lists.
+    pub first: Option<Use>,
     /// The log as recovered, closed by cuts.
     pub uses: Vec<Use>,
     /// The accepted groups of the log.
@@ -71,6 +73,7 @@ pub fn recover(image: &[Id], config: &Config) -> Verdict {
         return v;
     };
     (v.seq, v.checkpoint, v.base) = (top.seq, top.checkpoint, top.base);
+    v.first = top.log.first().copied();
     let reader = Reader { image, config };
     let Some(prev) = reader.checkpoint(&mut v) else {
         v.refused = Some("checkpoint damaged");

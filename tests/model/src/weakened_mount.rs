@@ -1,6 +1,6 @@
 //! Each clause of the real mount dropped: a counterexample must be found.
 
-use crate::config::{Config, MountCheckpoint, MountVouch, Target};
+use crate::config::{AtCut, Config, MountCheckpoint, MountVouch, Target};
 use crate::proofs::{g, rule, shortest};
 use crate::proofs_mount::{combined, placed};
 use crate::proofs_space::keeping;
@@ -9,6 +9,7 @@ use crate::weakened::{ALL, fails};
 
 pub(crate) fn weakened() -> Vec<Run> {
     let mut all = in_place();
+    all.extend(at_the_cut());
     all.extend(mount_with_checkpoint());
     all.extend(one_free());
     all
@@ -84,6 +85,25 @@ fn in_place() -> Vec<Run> {
                 cuts: 3,
                 ..placed()
             }),
+        ),
+    ]
+}
+
+/// Mounts at the cut of a checkpoint.
+fn at_the_cut() -> Vec<Run> {
+    let cut = |at_cut| Config { at_cut, checkpoints: 1, groups_later: 4, ..placed() };
+    vec![
+        fails(
+            "X44 at the cut under the epoch of the use that was cut",
+            shortest(cut(AtCut::OldEpoch)),
+        ),
+        fails(
+            "X45 at the cut although groups behind it were accepted",
+            shortest(Config { inflight: 1, ..cut(AtCut::OverAccepted) }),
+        ),
+        fails(
+            "X46 at the cut, whose segment counts as free for the next use",
+            shortest(Config { inflight: 1, geometry: g(4, 2), ..cut(AtCut::SegmentFree) }),
         ),
     ]
 }

@@ -22,6 +22,8 @@ fn holds(name: &str) {
     assert_eq!(found.violation, None, "{name}");
     assert!(found.complete, "{name}: the bound was reached");
     assert!(found.recoveries > 100, "{name}: only {} recoveries", found.recoveries);
+    let asks = question.title.contains(" at the cut");
+    assert!(!asks || found.at_cut > 0, "{name}: no mount at a cut");
 }
 
 macro_rules! weakened {
@@ -100,6 +102,9 @@ weakened! {
     in_place_over_the_accepted: "X32" => "S1/S4";
     segment_freed_under_a_later_use: "X33" => "S1/S4";
     later_group_beyond_the_cut: "X34" => "S3";
+    at_the_cut_under_the_old_epoch: "X44" => "S3";
+    at_the_cut_over_the_accepted: "X45" => "S1/S4";
+    segment_of_the_cut_counts_as_free: "X46" => "S1/S4";
     mount_checkpoint_and_superblock_under_one_flush: "X37" => "S1: checkpoint damaged";
     writer_takes_the_last_segment: "X39" => "S9";
     checkpoint_leaves_no_segment: "X40" => "S9";
@@ -176,6 +181,20 @@ proofs! {
     p46: "P46";
     p47: "P47";
     p48: "P48";
+    p49: "P49";
+    p49b: "P49b";
+    p49c: "P49c";
+    p49d: "P49d";
+    p49e: "P49e";
+    p49f: "P49f";
+    p49g: "P49g";
+    p49h: "P49h";
+    p49i: "P49i";
+    p49j: "P49j";
+    p50: "P50";
+    p50b: "P50b";
+    p50c: "P50c";
+    p50d: "P50d";
 }
 
 /// T16 and the other cleaning traces; T16 is C3.

@@ -3,7 +3,7 @@
 use super::promises::{Kept, check};
 use super::writer::free;
 use super::{Explorer, Phase, State, Told};
-use crate::config::{Config, Fresh, MountCheckpoint, MountVouch, Target};
+use crate::config::{AtCut, Config, Fresh, MountCheckpoint, MountVouch, Target};
 use crate::disk::{Checkpoint, Content, Id, SUPERS, Super, Use, group, intern, lsn};
 use crate::recover::{Verdict, recover};
 use std::collections::VecDeque;
@@ -70,7 +70,9 @@ impl Explorer<'_> {
         if needs_checkpoint(c, v) {
             return vec![];
         }
-        let place = in_place(c, v);
+        let behind = in_place(c, v);
+        let cut = at_cut(c, v).filter(|_| behind.is_none() || c.at_cut == AtCut::OverAccepted);
+        let place = cut.map(|u| (u.seg, u.start)).or(behind);
         let mut starts = vec![];
         if place.is_some() && c.fresh != Fresh::FreeSegment {
             starts.push(place);
@@ -82,12 +84,20 @@ impl Explorer<'_> {
         for place in starts {
             let mut t = s.clone();
             let mut log = v.uses.clone();
-            let mut free = by_stale_content(c, s, free(c, &log, v.checkpoint)).into_iter();
+            let cut = cut.filter(|_| place.is_some());
+            let mut free = by_stale_content(c, s, free(c, &log, v.checkpoint));
+            if c.at_cut != AtCut::SegmentFree {
+                free.retain(|&seg| cut.is_none_or(|u| u.seg != seg));
+            }
+            let mut free = free.into_iter();
             t.cur = count(&log);
             let Some((seg, start)) = place.or_else(|| free.next().map(|seg| (seg, 0))) else {
                 continue;
             };
-            list(c, &mut t, &mut log, seg, start);
+            match cut {
+                Some(u) if c.at_cut == AtCut::OldEpoch => log.push(u),
+                _ => list(c, &mut t, &mut log, seg, start),
+            }
             let left = free.len();
             if let Some(seg) = free.next()
                 && (!c.keep_one_free || left > 1)
@@ -95,7 +105,8 @@ impl Explorer<'_> {
             {
                 list(c, &mut t, &mut log, seg, 0);
             }
-            self.report.in_place += u64::from(place.is_some());
+            self.report.in_place += u64::from(place.is_some() && cut.is_none());
+            self.report.at_cut += u64::from(cut.is_some());
             t.block = start;
             t.seq = v.seq + 1;
             t.placed.clone_from(&v.placed);
@@ -225,6 +236,19 @@ fn in_place(c: &Config, v: &Verdict) -> Option<(u8, u8)> {
     let start = last.block + group(last.id)?.len;
     let start = if c.in_place_behind { start } else { 0 };
     (start < c.geometry.blocks).then_some((u.seg, start))
+}
+
+/// The first listed use, if a checkpoint cut it where there is room and nothing lies behind.
+fn at_cut(c: &Config, v: &Verdict) -> Option<Use> {
+    let nothing = match c.at_cut {
+        AtCut::Never => return None,
+        AtCut::OverAccepted => true,
+        AtCut::OverLoss => v.placed.is_empty(),
+        // Neither accepted nor lost: the checkpoint covers all that is accounted for.
+        AtCut::NothingBehind | AtCut::OldEpoch | AtCut::SegmentFree => v.durable() == v.base,
+    };
+    let u = v.first.filter(|_| nothing)?;
+    (u.start > 0 && u.start < c.geometry.blocks).then_some(Use { end: 0, ..u })
 }
 
 /// Adversarial order: segments that hold stale content first.

@@ -3,7 +3,7 @@
 use super::{Explorer, Job, Mode, Phase, State, history};
 use crate::config::Config;
 use crate::disk::{
-    Checkpoint, Content, Group, Id, Super, Use, evidence, intern, lsn, part, show, show_log,
+    Checkpoint, Content, Group, Id, Super, Use, evidence, group, intern, lsn, part, show, show_log,
 };
 use crate::recover::Placed;
 use std::collections::VecDeque;
@@ -145,7 +145,7 @@ impl Explorer<'_> {
             durable: t.durable,
             lost: if c.carry_losses { t.lost.clone() } else { vec![] },
         }));
-        let mut log = uncovered(&t);
+        let mut log = uncovered(c, &t);
         let whole = log.len() == 1 && log[0].start >= c.geometry.blocks;
         if c.free_and_reserve && c.keep_one_free && whole {
             log.clear(); // a full use, covered to its end
@@ -245,9 +245,14 @@ fn acknowledge(c: &Config, t: &mut State, claimed: u8, gone: u8) -> Vec<u8> {
     acked
 }
 
-/// The uses that a checkpoint of all that is durable leaves in the log.
-fn uncovered(t: &State) -> Vec<Use> {
+/// The uses that a checkpoint of all that is durable leaves in the log, from behind it on.
+///
+/// The use in which the last durable group lies stays as long as a block of it is left, even where
+/// the writer has moved on from it: the next use may hold nothing that a recovery accepts.
+fn uncovered(c: &Config, t: &State) -> Vec<Use> {
     let cur = usize::from(t.cur);
+    let durable = t.placed.iter().find(|p| lsn(p.id) == t.durable);
+    let behind = |p: &Placed| p.block + group(p.id).map_or(0, |g| g.len);
     let mut log = vec![];
     for (i, u) in t.log.iter().enumerate() {
         let own = |p: &&Placed| p.seg == u.seg && p.epoch == u.epoch && lsn(p.id) > t.durable;
@@ -255,7 +260,10 @@ fn uncovered(t: &State) -> Vec<Use> {
             Some(p) => p.block,
             None if i == cur => t.block,
             None if i > cur => u.start,
-            None => continue,
+            None => match durable.filter(|p| (p.seg, p.epoch) == (u.seg, u.epoch)).map(behind) {
+                Some(start) if u.end == 0 && start < c.geometry.blocks => start,
+                _ => continue,
+            },
         };
         log.push(Use { start, ..*u });
     }
