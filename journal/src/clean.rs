@@ -3,6 +3,7 @@
 //! A segment is read front to back and each record looked up in the index, so that cleaning costs by what lies in
 //! the segment, not by how many keys there are. What verifies in neither copy stays where it is.
 
+use crate::geometry::VolumeGeometry;
 use crate::group::group_blocks;
 use crate::index::Entry;
 use crate::journal::Inner;
@@ -14,6 +15,7 @@ use crate::scan::blocks;
 use crate::state::Move;
 use crate::types::{BlockIndex, Place, SegmentIndex, Use, Zone};
 use crate::writer::Stop;
+use alloc::collections::BTreeSet;
 use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -113,11 +115,21 @@ impl Inner {
         (another || self.head_has_room(slice.bytes)) && !slice.moves.is_empty()
     }
 
-    /// Tells whether what lives in `victim`, and the moves that wait, fit into the segment at hand.
+    /// Tells whether what lives in `victim`, and the moves that wait, fit into the segment at hand, slice by slice.
     pub(crate) fn fits_at_hand(&self, victim: SegmentIndex) -> bool {
         let bytes = self.slice.borrow().bytes as u64 + self.live_in(victim);
-        !self.options.plants.has(Plant::CleanElsewhere)
-            && usize::try_from(bytes).is_ok_and(|bytes| self.head_has_room(bytes))
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.head_has_room(bytes.saturating_add(self.lost_by_slices(bytes)))
+    }
+
+    /// Yields an upper bound of what is lost where moves of so many bytes are written in more than one slice: a header and a block
+    /// that is not full for each before the last, and none ends before the longest record does not fit.
+    fn lost_by_slices(&self, bytes: usize) -> usize {
+        let geometry = &self.verifier.geometry;
+        let most = slice_bytes_max(geometry);
+        let least = most.saturating_sub(self.state.borrow().room.longest()).max(1);
+        let slices = if bytes <= most { 0 } else { bytes / least };
+        slices.saturating_mul(group::BYTES + geometry.block_bytes())
     }
 
     /// Tells whether the segment at hand has room for a group with so many bytes of records.
@@ -127,6 +139,8 @@ impl Inner {
     }
 
     /// Moves every live value out of `victim`, slice by slice; the last wait for more. What cannot be read stays.
+    ///
+    /// No slice is written before it is full, whichever way its moves were found, so that the room they take is known before.
     pub(crate) async fn clean(&self, victim: SegmentIndex) -> Result<(), Stop> {
         self.maintaining.set(true);
         let mut slice = self.slice.take();
@@ -134,16 +148,17 @@ impl Inner {
         let mut read = false;
         for zone in self.verifier.geometry.zones() {
             if self.live_in(victim) > slice.of_victim {
-                if read {
-                    self.send(&mut slice, usize::MAX).await?;
-                }
-                self.move_records(victim, zone, &mut slice).await?;
+                let taken = if read { slice.keys() } else { BTreeSet::new() };
+                self.move_records(victim, zone, &taken, &mut slice).await?;
                 read = true;
             }
         }
         if self.live_in(victim) > slice.of_victim {
+            self.move_the_rest(victim, &mut slice).await?;
+        }
+        if self.live_in(victim) > slice.of_victim {
+            // What cannot be read holds the segment: the others need not wait.
             self.send(&mut slice, usize::MAX).await?;
-            self.move_the_rest(victim).await?;
         }
         if slice.of_victim > 0 {
             slice.victims.push(victim);
@@ -198,17 +213,18 @@ impl Inner {
         self.state.borrow().room.live_in(segment)
     }
 
-    /// Moves what one copy of `victim` holds of live values, front to back.
+    /// Moves what one copy of `victim` holds of live values but for those of `taken` keys, front to back.
     async fn move_records(
         &self,
         victim: SegmentIndex,
         zone: Zone,
+        taken: &BTreeSet<Rc<[u8]>>,
         slice: &mut Slice,
     ) -> Result<(), Stop> {
         let geometry = self.verifier.geometry;
         let bytes = Buffer::zeroed(0);
         let mut window = Window { zone, segment: victim, start: 0, bytes };
-        let (mut block, most) = (0, SLICE_BYTES.min(geometry.segment_bytes()));
+        let mut block = 0;
         while block < geometry.segment_blocks() && self.live_in(victim) > slice.of_victim {
             let start = block as usize * geometry.block_bytes();
             let first = self.window(&mut window, start, group::BYTES).await;
@@ -231,18 +247,27 @@ impl Inner {
                 }
                 let Ok(record) = found else { break };
                 at += record.bytes();
-                if let Some(moved) = self.moved(&record, place) {
-                    let bytes = moved.record_bytes();
-                    if group::BYTES + slice.bytes + bytes > most && !slice.moves.is_empty() {
-                        self.send(slice, self.head_takes(slice)).await?;
-                    }
-                    slice.bytes += bytes;
-                    slice.of_victim += bytes as u64;
-                    slice.moves.push(moved);
+                if let Some(moved) =
+                    self.moved(&record, place).filter(|it| !taken.contains(&it.key))
+                {
+                    self.add(slice, moved).await?;
                 }
             }
             block += header.blocks(&geometry);
         }
+        Ok(())
+    }
+
+    /// Lets a slice take a move of the segment that is being read; writes what it holds where it is full.
+    async fn add(&self, slice: &mut Slice, moved: Move) -> Result<(), Stop> {
+        let bytes = moved.record_bytes();
+        let full = slice.bytes + bytes > slice_bytes_max(&self.verifier.geometry);
+        if full && !slice.moves.is_empty() {
+            self.send(slice, self.head_takes(slice)).await?;
+        }
+        slice.bytes += bytes;
+        slice.of_victim += bytes as u64;
+        slice.moves.push(moved);
         Ok(())
     }
 
@@ -295,14 +320,13 @@ impl Inner {
     }
 
     /// Moves the values of `victim` that its groups do not lead to, key by key: a header of theirs verifies in no copy.
-    async fn move_the_rest(&self, victim: SegmentIndex) -> Result<(), Stop> {
-        let mut next: Vec<u8> = Vec::new();
+    async fn move_the_rest(&self, victim: SegmentIndex, slice: &mut Slice) -> Result<(), Stop> {
+        let (taken, mut next) = (slice.keys(), Vec::new());
         loop {
             let (found, end) = self.rest_in(victim, &mut next);
-            let mut slice = Slice::default();
-            for (key, entry) in found {
+            for (key, entry) in found.into_iter().filter(|(key, _)| !taken.contains(key)) {
                 match self.read(&key, &entry).await {
-                    Ok(value) => slice.moves.push(Move::new(key, value, &entry)),
+                    Ok(value) => self.add(slice, Move::new(key, value, &entry)).await?,
                     Err(_) => {
                         // Written over meanwhile, it need not move, and its place may be another's already.
                         let there = self.state.borrow().index.get(&key) == Some(entry);
@@ -312,7 +336,6 @@ impl Inner {
                     }
                 }
             }
-            self.send(&mut slice, usize::MAX).await?;
             if end {
                 return Ok(());
             }
@@ -360,6 +383,18 @@ impl Inner {
         done.into_iter().for_each(|victim| self.forget_uses(victim));
         Ok(())
     }
+}
+
+impl Slice {
+    /// Yields the keys whose moves wait.
+    fn keys(&self) -> BTreeSet<Rc<[u8]>> {
+        self.moves.iter().map(|moved| moved.key.clone()).collect()
+    }
+}
+
+/// Yields the most bytes of records that a slice takes, but for one longer record.
+fn slice_bytes_max(geometry: &VolumeGeometry) -> usize {
+    SLICE_BYTES.min(geometry.segment_bytes()) - group::BYTES
 }
 
 impl Window {

@@ -322,7 +322,7 @@ fn next_superblock(
     superblock.mount += u64::from(!plants.has(Plant::SameMount));
     superblock.mount_id = random.bytes16();
     superblock.durable = history.next.before();
-    let place = tail(superblock, history);
+    let place = tail(superblock, history).or_else(|| cut_place(superblock, history, room, plants));
     let cuts = history.cuts.iter();
     let kept = superblock.log.iter().zip(cuts).filter_map(|(use_, cut)| {
         let end = Some((*cut)?).filter(|_| !plants.has(Plant::NoCut));
@@ -359,6 +359,22 @@ fn tail(superblock: &Superblock, history: &History) -> Option<(SegmentIndex, Blo
     let end = header.block.0 + header.blocks(&superblock.geometry);
     let room = end < superblock.geometry.segment_blocks();
     (room && !lost_after).then_some((header.segment, BlockIndex(end)))
+}
+
+/// Yields the place where a checkpoint cut the log, if nothing came behind it and values hold its segment.
+///
+/// Another segment would do, but for a volume that is full: there is none, and without a place nothing is cleaned or deleted.
+fn cut_place(
+    superblock: &Superblock,
+    history: &History,
+    room: &Room,
+    plants: Plants,
+) -> Option<(SegmentIndex, BlockIndex)> {
+    let nothing = history.accepted.is_empty() && history.lost.is_empty();
+    let first = superblock.log.first().filter(|first| nothing && first.end.is_none());
+    let cut = first.filter(|cut| cut.start.0 > 0)?;
+    let held = room.live_in(cut.segment) > 0 && !plants.has(Plant::CutAbandoned);
+    held.then_some((cut.segment, cut.start))
 }
 
 /// What an update needs of its caller: a device, and the way flushes are issued, one at a time.

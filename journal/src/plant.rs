@@ -115,8 +115,8 @@ plants! {
     ManifestEarly = "manifest-early",
     /// Let cleaning end for good where large values alone are written.
     UploadsInVain = "uploads-in-vain",
-    /// Clean only where a further segment can be taken, though the one at hand has room.
-    CleanElsewhere = "clean-elsewhere",
+    /// Let a mount leave the segment in which a checkpoint cut the log, if nothing came behind it.
+    CutAbandoned = "cut-abandoned",
     /// Refuse what was admitted rather than take a segment again of which one copy was read back.
     NothingSpared = "nothing-spared",
     /// Let a reader of a large value go on in the value that another upload made.

@@ -169,7 +169,7 @@ impl Room {
     }
 
     /// Yields an upper bound of the longest record that is live or on its way.
-    fn longest(&self) -> usize {
+    pub(crate) fn longest(&self) -> usize {
         let longest = self.lengths.len().saturating_sub(1) * CLASS_BYTES;
         longest.max(self.rings.longest())
     }

@@ -1,6 +1,10 @@
 //! Tests that look inside, and what they share.
 
 use crate::geometry::{SUPERBLOCK_COPIES, VolumeGeometry, superblock_offset};
+use crate::group::group_blocks;
+use crate::layout::group;
+use crate::room::free_segments;
+use crate::types::SegmentIndex;
 use crate::{
     Batch, Clock, Disk, Durability, FormatOptions, Journal, Operation, Options, Origin,
     Precondition, Random, format,
@@ -44,8 +48,30 @@ pub(crate) fn volume() -> (Disk, MemoryDevice) {
     (disk, device)
 }
 
+/// Makes an empty volume with segments as larger ones have them.
+fn volume_of(device_bytes: u64, segment_blocks: u32, segments: u32) -> (Disk, MemoryDevice) {
+    let mut device = MemoryDevice::new(usize::try_from(device_bytes).expect("it is small"));
+    let disk = Disk::new(device.geometry());
+    let options = FormatOptions { block_bytes: 512, copies: 2, force: false };
+    let mut random = Random::from_seed([7; 32]);
+    let made = run(&disk, &mut device, format(&disk, &mut random, options));
+    let mut superblock = made.expect("the device is blank");
+    let geometry = VolumeGeometry::new(512, device_bytes, segment_blocks, segments, 2);
+    superblock.geometry = geometry.expect("it fits");
+    for copy in 0..SUPERBLOCK_COPIES {
+        let (offset, bytes) = (superblock_offset(copy, device_bytes), superblock.encode());
+        let write = disk.write(offset, Buffer::copy_of(&bytes));
+        run(&disk, &mut device, write).expect("it lies on the device");
+    }
+    (disk, device)
+}
+
 fn put(journal: &Journal, key: &[u8]) -> impl Future<Output = bool> + use<> {
-    let value = Some([7; 9].as_slice().into());
+    put_of(journal, key, 9)
+}
+
+fn put_of(journal: &Journal, key: &[u8], bytes: usize) -> impl Future<Output = bool> + use<> {
+    let value = Some(vec![7; bytes].into());
     let put = Operation { key: key.into(), value, precondition: Precondition::Any };
     let (operations, durability) = (vec![put], Durability::Durable);
     let done = journal.commit(Batch { operations, durability, origin: Origin(1) });
@@ -55,19 +81,9 @@ fn put(journal: &Journal, key: &[u8]) -> impl Future<Output = bool> + use<> {
 /// A check reads a long segment piece by piece, and commits go on in pieces that it has read: what they wrote is not lost.
 #[test]
 fn a_check_calls_nothing_lost_that_is_written_meanwhile() {
-    let mut device = MemoryDevice::new(130 << 20);
-    let disk = Disk::new(device.geometry());
-    let options = FormatOptions { block_bytes: 512, copies: 2, force: false };
-    let mut random = Random::from_seed([7; 32]);
-    let made = run(&disk, &mut device, format(&disk, &mut random, options));
-    let mut superblock = made.expect("the device is blank");
     // Segments as volumes of four gigabytes have them.
-    superblock.geometry = VolumeGeometry::new(512, 130 << 20, 16_384, 8, 2).expect("it fits");
-    for copy in 0..SUPERBLOCK_COPIES {
-        let (offset, bytes) = (superblock_offset(copy, 130 << 20), superblock.encode());
-        let write = disk.write(offset, Buffer::copy_of(&bytes));
-        run(&disk, &mut device, write).expect("it lies on the device");
-    }
+    let (disk, mut device) = volume_of(130 << 20, 16_384, 8);
+    let random = Random::from_seed([8; 32]);
     let opening = Journal::open(disk.clone(), random, Clock::default(), Options::default());
     let journal = run(&disk, &mut device, opening).expect("the volume is sound");
     let (mut writing, mut checking) = (pin!(journal.run()), pin!(journal.check()));
@@ -110,4 +126,126 @@ fn a_seal_ends_while_others_commit() {
         }
     });
     assert_eq!(run(&disk, &mut device, all), Some(Ok(())), "{done} puts came before it");
+}
+
+/// What is left to clean a segment of which the header of a group verifies in no copy: room at hand for so many blocks more than
+/// its values need in one group, and no other segment.
+struct LastRoom {
+    disk: Disk,
+    device: MemoryDevice,
+    journal: Journal,
+    victim: SegmentIndex,
+}
+
+impl LastRoom {
+    fn new((disk, mut device): (Disk, MemoryDevice), value_bytes: usize, more: u32) -> Self {
+        let (random, clock) = (Random::from_seed([8; 32]), Clock::default());
+        let opening = Journal::open(disk.clone(), random, clock, Options::default());
+        let journal = run(&disk, &mut device, opening).expect("the volume is sound");
+        let mut room = Self { disk, device, journal, victim: SegmentIndex(0) };
+        let mut writing = Box::pin(room.journal.run());
+        for n in 0..8 {
+            assert!(room.drive(&mut writing, |journal| put_of(journal, &[b'/', n], value_bytes)));
+        }
+        room.victim = room.head();
+        while room.head() == room.victim {
+            assert!(room.drive(&mut writing, |journal| put_of(journal, b"/garbage", value_bytes)));
+        }
+        let checkpoint = |journal: &Journal| {
+            let journal = journal.clone();
+            async move { journal.checkpoint().await.is_ok() }
+        };
+        assert!(room.drive(&mut writing, checkpoint));
+        room.damage_header(b"/\x03");
+        room.leave_head(more);
+        let mut polls = 0;
+        let idle = poll_fn(|_| {
+            let _ = poll(writing.as_mut());
+            polls += 1;
+            let idle = room.journal.0.nothing_to_maintain();
+            if idle || polls == 10_000 { Poll::Ready(idle) } else { Poll::Pending }
+        });
+        assert!(run(&room.disk, &mut room.device, idle), "cleaning waits for what does not come");
+        room
+    }
+
+    fn drive<F: Future<Output = bool>>(
+        &mut self,
+        writing: &mut Pin<Box<impl Future<Output = ()>>>,
+        what: impl FnOnce(&Journal) -> F,
+    ) -> bool {
+        let mut what = pin!(what(&self.journal));
+        let both = poll_fn(|_| {
+            let _ = poll(writing.as_mut());
+            poll(what.as_mut())
+        });
+        run(&self.disk, &mut self.device, both)
+    }
+
+    fn head(&self) -> SegmentIndex {
+        let volume = self.journal.0.volume.borrow();
+        let mut log = volume.superblock.log.iter();
+        log.find(|use_| Some(use_.epoch) == volume.tail.epoch).expect("a use is at hand").segment
+    }
+
+    /// Damages the header of the group that a key's record lies in.
+    fn damage_header(&mut self, key: &[u8]) {
+        let inner = &self.journal.0;
+        let place = inner.state.borrow().index.get(key).expect("it was put").place;
+        let geometry = inner.verifier.geometry;
+        for zone in geometry.zones() {
+            let mut offset = geometry.block_offset(zone, place.segment, geometry.block_of(place));
+            let mut read = |offset| run(&self.disk, &mut self.device, self.disk.read(offset, 512));
+            let mut block = read(offset).expect("it lies on the device");
+            while !block.starts_with(&group::MAGIC_VALUE) {
+                offset -= 512;
+                block = read(offset).expect("it lies on the device");
+            }
+            let bad = Buffer::copy_of(&[&[0; 8], &block[8..]].concat());
+            let write = self.disk.write(offset, bad);
+            run(&self.disk, &mut self.device, write).expect("it lies on the device");
+        }
+    }
+
+    /// Leaves so many blocks at hand, and no free segment.
+    fn leave_head(&self, more: u32) {
+        let inner = &self.journal.0;
+        let geometry = &inner.verifier.geometry;
+        let needed = group_blocks(geometry, usize::try_from(self.live()).unwrap()) + more;
+        let volume = &mut *inner.volume.borrow_mut();
+        let epoch = volume.tail.epoch;
+        volume.superblock.log.retain(|use_| Some(use_.epoch) == epoch);
+        volume.tail.block = geometry.segment_blocks() - needed;
+        let state = inner.state.borrow();
+        for segment in free_segments(&volume.superblock, &state.room) {
+            volume.stuck.for_good(segment, 0);
+        }
+    }
+
+    fn live(&self) -> u64 {
+        self.journal.0.state.borrow().room.live_in(self.victim)
+    }
+}
+
+/// Cleaning that finds its values by two ways writes them together all the same, in the room that one group takes.
+#[test]
+fn cleaning_goes_on_in_the_segment_at_hand() {
+    // Records of 432 bytes: eight fill seven blocks with the header of a group, and in two groups they would take nine.
+    let room = LastRoom::new(volume(), 392, 0);
+    assert_eq!(room.live(), 0);
+    assert_eq!(room.journal.stats().moves, 8);
+}
+
+/// What takes several slices has a header for each, and begins only where all of them have room.
+#[test]
+fn cleaning_begins_only_where_all_slices_have_room() {
+    let mut ended = Vec::new();
+    for more in 0..6 {
+        let room = LastRoom::new(volume_of(40 << 20, 2048, 16), 60_000, more);
+        let (live, moves) = (room.live(), room.journal.stats().moves);
+        // Each value is a manifest and two chunks.
+        assert_eq!(moves, if live == 0 { 24 } else { 0 }, "{live} bytes stay, {more} blocks more");
+        ended.push(live == 0);
+    }
+    assert!(!ended[0] && ended[5], "{ended:?}");
 }

@@ -233,6 +233,8 @@ checks! {
         &[Plant::CheckTouchesTail, Plant::CutForgotten];
     a_gap_is_reported: traces::a_gap_is_reported,
         &[Plant::EvidenceIgnored, Plant::DoubtForgotten];
+    a_mount_goes_on_where_a_checkpoint_cut: rules::a_mount_goes_on_where_a_checkpoint_cut,
+        &[Plant::CutAbandoned];
     two_losses_in_a_row_spare_what_follows: rules::two_losses_in_a_row, &[];
     deletes_after_a_loss_are_bounded: traces::deletes_after_a_loss_are_bounded, &[];
     a_value_that_goes_bad_is_never_absent: traces::a_value_goes_bad,
@@ -247,7 +249,6 @@ checks! {
     replay_never_exceeds_the_superblocks_figure: traces::replay_is_bounded,
         &[Plant::ReplayUnbounded];
     a_full_volume_that_is_opened_again_deletes: plants::brims, &[Plant::DeletesLimited];
-    cleaning_goes_on_in_the_segment_at_hand: plants::half_garbage, &[Plant::CleanElsewhere];
     large_values_alone_find_room_for_ever: plants::uploads, &[Plant::UploadsInVain];
     a_large_value_is_whole_or_not_there: large::whole_or_not_at_all, &[Plant::ManifestFirst];
     what_large_values_took_comes_back: large::room_comes_back,

@@ -38,14 +38,6 @@ pub fn uploads(plants: Plants) -> Ended {
     play(&plan, plants).map(drop).map_err(|broken| broken.what)
 }
 
-/// A history of the simulator: two crashes break cleaning off, and leave a segment at hand that is almost empty. It came about with
-/// moves of what had been written over.
-pub fn half_garbage(plants: Plants) -> Ended {
-    let seed = 129_001_555_267;
-    let plan = Plan::of_seed(seed, Setup::of_seed(seed));
-    play(&plan, plants.and(Plant::StaleMoves)).map(drop).map_err(|broken| broken.what)
-}
-
 /// The named checks.
 pub const CHECKS: &[(&str, Check)] = &[
     ("T1", traces::t1),
@@ -95,7 +87,6 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("tried again", online::tried_again),
     ("full volumes", brims),
     ("uploads alone", uploads),
-    ("half garbage", half_garbage),
     ("misread by fsck", online::misread_by_fsck),
     ("large", large::whole_or_not_at_all),
     ("large room", large::room_comes_back),
@@ -144,7 +135,7 @@ pub fn caught_by(plant: Plant) -> Check {
         Plant::CheckTouchesTail => rules::a_check_leaves_a_torn_tail,
         Plant::CutForgotten => rules::a_check_leaves_the_tail_of_a_known_use,
         Plant::UploadsInVain => uploads,
-        Plant::CleanElsewhere => half_garbage,
+        Plant::CutAbandoned => rules::a_mount_goes_on_where_a_checkpoint_cut,
         Plant::NothingSpared => online::room_is_not_short_for_one_copy,
         Plant::AdoptBeforeFlush => ordering::t15,
         Plant::MoveReplaysAsPut | Plant::FreeBeforeMoved => ordering::t16,

@@ -158,6 +158,34 @@ fn newest(bench: &mut Bench) -> Ended {
     bench.expect(&mut store, B, Some(b"6"))
 }
 
+/// Where nothing counts behind a checkpoint, mount after mount goes on where it cut the log, over what a torn tail left there.
+pub fn a_mount_goes_on_where_a_checkpoint_cut(plants: Plants) -> Ended {
+    let mut bench = Bench::new(plants);
+    let mut store = bench.open()?;
+    bench.put(&mut store, A, b"1")?;
+    checkpoint(&mut bench, &mut store)?;
+    let torn = bench.leave_in_flight(&mut store, &[(A, b"2"), (B, b"3")])?;
+    bench.device.power_cut_choosing(fates(&[Old, Old, New, Old]));
+    for _ in 0..300 {
+        bench.open_whole()?;
+    }
+    let mut store = bench.open_whole()?;
+    bench.expect(&mut store, A, Some(b"1"))?;
+    let mut places = bench.put(&mut store, B, b"4")?;
+    places.extend(bench.put(&mut store, C, b"5")?);
+    if places != torn {
+        return Err(format!("the log goes on at {places:?}, and was cut at {torn:?}"));
+    }
+    let mut store = bench.open_whole()?;
+    for (key, value) in [(A, b"1"), (B, b"4"), (C, b"5")] {
+        bench.expect(&mut store, key, Some(value))?;
+    }
+    match bench.check(&mut store)? {
+        0 => Ok(()),
+        repaired => Err(format!("{repaired} copies of a torn tail are repaired")),
+    }
+}
+
 fn checkpoint(bench: &mut Bench, store: &mut Store) -> Ended {
     let journal = store.journal.clone();
     let task: Task<_> = Box::pin(async move { journal.checkpoint().await });
