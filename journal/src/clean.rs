@@ -13,7 +13,7 @@ use crate::record::{Record, RecordError};
 use crate::room::uses_max;
 use crate::scan::blocks;
 use crate::state::Move;
-use crate::types::{BlockIndex, Place, SegmentIndex, Use, Zone};
+use crate::types::{Birth, BlockIndex, Place, SegmentIndex, Use, Zone};
 use crate::writer::Stop;
 use alloc::collections::BTreeSet;
 use alloc::rc::Rc;
@@ -35,6 +35,9 @@ const VAIN_MAX: u32 = 32;
 
 /// A key and where its value lies.
 type Found = (Rc<[u8]>, Entry);
+
+/// Values that are not to be moved twice: of each the key and the birth.
+type Taken = BTreeSet<(Rc<[u8]>, Birth)>;
 
 /// A part of one copy of a segment.
 struct Window {
@@ -123,7 +126,7 @@ impl Inner {
     }
 
     /// Yields an upper bound of what is lost where moves of so many bytes are written in more than one slice: a header and a block
-    /// that is not full for each before the last, and none ends before the longest record does not fit.
+    /// that is not full for each before the last, and each of these is so full that the longest record does not fit.
     fn lost_by_slices(&self, bytes: usize) -> usize {
         let geometry = &self.verifier.geometry;
         let most = slice_bytes_max(geometry);
@@ -140,23 +143,24 @@ impl Inner {
 
     /// Moves every live value out of `victim`, slice by slice; the last wait for more. What cannot be read stays.
     ///
-    /// No slice is written before it is full, whichever way its moves were found, so that the room they take is known before.
+    /// No slice but the last is written before it is full, whichever way its moves were found, so that the room they take is known
+    /// before.
     pub(crate) async fn clean(&self, victim: SegmentIndex) -> Result<(), Stop> {
         self.maintaining.set(true);
         let mut slice = self.slice.take();
         slice.of_victim = 0;
         let mut read = false;
         for zone in self.verifier.geometry.zones() {
-            if self.live_in(victim) > slice.of_victim {
-                let taken = if read { slice.keys() } else { BTreeSet::new() };
+            if self.more_lives(victim, &mut slice) {
+                let taken = if read { slice.taken() } else { Taken::new() };
                 self.move_records(victim, zone, &taken, &mut slice).await?;
                 read = true;
             }
         }
-        if self.live_in(victim) > slice.of_victim {
+        if self.more_lives(victim, &mut slice) {
             self.move_the_rest(victim, &mut slice).await?;
         }
-        if self.live_in(victim) > slice.of_victim {
+        if self.more_lives(victim, &mut slice) {
             // What cannot be read holds the segment: the others need not wait.
             self.send(&mut slice, usize::MAX).await?;
         }
@@ -213,19 +217,39 @@ impl Inner {
         self.state.borrow().room.live_in(segment)
     }
 
-    /// Moves what one copy of `victim` holds of live values but for those of `taken` keys, front to back.
+    /// Tells whether more lives in the segment that is being read than the moves that wait take away.
+    ///
+    /// What was written over since it was read is dropped first: it lives there no more, and would stand for what does.
+    fn more_lives(&self, victim: SegmentIndex, slice: &mut Slice) -> bool {
+        if self.live_in(victim) > slice.of_victim {
+            return true;
+        }
+        (slice.bytes, slice.of_victim) = (0, 0);
+        slice.moves.retain(|moved| {
+            let entry = self.state.borrow().index.get(&moved.key);
+            let entry = entry.filter(|entry| entry.birth == moved.birth);
+            let (bytes, segment) = (moved.record_bytes(), entry.map(|entry| entry.place.segment));
+            slice.bytes += if segment.is_some() { bytes } else { 0 };
+            slice.of_victim += if segment == Some(victim) { bytes as u64 } else { 0 };
+            segment.is_some()
+        });
+        self.forget_victims(slice);
+        self.live_in(victim) > slice.of_victim
+    }
+
+    /// Moves what one copy of `victim` holds of live values but for those `taken`, front to back.
     async fn move_records(
         &self,
         victim: SegmentIndex,
         zone: Zone,
-        taken: &BTreeSet<Rc<[u8]>>,
+        taken: &Taken,
         slice: &mut Slice,
     ) -> Result<(), Stop> {
         let geometry = self.verifier.geometry;
         let bytes = Buffer::zeroed(0);
         let mut window = Window { zone, segment: victim, start: 0, bytes };
         let mut block = 0;
-        while block < geometry.segment_blocks() && self.live_in(victim) > slice.of_victim {
+        while block < geometry.segment_blocks() && self.more_lives(victim, slice) {
             let start = block as usize * geometry.block_bytes();
             let first = self.window(&mut window, start, group::BYTES).await;
             let header = self.verifier.header(victim, BlockIndex(block), first);
@@ -247,8 +271,8 @@ impl Inner {
                 }
                 let Ok(record) = found else { break };
                 at += record.bytes();
-                if let Some(moved) =
-                    self.moved(&record, place).filter(|it| !taken.contains(&it.key))
+                if let Some(moved) = self.moved(&record, place)
+                    && !taken.contains(&(moved.key.clone(), moved.birth))
                 {
                     self.add(slice, moved).await?;
                 }
@@ -321,10 +345,13 @@ impl Inner {
 
     /// Moves the values of `victim` that its groups do not lead to, key by key: a header of theirs verifies in no copy.
     async fn move_the_rest(&self, victim: SegmentIndex, slice: &mut Slice) -> Result<(), Stop> {
-        let (taken, mut next) = (slice.keys(), Vec::new());
+        let (taken, mut next) = (slice.taken(), Vec::new());
         loop {
             let (found, end) = self.rest_in(victim, &mut next);
-            for (key, entry) in found.into_iter().filter(|(key, _)| !taken.contains(key)) {
+            for (key, entry) in found {
+                if taken.contains(&(key.clone(), entry.birth)) {
+                    continue;
+                }
                 match self.read(&key, &entry).await {
                     Ok(value) => self.add(slice, Move::new(key, value, &entry)).await?,
                     Err(_) => {
@@ -376,19 +403,24 @@ impl Inner {
             _ => Poll::Pending,
         });
         self.beside_reserving(settled).await?;
+        self.forget_victims(slice);
+        Ok(())
+    }
+
+    /// Forgets the segments that nothing lives in any more, or nothing waits for.
+    fn forget_victims(&self, slice: &mut Slice) {
         let waits = |victim: &SegmentIndex| !slice.moves.is_empty() && self.live_in(*victim) > 0;
         let (waiting, done) = mem::take(&mut slice.victims).into_iter().partition(waits);
         slice.victims = waiting;
         let done: Vec<_> = done;
         done.into_iter().for_each(|victim| self.forget_uses(victim));
-        Ok(())
     }
 }
 
 impl Slice {
-    /// Yields the keys whose moves wait.
-    fn keys(&self) -> BTreeSet<Rc<[u8]>> {
-        self.moves.iter().map(|moved| moved.key.clone()).collect()
+    /// Yields the values whose moves wait.
+    fn taken(&self) -> Taken {
+        self.moves.iter().map(|moved| (moved.key.clone(), moved.birth)).collect()
     }
 }
 

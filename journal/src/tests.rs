@@ -138,11 +138,15 @@ struct LastRoom {
 }
 
 impl LastRoom {
-    fn new((disk, mut device): (Disk, MemoryDevice), value_bytes: usize, more: u32) -> Self {
+    fn open((disk, mut device): (Disk, MemoryDevice)) -> Self {
         let (random, clock) = (Random::from_seed([8; 32]), Clock::default());
         let opening = Journal::open(disk.clone(), random, clock, Options::default());
         let journal = run(&disk, &mut device, opening).expect("the volume is sound");
-        let mut room = Self { disk, device, journal, victim: SegmentIndex(0) };
+        Self { disk, device, journal, victim: SegmentIndex(0) }
+    }
+
+    fn new(volume: (Disk, MemoryDevice), value_bytes: usize, more: u32) -> Self {
+        let mut room = Self::open(volume);
         let mut writing = Box::pin(room.journal.run());
         for n in 0..8 {
             assert!(room.drive(&mut writing, |journal| put_of(journal, &[b'/', n], value_bytes)));
@@ -151,11 +155,7 @@ impl LastRoom {
         while room.head() == room.victim {
             assert!(room.drive(&mut writing, |journal| put_of(journal, b"/garbage", value_bytes)));
         }
-        let checkpoint = |journal: &Journal| {
-            let journal = journal.clone();
-            async move { journal.checkpoint().await.is_ok() }
-        };
-        assert!(room.drive(&mut writing, checkpoint));
+        room.checkpoint(&mut writing);
         room.damage_header(b"/\x03");
         room.leave_head(more);
         let mut polls = 0;
@@ -167,6 +167,14 @@ impl LastRoom {
         });
         assert!(run(&room.disk, &mut room.device, idle), "cleaning waits for what does not come");
         room
+    }
+
+    fn checkpoint(&mut self, writing: &mut Pin<Box<impl Future<Output = ()>>>) {
+        let checkpoint = |journal: &Journal| {
+            let journal = journal.clone();
+            async move { journal.checkpoint().await.is_ok() }
+        };
+        assert!(self.drive(writing, checkpoint));
     }
 
     fn drive<F: Future<Output = bool>>(
@@ -248,4 +256,43 @@ fn cleaning_begins_only_where_all_slices_have_room() {
         ended.push(live == 0);
     }
     assert!(!ended[0] && ended[5], "{ended:?}");
+}
+
+/// A value is written over while its segment is cleaned: what was read of it stands for no other, so none is left behind for a
+/// second cleaning.
+#[test]
+fn what_is_written_over_meanwhile_stands_for_nothing_else() {
+    let mut room = LastRoom::open(volume_of(40 << 20, 2048, 16));
+    let mut writing = Box::pin(room.journal.run());
+    let mut n = 0;
+    room.victim = room.head();
+    while room.head() == room.victim {
+        // Twelve of some seventy stay, and are less than one slice.
+        let key = if n % 6 == 0 { [b'/', n] } else { *b"/g" };
+        assert!(room.drive(&mut writing, |journal| put_of(journal, &key, 15_000)));
+        n += 1;
+    }
+    room.checkpoint(&mut writing);
+    {
+        let inner = &room.journal.0;
+        let volume = &mut *inner.volume.borrow_mut();
+        let state = inner.state.borrow();
+        let free: Vec<_> = free_segments(&volume.superblock, &state.room).collect();
+        // Few enough to clean, and enough for clients.
+        free.iter().skip(3).for_each(|segment| volume.stuck.for_good(*segment, 0));
+    }
+    let mut over = Box::pin(put_of(&room.journal, &[b'/', 0], 15_000));
+    let (mut written, mut polls) = (false, 0);
+    let idle = poll_fn(|_| {
+        let inner = &room.journal.0;
+        let _ = poll(writing.as_mut());
+        if inner.maintaining.get() && !written {
+            written = poll(over.as_mut()).is_ready();
+        }
+        polls += 1;
+        if polls == 1000 { Poll::Ready(()) } else { Poll::Pending }
+    });
+    run(&room.disk, &mut room.device, idle);
+    let stats = room.journal.stats();
+    assert_eq!((written, room.live(), stats.cleaned, stats.moves), (true, 0, 1, 11));
 }

@@ -234,7 +234,7 @@ checks! {
     a_gap_is_reported: traces::a_gap_is_reported,
         &[Plant::EvidenceIgnored, Plant::DoubtForgotten];
     a_mount_goes_on_where_a_checkpoint_cut: rules::a_mount_goes_on_where_a_checkpoint_cut,
-        &[Plant::CutAbandoned];
+        &[Plant::CutAbandoned, Plant::CheckTouchesTail];
     two_losses_in_a_row_spare_what_follows: rules::two_losses_in_a_row, &[];
     deletes_after_a_loss_are_bounded: traces::deletes_after_a_loss_are_bounded, &[];
     a_value_that_goes_bad_is_never_absent: traces::a_value_goes_bad,
