@@ -45,7 +45,7 @@ fn taking_a_later_group_as_proof_is_found() {
 
 #[test]
 fn a_fixed_order_of_superblocks_is_found() {
-    must_be_found(Plant::SuperblockOrder, 21_049, 6);
+    must_be_found(Plant::SuperblockOrder, 60_139, 6);
 }
 
 #[test]
