@@ -11,7 +11,7 @@ use crate::record::Record;
 use crate::state::State;
 use crate::tag::Versions;
 use crate::ticket::Settled;
-use crate::types::{Birth, Mode, Version};
+use crate::types::{Birth, Mode, Version, Zone};
 use alloc::rc::Rc;
 use core::iter::Peekable;
 
@@ -351,7 +351,8 @@ impl Inner {
         self.seen_pending(change).is_none_or(|seen| visit(key, seen))
     }
 
-    /// Reads the value of a record, or its manifest, from the device: copy A, else copy B.
+    /// Reads the value of a record, or its manifest, from the device: copy A, else copy B, else copy A again, which may have been
+    /// repaired after it was read, when copy B had yet to go bad.
     pub(crate) async fn read(&self, key: &[u8], entry: &Entry) -> Result<Rc<[u8]>, Fault> {
         // Chunks and manifests are not kept: they would push out what is asked for more often.
         let kept = entry.upload.is_none() && !is_internal(key);
@@ -369,8 +370,9 @@ impl Inner {
         if block.0 as usize * geometry.block_bytes() + bytes > geometry.segment_bytes() {
             return Err(Fault::Mismatch);
         }
-        let copies = if self.options.plants.has(Plant::ReadOneCopy) { 1 } else { 2 };
-        for (tries, zone) in geometry.zones().take(copies).enumerate() {
+        let one = geometry.copies() < 2 || self.options.plants.has(Plant::ReadOneCopy);
+        let zones: &[Zone] = if one { &[Zone::A] } else { &[Zone::A, Zone::B, Zone::A] };
+        for (tries, &zone) in zones.iter().enumerate() {
             let offset = geometry.block_offset(zone, entry.place.segment, block);
             let Ok(buffer) = self.disk.read(offset, bytes).await else {
                 fault = Fault::Device;

@@ -322,3 +322,49 @@ fn a_check_that_is_too_early_lets_nothing_more_go_bad() {
         ],
     });
 }
+
+/// A value that is read while its copies go bad one after the other, the first repaired before.
+///
+/// What was lost: nothing, and the read answered that it was. What reached the medium: copy A of the value's group was a lost write
+/// when the read saw it; a check repaired it; then copy B went back, and the read saw that. Why the fix holds: a read that finds
+/// both copies bad looks at copy A once more.
+#[test]
+fn a_read_beside_a_check_loses_nothing() {
+    holds(&Plan {
+        seed: 134_000_677_413,
+        shape: Shape {
+            device_kib: 128,
+            copies: 2,
+            keys: 8,
+            stall: 0,
+            group_bytes_max: 100,
+            flush_bytes_max: 2048,
+            cache_bytes: 0,
+            value_record_bytes_max: 80,
+            replay_bytes: Some(4096),
+        },
+        steps: vec![
+            Step {
+                id: 12,
+                turns: 12,
+                action: Action::Commit {
+                    changes: [Some(Change { key: 2, bytes: Some(78), expect: Any }), None, None],
+                    ack: Durable,
+                    origin: 0,
+                },
+            },
+            Step {
+                id: 13,
+                turns: 0,
+                action: Action::Harm(Harm { block: 0, kind: HarmKind::LostWrites(2) }),
+            },
+            Step { id: 15, turns: 9, action: Action::Check },
+            Step { id: 18, turns: 7, action: Action::Get { key: 2, origin: 2 } },
+            Step {
+                id: 28,
+                turns: 1,
+                action: Action::Harm(Harm { block: 5, kind: HarmKind::LostWrites(4) }),
+            },
+        ],
+    });
+}
