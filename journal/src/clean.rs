@@ -108,7 +108,7 @@ impl Inner {
     /// Yields how many segments are free once the moves that wait are durable.
     pub(crate) fn waiting(&self) -> u32 {
         let slice = self.slice.borrow();
-        let held = slice.victims.iter().filter(|victim| self.live_in(**victim) > 0).count();
+        let held = slice.victims.iter().filter(|victim| self.is_held(**victim)).count();
         u32::try_from(held).unwrap_or(u32::MAX)
     }
 
@@ -125,14 +125,13 @@ impl Inner {
         self.head_has_room(bytes.saturating_add(self.lost_by_slices(bytes)))
     }
 
-    /// Yields an upper bound of what is lost where moves of so many bytes are written in more than one slice: a header and a block
-    /// that is not full for each before the last, and each of these is so full that the longest record does not fit.
+    /// Yields an upper bound of what is lost where moves of so many bytes are written in more than one slice: for each before the
+    /// last a header, and of a block what the next record does not fit into; each is so full that the longest does not fit.
     fn lost_by_slices(&self, bytes: usize) -> usize {
         let geometry = &self.verifier.geometry;
-        let most = slice_bytes_max(geometry);
-        let least = most.saturating_sub(self.state.borrow().room.longest()).max(1);
-        let slices = if bytes <= most { 0 } else { bytes / least };
-        slices.saturating_mul(group::BYTES + geometry.block_bytes())
+        let (most, longest) = (slice_bytes_max(geometry), self.state.borrow().room.longest());
+        let slices = if bytes <= most { 0 } else { bytes / most.saturating_sub(longest).max(1) };
+        slices.saturating_mul(group::BYTES + geometry.block_bytes().min(longest))
     }
 
     /// Tells whether the segment at hand has room for a group with so many bytes of records.
@@ -186,13 +185,19 @@ impl Inner {
 
     /// Forgets the uses of a segment that nothing lies in any more.
     fn forget_uses(&self, victim: SegmentIndex) {
-        let volume = self.volume.borrow();
-        // It may have been listed again already, when its last value was written over.
-        let listed = volume.superblock.log.iter().any(|use_| use_.segment == victim);
-        let state = &mut *self.state.borrow_mut();
-        if !listed && state.room.live_in(victim) == 0 {
-            state.uses.retain(|use_| use_.segment != victim);
+        if !self.is_listed(victim) && self.live_in(victim) == 0 {
+            self.state.borrow_mut().uses.retain(|use_| use_.segment != victim);
         }
+    }
+
+    /// Tells whether values hold a segment that was read.
+    fn is_held(&self, victim: SegmentIndex) -> bool {
+        self.live_in(victim) > 0 && !self.is_listed(victim)
+    }
+
+    /// Tells whether the log lies in a segment that was read: it was listed again, when its last value had been written over.
+    fn is_listed(&self, victim: SegmentIndex) -> bool {
+        self.volume.borrow().superblock.log.iter().any(|use_| use_.segment == victim)
     }
 
     /// Something is to be written, commit, chunk or note: what it makes garbage of, cleaning may gain again.
@@ -394,6 +399,7 @@ impl Inner {
             let count = count.min(slice.moves.len());
             let mut state = self.state.borrow_mut();
             state.moves_unsettled += count;
+            state.moves_sent += count as u64;
             state.moves.extend(slice.moves.drain(..count));
         }
         slice.bytes = slice.moves.iter().map(Move::record_bytes).sum();
@@ -409,7 +415,7 @@ impl Inner {
 
     /// Forgets the segments that nothing lives in any more, or nothing waits for.
     fn forget_victims(&self, slice: &mut Slice) {
-        let waits = |victim: &SegmentIndex| !slice.moves.is_empty() && self.live_in(*victim) > 0;
+        let waits = |victim: &SegmentIndex| !slice.moves.is_empty() && self.is_held(*victim);
         let (waiting, done) = mem::take(&mut slice.victims).into_iter().partition(waits);
         slice.victims = waiting;
         let done: Vec<_> = done;

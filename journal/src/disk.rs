@@ -56,7 +56,7 @@ impl Disk {
     }
 
     /// Yields how many requests have been made.
-    pub(crate) fn issued(&self) -> u64 {
+    pub fn issued(&self) -> u64 {
         self.queue.borrow().next_id
     }
 

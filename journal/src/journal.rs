@@ -107,6 +107,8 @@ pub(crate) struct Inner {
     /// A flush is out; there is never more than one.
     pub(crate) flushing: Cell<bool>,
     running: Cell<bool>,
+    /// Tasks of maintenance that came to their end.
+    pub(crate) jobs_ended: Cell<u64>,
     /// Free segments, and after which changes they were counted.
     pub(crate) free_counted: Cell<Option<(Changes, u32)>>,
     /// Most free segments since something was asked to be written, and the cleanings since then that freed no more.
@@ -487,6 +489,7 @@ impl State {
             checkpoints: 0,
             cleaned: 0,
             moves_settled: 0,
+            moves_sent: 0,
             repaired: 0,
             uploads: BTreeSet::new(),
             abandoned: 0,
@@ -540,6 +543,7 @@ impl Inner {
             state: RefCell::new(state),
             volume: RefCell::new(volume),
             maintaining: Cell::new(false),
+            jobs_ended: Cell::new(0),
             flushing: Cell::new(false),
             running: Cell::new(false),
             free_counted: Cell::new(None),

@@ -76,6 +76,7 @@ pub(crate) async fn maintain(inner: &Inner) -> Stop {
         if let Err(stop) = done {
             return stop;
         }
+        inner.jobs_ended.set(inner.jobs_ended.get() + 1);
     }
 }
 
@@ -421,6 +422,7 @@ impl Inner {
         let mut volume = self.volume.borrow_mut();
         let mut state = self.state.borrow_mut();
         volume.checkpoint_bytes = written.bytes;
+        volume.stuck.renew();
         state.checkpoints += 1;
         let superblock = &volume.superblock;
         let kept: Vec<Use> = state

@@ -143,6 +143,8 @@ pub(crate) struct State {
     pub(crate) checkpoints: u64,
     pub(crate) cleaned: u64,
     pub(crate) moves_settled: u64,
+    /// Moves that cleaning handed to the writer.
+    pub(crate) moves_sent: u64,
     /// Copies repaired while running.
     pub(crate) repaired: u64,
     /// Uploads whose manifest is not durable yet.

@@ -46,7 +46,7 @@ impl Stuck {
         });
     }
 
-    /// Leaves one segment alone no more that one copy could be read back from, if there is any; once each.
+    /// Leaves one segment alone no more that one copy could be read back from, if there is any; once each, until [`Self::renew`].
     pub(crate) fn spare_one(&mut self) -> bool {
         let spare = self.left.iter_mut().find(|left| left.alone == Alone::ForGood && left.spare);
         let found = spare.is_some();
@@ -55,6 +55,12 @@ impl Stuck {
             self.changes += 1;
         }
         found
+    }
+
+    /// A checkpoint was adopted: what was tried again for want of room may be so once more.
+    pub(crate) fn renew(&mut self) {
+        let tried = self.left.iter_mut().filter(|left| left.alone == Alone::Tried);
+        tried.for_each(|left| left.alone = Alone::Over);
     }
 
     /// Leaves a segment alone for a while, the longer the more often it was: a value in it could not be read.
@@ -144,5 +150,13 @@ mod tests {
         assert!(!stuck.spare_one(), "there is no other");
         stuck.for_good(one, 1);
         assert!(stuck.holds(one) && !stuck.spare_one(), "it had its second chance");
+        stuck.renew();
+        assert!(stuck.holds(one), "it is left alone all the same");
+        let mut stuck = Stuck::default();
+        stuck.for_good(one, 1);
+        assert!(stuck.spare_one());
+        stuck.renew();
+        stuck.for_good(one, 1);
+        assert!(stuck.spare_one(), "a checkpoint came between");
     }
 }

@@ -295,13 +295,15 @@ fn settle(inner: &Inner, written: &mut Vec<Written>) {
 }
 
 impl Inner {
-    /// Yields a figure that changes with all that one of the two tasks may wait for.
-    fn progress(&self) -> (u64, u64, usize, bool, u64) {
+    /// Yields figures that change with all that one of the two tasks may wait for, and but for one only rise: what was dropped
+    /// and what came since make up for nothing.
+    fn progress(&self) -> (u64, u64, u64, bool, u64) {
         let state = self.state.borrow();
         let sequence = self.volume.borrow().superblock.sequence;
         let flushing = self.flushing.get();
         let settled = state.durable.lsn.0 + state.cleaned + state.moves_settled;
-        (self.disk.issued(), settled, state.moves.len(), flushing, sequence)
+        let handed_on = state.moves_sent + self.jobs_ended.get();
+        (self.disk.issued(), settled, handed_on, flushing, sequence)
     }
 
     /// Tells whether a cycle should begin: somebody waits, or buffered data has waited long enough.

@@ -151,18 +151,21 @@ fn overwritten_at_the_brim(plants: Plants, value_bytes: usize) -> Ended {
         bench.commit(&mut store, &[(&name(n), None)])?;
     }
     keys -= 2;
-    for after in 0..=64 {
-        bench.device.heal();
-        let kind = FaultKind::ReadMisdirected { from: 0 };
-        bench.device.inject(Fault { kind, after, repeat: Repeat::Once });
-        let asked = checkpoint(&store);
-        match bench.drive(&mut store, asked, &mut on)?.ok_or("cut")? {
-            Err(CommitError::NotReadBack) => break,
-            told => told.map_err(|error| format!("a checkpoint ends with {error}"))?,
+    // More than once: the segment is tried again and again.
+    for _ in 0..4 {
+        for after in 0..=64 {
+            bench.device.heal();
+            let kind = FaultKind::ReadMisdirected { from: 0 };
+            bench.device.inject(Fault { kind, after, repeat: Repeat::Once });
+            let asked = checkpoint(&store);
+            match bench.drive(&mut store, asked, &mut on)?.ok_or("cut")? {
+                Err(CommitError::NotReadBack) => break,
+                told => told.map_err(|error| format!("a checkpoint ends with {error}"))?,
+            }
         }
-    }
-    for n in 0..8 * keys {
-        put_admitted(&mut bench, &mut store, &name(n * 7 % keys), &value)?;
+        for n in 0..8 * keys {
+            put_admitted(&mut bench, &mut store, &name(n * 7 % keys), &value)?;
+        }
     }
     let mut store = bench.open_whole()?;
     (0..keys).try_for_each(|n| bench.expect(&mut store, &name(n), Some(&value)))

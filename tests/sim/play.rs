@@ -288,11 +288,23 @@ impl Player {
             if !goes_on {
                 continue;
             }
-            let _ = poll(&mut open.run);
+            if poll(&mut open.run).is_pending() {
+                Self::goes_on_by_itself(open)?;
+            }
             self.answers(open)?;
             if matches!(open.journal.mode(), Mode::ReadOnly(_)) {
                 self.stopped(open)?;
             }
+        }
+        Ok(())
+    }
+
+    /// What one poll leaves, another one does not find: nobody asks again where nothing ends.
+    fn goes_on_by_itself(open: &mut Open) -> Result<(), String> {
+        let issued = open.disk.issued();
+        let _ = poll(&mut open.run);
+        if open.disk.issued() > issued {
+            return Err("the store stood still until it was asked again".into());
         }
         Ok(())
     }
