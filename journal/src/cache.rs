@@ -1,6 +1,6 @@
 //! A bounded cache of values that were read from the device or are about to be asked for.
 
-use crate::types::Place;
+use crate::types::{Birth, Place};
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use core::cell::Cell;
@@ -46,6 +46,8 @@ impl Hasher for PlaceHasher {
 
 struct Kept {
     value: Rc<[u8]>,
+    /// Of the write that it came with: another record may lie at the place by the time that it is asked for.
+    birth: Birth,
     number: u64,
 }
 
@@ -59,8 +61,9 @@ impl ValueCache {
         Self { values, order, next: 0, bytes: 0, bytes_max, hits, misses }
     }
 
-    pub(crate) fn get(&self, place: Place) -> Option<Rc<[u8]>> {
-        let value = self.values.get(&key(place)).map(|kept| kept.value.clone());
+    /// Yields the value at a place that a write of this birth gave, if it is kept.
+    pub(crate) fn get(&self, place: Place, birth: Birth) -> Option<Rc<[u8]>> {
+        let value = self.kept(place, birth).map(|kept| kept.value.clone());
         let count = if value.is_some() { &self.hits } else { &self.misses };
         count.set(count.get() + 1);
         value
@@ -72,7 +75,7 @@ impl ValueCache {
     }
 
     /// Keeps `value`; large ones are not worth pushing others out for.
-    pub(crate) fn insert(&mut self, place: Place, value: Rc<[u8]>) {
+    pub(crate) fn insert(&mut self, place: Place, birth: Birth, value: Rc<[u8]>) {
         // A place may be written again after its segment was freed: what lay there is not the value any more.
         let cost = value.len() + OVERHEAD_BYTES;
         if cost > self.bytes_max / 8 {
@@ -82,7 +85,7 @@ impl ValueCache {
         let (key, number) = (key(place), self.next);
         self.next += 1;
         self.bytes += cost;
-        if let Some(old) = self.values.insert(key, Kept { value, number }) {
+        if let Some(old) = self.values.insert(key, Kept { value, birth, number }) {
             self.bytes -= old.value.len() + OVERHEAD_BYTES;
         }
         self.order.push_back((key, number));
@@ -102,14 +105,18 @@ impl ValueCache {
     }
 
     /// Keeps a value whose record was moved, if it was kept where that lay.
-    pub(crate) fn moved(&mut self, from: Place, to: Place) {
-        match self.values.get(&key(from)).map(|kept| kept.value.clone()) {
+    pub(crate) fn moved(&mut self, from: Place, to: Place, birth: Birth) {
+        match self.kept(from, birth).map(|kept| kept.value.clone()) {
             Some(value) => {
                 self.forget(key(from));
-                self.insert(to, value);
+                self.insert(to, birth, value);
             }
             None => self.forget(key(to)),
         }
+    }
+
+    fn kept(&self, place: Place, birth: Birth) -> Option<&Kept> {
+        self.values.get(&key(place)).filter(|kept| kept.birth == birth)
     }
 
     fn forget(&mut self, key: Key) {
@@ -137,13 +144,13 @@ mod tests {
         let mut cache = ValueCache::new(10_000);
         let place = |offset| Place { segment: SegmentIndex(0), offset };
         for n in 0..1000 {
-            cache.insert(place(n % 300 * 8), vec![1; 500].into());
+            cache.insert(place(n % 300 * 8), Birth(1), vec![1; 500].into());
             assert!(cache.bytes <= 10_000);
             assert!(cache.order.len() <= 2 * cache.values.len() + 16);
         }
-        cache.insert(place(1), vec![1; 5000].into());
-        assert!(cache.get(place(1)).is_none());
-        assert!(cache.get(place(999 % 300 * 8)).is_some());
+        cache.insert(place(1), Birth(1), vec![1; 5000].into());
+        assert!(cache.get(place(1), Birth(1)).is_none());
+        assert!(cache.get(place(999 % 300 * 8), Birth(1)).is_some());
     }
 
     #[test]
@@ -151,9 +158,9 @@ mod tests {
         let mut cache = ValueCache::new(10_000);
         let place = Place { segment: SegmentIndex(0), offset: 0 };
         for _ in 0..3 {
-            cache.insert(place, vec![1; 500].into());
-            cache.insert(place, vec![2; 5000].into());
-            assert!(cache.get(place).is_none());
+            cache.insert(place, Birth(1), vec![1; 500].into());
+            cache.insert(place, Birth(1), vec![2; 5000].into());
+            assert!(cache.get(place, Birth(1)).is_none());
             assert_eq!(cache.bytes, 0);
         }
     }
@@ -162,11 +169,12 @@ mod tests {
     fn a_move_keeps_what_was_kept_and_nothing_else() {
         let mut cache = ValueCache::new(10_000);
         let place = |offset| Place { segment: SegmentIndex(0), offset };
-        cache.insert(place(0), vec![1; 500].into());
-        cache.insert(place(8), vec![2; 500].into());
-        cache.moved(place(0), place(16));
-        cache.moved(place(24), place(8));
-        assert!(cache.get(place(16)).is_some_and(|value| value.first() == Some(&1)));
-        assert!(cache.get(place(8)).is_none());
+        cache.insert(place(0), Birth(1), vec![1; 500].into());
+        cache.insert(place(8), Birth(1), vec![2; 500].into());
+        cache.moved(place(0), place(16), Birth(1));
+        cache.moved(place(24), place(8), Birth(1));
+        assert!(cache.get(place(16), Birth(1)).is_some_and(|value| value.first() == Some(&1)));
+        assert!(cache.get(place(8), Birth(1)).is_none());
+        assert!(cache.get(place(16), Birth(2)).is_none(), "another write's");
     }
 }

@@ -12,6 +12,7 @@ use crate::run::Run;
 use crate::scan::{Stretch, blocks};
 use crate::tag::{Random, Tag};
 use crate::types::{Birth, BlockIndex, Epoch, Lsn, SegmentIndex, Use, Zone};
+use alloc::collections::btree_set;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use blockdev::{Buffer, DeviceError};
@@ -285,14 +286,14 @@ struct Cutter<'a, L: Iterator<Item = &'a Run>> {
     snapshot: &'a Snapshot,
     uses: usize,
     doubt_done: bool,
-    deleted: Option<Rc<[u8]>>,
+    deleted: Peekable<btree_set::Iter<'a, Rc<[u8]>>>,
     leaves: Peekable<L>,
 }
 
 impl<'a, L: Iterator<Item = &'a Run>> Cutter<'a, L> {
     fn new(snapshot: &'a Snapshot, leaves: L) -> Self {
-        let leaves = leaves.peekable();
-        Self { snapshot, uses: 0, doubt_done: false, deleted: None, leaves }
+        let (deleted, leaves) = (snapshot.doubt.deleted.iter().peekable(), leaves.peekable());
+        Self { snapshot, uses: 0, doubt_done: false, deleted, leaves }
     }
 
     /// Yields the items of the next group, at most `room` bytes; nothing when all are out.
@@ -316,17 +317,13 @@ impl<'a, L: Iterator<Item = &'a Run>> Cutter<'a, L> {
             put(item, use_at::START, &use_.start.0.to_le_bytes());
             put(item, use_at::EPOCH, &use_.epoch.0);
         }
-        for key in &self.snapshot.doubt.deleted {
-            let done = self.deleted.as_ref().is_some_and(|last| key <= last);
-            if done {
-                continue;
-            }
-            if out.len() + deleted_bytes(key) > room {
-                return out;
-            }
+        let fits = |key: &&Rc<[u8]>, out: &[u8]| out.len() + deleted_bytes(key) <= room;
+        while let Some(key) = self.deleted.next_if(|key| fits(key, &out)) {
             out.extend_from_slice(&[DELETED, key_bytes(key)]);
             out.extend_from_slice(key);
-            self.deleted = Some(key.clone());
+        }
+        if self.deleted.peek().is_some() {
+            return out;
         }
         // Runs go out as the index has them.
         let fits = |run: &&Run, out: &[u8]| out.len() + run_at::BYTES + run.bytes().len() <= room;

@@ -15,7 +15,6 @@ use crate::scan::blocks;
 use crate::state::Move;
 use crate::types::{Birth, BlockIndex, Place, SegmentIndex, Use, Zone};
 use crate::writer::Stop;
-use alloc::collections::BTreeSet;
 use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -35,9 +34,6 @@ const VAIN_MAX: u32 = 32;
 
 /// A key and where its value lies.
 type Found = (Rc<[u8]>, Entry);
-
-/// Values that are not to be moved twice: of each the key and the birth.
-type Taken = BTreeSet<(Rc<[u8]>, Birth)>;
 
 /// A part of one copy of a segment.
 struct Window {
@@ -151,8 +147,7 @@ impl Inner {
         let mut read = false;
         for zone in self.verifier.geometry.zones() {
             if self.more_lives(victim, &mut slice) {
-                let taken = if read { slice.taken() } else { Taken::new() };
-                self.move_records(victim, zone, &taken, &mut slice).await?;
+                self.move_records(victim, zone, read, &mut slice).await?;
                 read = true;
             }
         }
@@ -242,12 +237,12 @@ impl Inner {
         self.live_in(victim) > slice.of_victim
     }
 
-    /// Moves what one copy of `victim` holds of live values but for those `taken`, front to back.
+    /// Moves what one copy of `victim` holds of live values, front to back; of what is read `again` those that the slice lacks.
     async fn move_records(
         &self,
         victim: SegmentIndex,
         zone: Zone,
-        taken: &Taken,
+        again: bool,
         slice: &mut Slice,
     ) -> Result<(), Stop> {
         let geometry = self.verifier.geometry;
@@ -277,7 +272,7 @@ impl Inner {
                 let Ok(record) = found else { break };
                 at += record.bytes();
                 if let Some(moved) = self.moved(&record, place)
-                    && !taken.contains(&(moved.key.clone(), moved.birth))
+                    && !(again && slice.takes(&moved.key, moved.birth))
                 {
                     self.add(slice, moved).await?;
                 }
@@ -350,11 +345,11 @@ impl Inner {
 
     /// Moves the values of `victim` that its groups do not lead to, key by key: a header of theirs verifies in no copy.
     async fn move_the_rest(&self, victim: SegmentIndex, slice: &mut Slice) -> Result<(), Stop> {
-        let (taken, mut next) = (slice.taken(), Vec::new());
+        let mut next = Vec::new();
         loop {
             let (found, end) = self.rest_in(victim, &mut next);
             for (key, entry) in found {
-                if taken.contains(&(key.clone(), entry.birth)) {
+                if slice.takes(&key, entry.birth) {
                     continue;
                 }
                 match self.read(&key, &entry).await {
@@ -424,9 +419,9 @@ impl Inner {
 }
 
 impl Slice {
-    /// Yields the values whose moves wait.
-    fn taken(&self) -> Taken {
-        self.moves.iter().map(|moved| (moved.key.clone(), moved.birth)).collect()
+    /// Tells whether the move of a value waits. It is asked only where a copy is bad.
+    fn takes(&self, key: &[u8], birth: Birth) -> bool {
+        self.moves.iter().any(|moved| moved.birth == birth && *moved.key == *key)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::geometry::{
     GeometryError, SLOT_BYTES, SUPERBLOCK_COPIES, VolumeGeometry, superblock_offset,
 };
 use crate::layout::superblock as at;
-use crate::superblock::{Superblock, SuperblockError};
+use crate::superblock::{Copies, Superblock, SuperblockError};
 use crate::tag::{Random, Tag};
 use crate::types::{BlockIndex, Epoch, Lsn, SegmentIndex, Use, VolumeId};
 use blockdev::{Buffer, DeviceError};
@@ -85,8 +85,9 @@ pub async fn format(
     let geometry =
         VolumeGeometry::choose(device.device_bytes, device.physical_bytes, block_bytes, copies)
             .map_err(FormatError::Geometry)?;
+    let found = crate::scan::superblocks(disk).await;
     if !force {
-        must_be_blank(disk).await?;
+        must_be_blank(disk, &found).await?;
     }
     let open = |segment| (SegmentIndex(segment), BlockIndex(0));
     let mut use_ =
@@ -96,7 +97,7 @@ pub async fn format(
         volume: VolumeId(random.bytes16()),
         geometry,
         key: random.bytes32(),
-        sequence: 1,
+        sequence: first_sequence(&found),
         mount: 0,
         mount_id: random.bytes16(),
         durable: Lsn::NONE,
@@ -120,8 +121,14 @@ pub async fn format(
     Ok(superblock)
 }
 
-async fn must_be_blank(disk: &Disk) -> Result<(), FormatError> {
-    let copies = crate::scan::superblocks(disk).await;
+/// Yields the first sequence of a volume that is made over what was found: above all of that, so that no copy of it that comes
+/// back ever wins. One that no volume comes to was forged, and counts for nothing.
+fn first_sequence(found: &Copies) -> u64 {
+    let sequences = found.valid().map(|copy| copy.sequence);
+    sequences.filter(|one| Lsn(*one) < Lsn::MOUNT_MAX).max().map_or(1, |highest| highest + 1)
+}
+
+async fn must_be_blank(disk: &Disk, copies: &Copies) -> Result<(), FormatError> {
     if let Some(found) = copies.best() {
         return Err(FormatError::Volume(found.volume));
     }

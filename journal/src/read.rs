@@ -313,7 +313,7 @@ impl Inner {
             return self.read(key, entry).await.map(Body::Value);
         };
         let large = self.is_large(entry.value_bytes);
-        if !large && let Some(value) = self.state.borrow().cache.get(entry.place) {
+        if !large && let Some(value) = self.state.borrow().cache.get(entry.place, entry.birth) {
             return Ok(Body::Value(value));
         }
         let manifest = Manifest::decode(&self.read(key, entry).await?);
@@ -356,7 +356,7 @@ impl Inner {
     pub(crate) async fn read(&self, key: &[u8], entry: &Entry) -> Result<Rc<[u8]>, Fault> {
         // Chunks and manifests are not kept: they would push out what is asked for more often.
         let kept = entry.upload.is_none() && !is_internal(key);
-        if kept && let Some(value) = self.state.borrow().cache.get(entry.place) {
+        if kept && let Some(value) = self.state.borrow().cache.get(entry.place, entry.birth) {
             return Ok(value);
         }
         let geometry = &self.verifier.geometry;
@@ -408,7 +408,7 @@ impl State {
     /// place by now.
     fn keep(&mut self, key: &[u8], entry: &Entry, value: &Rc<[u8]>) {
         if self.index.get(key) == Some(*entry) {
-            self.cache.insert(entry.place, value.clone());
+            self.cache.insert(entry.place, entry.birth, value.clone());
         }
     }
 

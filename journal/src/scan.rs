@@ -78,7 +78,8 @@ pub(crate) async fn log(
     let uses = superblock.log.clone();
     let mut scan = Scan::new(disk, verifier, &superblock.log);
     scan.ahead = ahead;
-    scan.evidence = copies.valid().map(|copy| copy.durable).max().unwrap_or(Lsn::NONE);
+    let own = copies.valid().filter(|copy| copy.volume == superblock.volume);
+    scan.evidence = own.map(|copy| copy.durable).max().unwrap_or(Lsn::NONE);
     let from = |segment| {
         let listed = uses.iter().filter(|use_: &&Use| use_.segment == segment);
         listed.map(|use_| use_.start.0).min()

@@ -206,7 +206,13 @@ impl State {
         };
         if operations.iter().all(absent) {
             let applied = operations.iter().map(|_| Applied::WasAbsent).collect();
-            return Ok(Admitted { outcome: Outcome::Applied(applied), ticket: judged_by });
+            let mut ticket = judged_by;
+            if durability != Durability::Buffered {
+                // That they are absent may rest on what is buffered, for which this is the barrier, as any durable commit.
+                self.urgent |= !self.queue.is_empty();
+                ticket = self.newest.clone();
+            }
+            return Ok(Admitted { outcome: Outcome::Applied(applied), ticket });
         }
         // A large value that is all there but its end is not turned away for that.
         if self.queue_bytes + bytes > QUEUE_BYTES_MAX && chunks.is_empty() {
@@ -328,14 +334,15 @@ impl State {
 
     /// Yields the refusal of the first operation whose precondition does not hold.
     ///
-    /// Preconditions are checked against what is pending, and `judged_by` says which pending change
-    /// decided last: the answer waits for it, so that nobody learns of what may yet vanish.
+    /// Preconditions are checked against what is pending, and `judged_by` says which of the pending changes that decided is the
+    /// newest: the answer waits for it, so that nobody learns of what may yet vanish.
     fn judge(
         &self,
         verifier: &Verifier,
         operations: &[Wanted],
         judged_by: &mut Option<Ticket>,
     ) -> Option<Outcome> {
+        let mut newest = None;
         for (at, operation) in operations.iter().enumerate() {
             let looks = operation.precondition != Precondition::Any || operation.content.is_none();
             if !looks {
@@ -343,8 +350,10 @@ impl State {
             }
             if let Some(pending) = self.overlay.newest(&operation.key)
                 && !pending.visible
+                && newest < Some(pending.birth)
             {
                 // Tickets settle in order: the newest covers the others.
+                newest = Some(pending.birth);
                 *judged_by = Some(pending.ticket.clone());
             }
             let current = self.current(&operation.key);
@@ -400,12 +409,12 @@ impl State {
                 Some(Content::Note(_)) => self.settle_note(&key, entry),
                 Some(Content::Large(manifest, value)) => {
                     self.uploads.remove(&manifest.upload);
-                    value.into_iter().for_each(|value| self.cache.insert(place, value));
+                    value.into_iter().for_each(|value| self.cache.insert(place, birth, value));
                     entry.upload = Some(manifest.upload);
                     given.push(Given { key, birth, entry: Some(entry) });
                 }
                 Some(Content::Value(value)) => {
-                    self.cache.insert(place, value);
+                    self.cache.insert(place, birth, value);
                     given.push(Given { key, birth, entry: Some(entry) });
                 }
                 None => given.push(Given { key, birth, entry: None }),
@@ -470,7 +479,7 @@ impl State {
         if let Some(entry) = current {
             self.give(&moved.key, Some(Entry { place, ..entry }));
             if !is_internal(&moved.key) {
-                self.cache.moved(entry.place, place);
+                self.cache.moved(entry.place, place, entry.birth);
             }
         }
     }

@@ -296,3 +296,76 @@ fn what_is_written_over_meanwhile_stands_for_nothing_else() {
     let stats = room.journal.stats();
     assert_eq!((written, room.live(), stats.cleaned, stats.moves), (true, 0, 1, 11));
 }
+
+/// Begins a durable batch of deletes, or a buffered one.
+fn delete(
+    journal: &Journal,
+    keys: &[&[u8]],
+    durability: Durability,
+) -> Pin<Box<dyn Future<Output = bool>>> {
+    let delete = |key: &&[u8]| Operation {
+        key: (*key).into(),
+        value: None,
+        precondition: Precondition::Any,
+    };
+    let operations = keys.iter().map(delete).collect();
+    let done = journal.commit(Batch { operations, durability, origin: Origin(2) });
+    Box::pin(async move { done.await.is_ok() })
+}
+
+/// A durable batch that finds its keys deleted is answered once that is durable: by the newest of the batches on their way, and also
+/// where it was buffered.
+#[test]
+fn what_is_absent_already_is_durably_so() {
+    let mut room = LastRoom::open(volume());
+    let mut writing = Box::pin(room.journal.run());
+    for key in [b"/0", b"/1", b"/2"] {
+        assert!(room.drive(&mut writing, |journal| put(journal, key)));
+    }
+    let journal = room.journal.clone();
+    let _first = delete(&journal, &[b"/1"], Durability::Durable);
+    let _ = poll(writing.as_mut());
+    let mut second = delete(&journal, &[b"/0"], Durability::Durable);
+    let mut both = delete(&journal, &[b"/0", b"/1"], Durability::Durable);
+    let mut before = false;
+    let all = poll_fn(|_| {
+        let _ = poll(writing.as_mut());
+        before |= !before && poll(second.as_mut()).is_ready();
+        poll(both.as_mut()).map(|done| (done, before))
+    });
+    assert_eq!(run(&room.disk, &mut room.device, all), (true, true));
+    let mut buffered = delete(&journal, &[b"/2"], Durability::Buffered);
+    assert_eq!(poll(buffered.as_mut()), Poll::Ready(true));
+    let mut durable = delete(&journal, &[b"/2"], Durability::Durable);
+    assert_eq!(poll(durable.as_mut()), Poll::Pending, "it rests on what is buffered");
+    assert!(room.drive(&mut writing, |_| durable));
+    assert_eq!(journal.stats().queued_bytes, 0);
+}
+
+/// A block of the superblock goes back to what it held before the volume was made: the new volume stays, and nothing of it is in
+/// doubt.
+#[test]
+fn a_superblock_from_before_the_format_wins_nothing() {
+    let mut room = LastRoom::open(volume());
+    for n in 0..9 {
+        let mut writing = Box::pin(room.journal.run());
+        for m in 0..30 {
+            assert!(room.drive(&mut writing, |journal| put(journal, &[b'/', n, m])));
+        }
+        room = LastRoom::open((room.disk, room.device));
+    }
+    let offset = superblock_offset(2, 1 << 20);
+    let old = run(&room.disk, &mut room.device, room.disk.read(offset, 4096)).expect("it is there");
+    let options = FormatOptions { block_bytes: 512, copies: 2, force: true };
+    let mut random = Random::from_seed([9; 32]);
+    let made = run(&room.disk, &mut room.device, format(&room.disk, &mut random, options));
+    let volume = made.expect("it is forced").volume;
+    room = LastRoom::open((room.disk, room.device));
+    let mut writing = Box::pin(room.journal.run());
+    assert!(room.drive(&mut writing, |journal| put(journal, b"/new")));
+    let back = room.disk.write(offset, Buffer::copy_of(&old));
+    run(&room.disk, &mut room.device, back).expect("it lies on the device");
+    room = LastRoom::open((room.disk, room.device));
+    let report = room.journal.report();
+    assert_eq!((report.volume, report.lost.len()), (volume, 0));
+}

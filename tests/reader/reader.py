@@ -125,7 +125,7 @@ class Volume:
             raise Refused("reader: no superblock, or a device that is smaller than its volume")
         self.header_key, self.payload_key, self.version_key = (
             derived(f"StateFS v1 {name}", sb.key) for name in ("group header", "group payload", "version"))
-        self.evidence = max(copy.durable for copy in copies)
+        self.evidence = max(copy.durable for copy in copies if copy.volume == sb.volume)
         self.zones = (8192, (2 + (sb.bytes // 4096 - 4) // 2) * 4096)[:sb.copies]
         self.index, self.uses, self.lost, self.absent = {}, [], False, False
         self.load()
