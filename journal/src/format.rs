@@ -121,11 +121,14 @@ pub async fn format(
     Ok(superblock)
 }
 
+/// No volume comes to a sequence of so much, and one that begins below it does not come to the end of its counters.
+const SEQUENCE_FOUND_MAX: u64 = 1 << 60;
+
 /// Yields the first sequence of a volume that is made over what was found: above all of that, so that no copy of it that comes
 /// back ever wins. One that no volume comes to was forged, and counts for nothing.
 fn first_sequence(found: &Copies) -> u64 {
     let sequences = found.valid().map(|copy| copy.sequence);
-    sequences.filter(|one| Lsn(*one) < Lsn::MOUNT_MAX).max().map_or(1, |highest| highest + 1)
+    sequences.filter(|one| *one < SEQUENCE_FOUND_MAX).max().map_or(1, |highest| highest + 1)
 }
 
 async fn must_be_blank(disk: &Disk, copies: &Copies) -> Result<(), FormatError> {

@@ -1,6 +1,6 @@
 //! The journal as its callers see it: open, commit, get, scan, sync, and the task that writes.
 
-use crate::batch::{Batch, CommitError, Outcome, Wanted};
+use crate::batch::{Batch, CommitError, Durability, Outcome, Wanted};
 use crate::cache::ValueCache;
 use crate::check::CheckReport;
 use crate::clean::Slice;
@@ -20,7 +20,7 @@ use crate::state::{Admitted, Asked, Durable, State};
 use crate::stuck::Stuck;
 use crate::superblock::Superblock;
 use crate::tag::Random;
-use crate::ticket::{Settled, Ticket};
+use crate::ticket::{Ticket, answered};
 use crate::types::{Birth, BlockIndex, Lsn, Mode, ReadOnlyReason, Use, Version, VolumeId};
 use crate::writer::{Tail, Volume};
 use alloc::collections::{BTreeSet, VecDeque};
@@ -273,8 +273,18 @@ impl Journal {
         batch: Batch,
         notes: Vec<Note>,
     ) -> impl Future<Output = Result<Outcome, CommitError>> + use<> {
+        let strict = batch.durability == Durability::Strict;
         let admitted = self.admit(batch, notes);
-        async move { admitted?.answer().await }
+        // Nothing is written where all is absent: what made it so is vouched for.
+        let seals = strict && admitted.as_ref().is_ok_and(|it| it.outcome.is_of_absent());
+        let journal = seals.then(|| self.clone());
+        async move {
+            let outcome = admitted?.answer().await?;
+            if let Some(journal) = journal {
+                journal.seal().await?;
+            }
+            Ok(outcome)
+        }
     }
 
     pub(crate) fn admit(&self, batch: Batch, notes: Vec<Note>) -> Result<Admitted, CommitError> {
@@ -582,15 +592,5 @@ impl Admitted {
             Some(ticket) => answered(ticket.await).map(|()| self.outcome),
             None => Ok(self.outcome),
         }
-    }
-}
-
-pub(crate) fn answered(settled: Settled) -> Result<(), CommitError> {
-    match settled {
-        Settled::Durable => Ok(()),
-        Settled::Indeterminate => Err(CommitError::Indeterminate),
-        Settled::NotApplied => Err(CommitError::ReadOnly(ReadOnlyReason::WriteFailed)),
-        Settled::NoSpace => Err(CommitError::NoSpace),
-        Settled::NotReadBack => Err(CommitError::NotReadBack),
     }
 }

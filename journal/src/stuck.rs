@@ -18,8 +18,10 @@ pub(crate) struct Stuck {
 struct Left {
     segment: SegmentIndex,
     alone: Alone,
-    /// One copy of what was written to it was read back, and it has not been tried again since.
+    /// One copy of what was written to it was read back.
     spare: bool,
+    /// It was tried again since a checkpoint was adopted.
+    tried: bool,
     /// Milliseconds that it was left alone for the last time.
     wait: u64,
 }
@@ -33,25 +35,24 @@ enum Alone {
     Until(u64),
     /// No more; how long it was is remembered.
     Over,
-    /// No more, because room was short: that it was for good is remembered.
-    Tried,
 }
 
 impl Stuck {
     /// Leaves a segment alone until the next mount: it did not hold what was written to it, but in so many copies.
     pub(crate) fn for_good(&mut self, segment: SegmentIndex, copies: usize) {
         self.leave(segment, |left| {
-            left.spare = copies > 0 && left.alone != Alone::Tried;
+            left.spare = copies > 0;
             left.alone = Alone::ForGood;
         });
     }
 
     /// Leaves one segment alone no more that one copy could be read back from, if there is any; once each, until [`Self::renew`].
     pub(crate) fn spare_one(&mut self) -> bool {
-        let spare = self.left.iter_mut().find(|left| left.alone == Alone::ForGood && left.spare);
+        let may = |left: &&mut Left| left.alone == Alone::ForGood && left.spare && !left.tried;
+        let spare = self.left.iter_mut().find(may);
         let found = spare.is_some();
         if let Some(left) = spare {
-            left.alone = Alone::Tried;
+            (left.alone, left.tried) = (Alone::Over, true);
             self.changes += 1;
         }
         found
@@ -59,14 +60,13 @@ impl Stuck {
 
     /// A checkpoint was adopted: what was tried again for want of room may be so once more.
     pub(crate) fn renew(&mut self) {
-        let tried = self.left.iter_mut().filter(|left| left.alone == Alone::Tried);
-        tried.for_each(|left| left.alone = Alone::Over);
+        self.left.iter_mut().for_each(|left| left.tried = false);
     }
 
     /// Leaves a segment alone for a while, the longer the more often it was: a value in it could not be read.
     pub(crate) fn for_now(&mut self, segment: SegmentIndex, now: u64) {
         self.leave(segment, |left| {
-            if matches!(left.alone, Alone::Over | Alone::Tried) {
+            if left.alone == Alone::Over {
                 left.wait = (left.wait * 2).clamp(AGAIN_MS, AGAIN_MS_MAX);
                 left.alone = Alone::Until(now.saturating_add(left.wait));
             }
@@ -78,7 +78,8 @@ impl Stuck {
         match self.left.iter_mut().find(|left| left.segment == segment) {
             Some(left) => how(left),
             None => {
-                let mut left = Left { segment, alone: Alone::Over, spare: false, wait: 0 };
+                let mut left =
+                    Left { segment, alone: Alone::Over, spare: false, tried: false, wait: 0 };
                 how(&mut left);
                 self.left.push(left);
             }
@@ -102,7 +103,7 @@ impl Stuck {
 
     /// Yields the segments that are left alone.
     pub(crate) fn segments(&self) -> impl Iterator<Item = SegmentIndex> + '_ {
-        let alone = |left: &&Left| !matches!(left.alone, Alone::Over | Alone::Tried);
+        let alone = |left: &&Left| left.alone != Alone::Over;
         self.left.iter().filter(alone).map(|left| left.segment)
     }
 
@@ -152,11 +153,6 @@ mod tests {
         assert!(stuck.holds(one) && !stuck.spare_one(), "it had its second chance");
         stuck.renew();
         assert!(stuck.holds(one), "it is left alone all the same");
-        let mut stuck = Stuck::default();
-        stuck.for_good(one, 1);
-        assert!(stuck.spare_one());
-        stuck.renew();
-        stuck.for_good(one, 1);
-        assert!(stuck.spare_one(), "a checkpoint came between");
+        assert!(stuck.spare_one() && !stuck.holds(one), "a checkpoint came between");
     }
 }

@@ -323,17 +323,24 @@ fn what_is_absent_already_is_durably_so() {
         assert!(room.drive(&mut writing, |journal| put(journal, key)));
     }
     let journal = room.journal.clone();
-    let _first = delete(&journal, &[b"/1"], Durability::Durable);
-    let _ = poll(writing.as_mut());
-    let mut second = delete(&journal, &[b"/0"], Durability::Durable);
-    let mut both = delete(&journal, &[b"/0", b"/1"], Durability::Durable);
-    let mut before = false;
-    let all = poll_fn(|_| {
+    for durability in [Durability::Durable, Durability::Buffered, Durability::Strict] {
+        for key in [b"/0", b"/1"] {
+            assert!(room.drive(&mut writing, |journal| put(journal, key)));
+        }
+        let _first = delete(&journal, &[b"/1"], Durability::Durable);
         let _ = poll(writing.as_mut());
-        before |= !before && poll(second.as_mut()).is_ready();
-        poll(both.as_mut()).map(|done| (done, before))
-    });
-    assert_eq!(run(&room.disk, &mut room.device, all), (true, true));
+        let mut second = delete(&journal, &[b"/0"], Durability::Durable);
+        let mut both = delete(&journal, &[b"/0", b"/1"], durability);
+        let mut before = false;
+        let all = poll_fn(|_| {
+            let _ = poll(writing.as_mut());
+            before |= !before && poll(second.as_mut()).is_ready();
+            poll(both.as_mut()).map(|done| (done, before))
+        });
+        assert_eq!(run(&room.disk, &mut room.device, all), (true, true));
+        let vouched = journal.0.state.borrow().is_vouched();
+        assert_eq!(vouched, durability == Durability::Strict);
+    }
     let mut buffered = delete(&journal, &[b"/2"], Durability::Buffered);
     assert_eq!(poll(buffered.as_mut()), Poll::Ready(true));
     let mut durable = delete(&journal, &[b"/2"], Durability::Durable);

@@ -1,5 +1,7 @@
 //! The one-shot answer that a commit waits for.
 
+use crate::batch::CommitError;
+use crate::types::ReadOnlyReason;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
@@ -20,6 +22,17 @@ pub(crate) enum Settled {
     NoSpace,
     /// What was written for it was not read back as it was written.
     NotReadBack,
+}
+
+/// Yields what a commit that ended so is answered.
+pub(crate) fn answered(settled: Settled) -> Result<(), CommitError> {
+    match settled {
+        Settled::Durable => Ok(()),
+        Settled::Indeterminate => Err(CommitError::Indeterminate),
+        Settled::NotApplied => Err(CommitError::ReadOnly(ReadOnlyReason::WriteFailed)),
+        Settled::NoSpace => Err(CommitError::NoSpace),
+        Settled::NotReadBack => Err(CommitError::NotReadBack),
+    }
 }
 
 #[derive(Default)]

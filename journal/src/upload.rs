@@ -5,7 +5,7 @@ use crate::batch::{
 };
 use crate::geometry::KEY_BYTES_MAX;
 use crate::index::Entry;
-use crate::journal::{Journal, answered};
+use crate::journal::Journal;
 use crate::large::{LARGE_BYTES_MAX, Manifest, UploadId, chunk_key, chunk_of, drop_chunks};
 use crate::layout::{chunk_key as key_at, manifest};
 use crate::plant::Plant;
@@ -14,7 +14,7 @@ use crate::ring::Note;
 use crate::room::{Demand, large_bytes_max};
 use crate::split::Part;
 use crate::state::{Admitted, Asked, Change, QUEUE_BYTES_MAX, Queued, State};
-use crate::ticket::Ticket;
+use crate::ticket::{Ticket, answered};
 use crate::types::Mode;
 use alloc::rc::Rc;
 use alloc::vec;
