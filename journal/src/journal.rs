@@ -325,13 +325,13 @@ impl Journal {
     /// [`CommitError::Indeterminate`] when the device failed first.
     pub async fn seal(&self) -> Result<(), CommitError> {
         self.sync().await?;
-        if matches!(self.mode(), Mode::ReadOnly(_)) {
-            return Ok(());
-        }
         let ticket = {
             let mut state = self.0.state.borrow_mut();
-            if state.is_vouched() {
-                return Ok(());
+            match state.mode {
+                _ if state.is_vouched() => return Ok(()),
+                Mode::ReadOnly(ReadOnlyReason::Requested) => return Ok(()),
+                Mode::ReadOnly(_) => return Err(CommitError::Indeterminate),
+                Mode::Healthy | Mode::Degraded => {}
             }
             // Others may go on committing: what they add is none of what is waited for.
             let (last, ticket) = (state.last_record, Ticket::default());

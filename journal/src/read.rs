@@ -8,7 +8,7 @@ use crate::overlay::Pending;
 use crate::plant::Plant;
 use crate::reader::Piece;
 use crate::record::Record;
-use crate::state::State;
+use crate::state::{Current, State};
 use crate::tag::Versions;
 use crate::ticket::Settled;
 use crate::types::{Birth, Mode, Version, Zone};
@@ -200,6 +200,14 @@ impl Journal {
     /// they were to have. Buffered ones had been acknowledged; and what [`Journal::accepted_bytes`] counted has to be counted anew.
     pub fn drops(&self) -> u64 {
         self.0.state.borrow().drops
+    }
+
+    /// Yields the version that the newest accepted write of a key gives it, though nobody may see it yet; nothing where it has none.
+    pub fn accepted(&self, key: &[u8]) -> Option<Version> {
+        match self.0.state.borrow().current(key) {
+            Current::Present(birth) => Some(self.0.verifier.keys.version(birth)),
+            Current::Absent | Current::Doubt => None,
+        }
     }
 
     /// Reads the value that a look or a scan has seen; what the key has now, where that was written over meanwhile.

@@ -169,7 +169,7 @@ pub(crate) struct State {
 }
 
 /// What a key has before an operation, as preconditions see it.
-enum Current {
+pub(crate) enum Current {
     Absent,
     Present(Birth),
     /// What it has was lost.
@@ -374,7 +374,7 @@ impl State {
         None
     }
 
-    fn current(&self, key: &[u8]) -> Current {
+    pub(crate) fn current(&self, key: &[u8]) -> Current {
         if let Some(pending) = self.overlay.newest(key) {
             return match pending.content {
                 Some(_) => Current::Present(pending.birth),

@@ -228,7 +228,7 @@ impl Store {
             State::Open(journal) => journal.clone(),
         };
         let lost = journal.report().lost.len();
-        let damaged = self.damaged.borrow().len();
+        let damaged = self.damages(&journal);
         let forgotten = self.tokens.borrow().unread();
         let (mode, reason) = match (journal.mode(), self.stale.get()) {
             (journal::Mode::Healthy, None) if forgotten == 0 => (Mode::Healthy, String::new()),
@@ -298,11 +298,8 @@ impl Store {
             Got::Absent => Found::Absent,
             Got::Unreadable => return Err(Error::Unreadable),
             Got::DataLoss => {
-                // What was deleted meanwhile is no damage any more.
-                let now = version(journal, key).filter(|_| damaged.len() < DAMAGED_KEYS_MAX);
-                if let Some(now) = now {
-                    damaged.insert(key.clone(), now);
-                }
+                drop(damaged);
+                self.note_damage(journal, key, seen.version());
                 Found::DataLoss
             }
         })
@@ -321,10 +318,11 @@ impl Store {
         durability: Durability,
         origin: Origin,
     ) -> Result<Written, Error> {
+        let journal = self.journal()?;
         // The journal knows only of what was lost when it was opened.
         let lost = |change: &Change| {
             let asks = change.precondition != Precondition::Any;
-            asks && self.damaged.borrow().contains_key(&change.key)
+            asks && self.is_damaged(&journal, &change.key)
         };
         if let Some(at) = changes.iter().position(lost) {
             return Ok(Written::DataLoss { at });
@@ -342,14 +340,10 @@ impl Store {
             Operation { key, value, precondition: Precondition::Any }
         }));
         let commit = self.commit(service, Batch { operations, durability, origin }, notes)?;
-        // Its place in the order is fixed: what follows is judged by this write, not by the damage.
-        let damages = self.take_damages(&keys);
         let mut end = commit.await;
         if let Ok(Outcome::Applied(applied)) = &mut end {
             applied.truncate(own);
-            self.take_damages(&keys);
-        } else {
-            self.damaged.borrow_mut().extend(damages);
+            self.forget_damage(&journal, &keys);
         }
         stream::written(end)
     }
@@ -365,20 +359,16 @@ impl Store {
         durability: Durability,
     ) -> Result<Written, Error> {
         let journal = self.journal()?;
-        if precondition != Precondition::Any && self.damaged.borrow().contains_key(&key) {
+        if precondition != Precondition::Any && self.is_damaged(&journal, &key) {
             return Ok(Written::DataLoss { at: 0 });
         }
         let path = key.as_str().as_bytes();
         let finish =
             || self.ledger.borrow_mut().finish(&journal, upload, path, precondition, durability);
         let commit = self.line.queueing(&journal, service, finish)?;
-        let keys = [key];
-        let damages = self.take_damages(&keys);
         let end = commit.await;
         if matches!(end, Ok(Outcome::Applied(_))) {
-            self.take_damages(&keys);
-        } else {
-            self.damaged.borrow_mut().extend(damages);
+            self.forget_damage(&journal, &[key]);
         }
         stream::written(end)
     }
@@ -435,9 +425,38 @@ impl Store {
         (operations, bytes)
     }
 
-    fn take_damages(&self, keys: &[Key]) -> Vec<(Key, Version)> {
+    /// Notes that a value was read and is damaged in all copies, if the key has it still.
+    pub(crate) fn note_damage(&self, journal: &Journal, key: &Key, read: Version) {
+        let full = self.damaged.borrow().len() >= DAMAGED_KEYS_MAX;
+        if version(journal, key) == Some(read)
+            && (!full || self.damages(journal) < DAMAGED_KEYS_MAX)
+        {
+            self.damaged.borrow_mut().insert(key.clone(), read);
+        }
+    }
+
+    /// Tells whether what the newest accepted write gave a key is known to be damaged. A later write, also one on its way, is judged
+    /// by itself.
+    fn is_damaged(&self, journal: &Journal, key: &Key) -> bool {
+        let noted = self.damaged.borrow().get(key).copied();
+        noted.is_some() && noted == journal.accepted(key.as_str().as_bytes())
+    }
+
+    /// Forgets the damage of values that keys have no more.
+    fn forget_damage(&self, journal: &Journal, keys: &[Key]) {
         let mut damaged = self.damaged.borrow_mut();
-        keys.iter().filter_map(|key| damaged.remove_entry(key)).collect()
+        for key in keys {
+            if damaged.get(key).is_some_and(|noted| version(journal, key) != Some(*noted)) {
+                damaged.remove(key);
+            }
+        }
+    }
+
+    /// Yields how many keys have a value that is known to be damaged.
+    fn damages(&self, journal: &Journal) -> usize {
+        let mut damaged = self.damaged.borrow_mut();
+        damaged.retain(|key, noted| version(journal, key) == Some(*noted));
+        damaged.len()
     }
 }
 
@@ -450,7 +469,7 @@ const DENIES_ALL: &str = "the policy file cannot be loaded, and until one can, e
                           denied; the daemon's log names its faults";
 
 /// Yields the version in which reads find a key now.
-fn version(journal: &Journal, key: &Key) -> Option<Version> {
+pub(crate) fn version(journal: &Journal, key: &Key) -> Option<Version> {
     let mut version = None;
     journal.scan(key.as_str().as_bytes(), |found, seen| {
         version = (found == key.as_str().as_bytes()).then(|| seen.version());

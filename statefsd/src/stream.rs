@@ -98,6 +98,11 @@ impl Incoming {
         Ok(Self { upload, _slot: slot })
     }
 
+    /// Ends it without a value: there is nothing to wait for any more.
+    pub(crate) fn give_up(&self) {
+        self.upload.take();
+    }
+
     /// Appends a chunk, and returns once there is room for more.
     ///
     /// # Errors
@@ -161,6 +166,7 @@ impl Outgoing {
         let slot = slot(caller)?;
         let journal = caller.shared.store.journal()?;
         let Get { key, .. } = granted.into_request();
+        let now = crate::store::version(&journal, &key);
         let held = match journal.open_value(key.as_str().as_bytes(), caller.origin()).await {
             Opened::Value(reader) => Held::Value {
                 version: reader.version(),
@@ -169,7 +175,11 @@ impl Outgoing {
                 lost: Cell::new(false),
             },
             Opened::Absent => Held::Absent,
-            Opened::DataLoss => Held::DataLoss,
+            Opened::DataLoss => {
+                now.into_iter()
+                    .for_each(|now| caller.shared.store.note_damage(&journal, &key, now));
+                Held::DataLoss
+            }
             Opened::Unreadable => return Err(Error::Unreadable),
         };
         Ok(Self { held, turn: Permits::new(1), _slot: slot })
@@ -201,13 +211,14 @@ impl Outgoing {
     ) -> Result<Part, Error> {
         let _permit = caller.reads.take(STREAM_BYTES).await;
         let _turn = self.turn.take(1).await;
-        let (reader, lost) = match &self.held {
+        let (reader, lost, version) = match &self.held {
             Held::DataLoss => return Ok(Part::DataLoss),
             Held::Absent => return Ok(Part::Absent),
-            Held::Value { reader, lost, .. } => (reader, lost),
+            Held::Value { reader, lost, version, .. } => (reader, lost, *version),
         };
+        let key = &granted.request().key;
         // What is cached of a small value says nothing of the key as it is now.
-        if !self.is_current(caller, &granted.request().key).await? {
+        if !self.is_current(caller, key).await? {
             return Ok(Part::Changed);
         }
         let piece = reader.borrow_mut().read(at).await;
@@ -217,6 +228,8 @@ impl Outgoing {
             Piece::Unreadable => return Err(Error::Unreadable),
             Piece::DataLoss => {
                 lost.set(true);
+                let store = &caller.shared.store;
+                store.note_damage(&store.journal()?, key, version);
                 Part::DataLoss
             }
         })

@@ -41,9 +41,12 @@ impl Writer {
 
 impl writer::Server for Writer {
     async fn write(self: Rc<Self>, params: writer::WriteParams) -> Result<(), capnp::Error> {
-        let granted = self.admit()?;
-        let params = params.get().map_err(missing)?;
-        let chunk = read::chunk(params, self.caller.shared.store.value_bytes_max())?;
+        // A chunk that fails ends the value, and what was kept for it is given back.
+        let asked = self.admit().map_err(capnp::Error::from).and_then(|granted| {
+            let params = params.get().map_err(missing)?;
+            Ok((granted, read::chunk(params, self.caller.shared.store.value_bytes_max())?))
+        });
+        let (granted, chunk) = asked.inspect_err(|_| self.incoming.give_up())?;
         self.incoming.append(&self.caller, &granted, chunk).await?;
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use statefs::{Durability, directory, reader, writer};
 
-use crate::rig::{Ask, If, Rig, current, get, list, look, put, set, version};
+use crate::rig::{Ask, If, Rig, current, get, health, list, look, put, set, version};
 
 const DURABLE: Durability = Durability::Durable;
 
@@ -459,4 +459,56 @@ fn a_device_that_fails_in_the_middle_leaves_nothing_visible() {
     let client = rig.connect("keeper");
     let directory = rig.directory(client, "/state");
     assert_eq!(rig.wait(get(&directory, "k")).unwrap(), "absent");
+}
+
+/// What a reader meets is known like what a read meets: no conditional write goes through over it, until a write has made it good.
+#[test]
+fn damage_that_a_reader_meets_is_known() {
+    let mut rig = Rig::open();
+    let client = rig.connect("keeper");
+    let all = rig.directory(client, "/state");
+    let first = version(&rig.wait(put(&all, "net/harmed", b"1", If::Any, DURABLE)).unwrap());
+    let mut rig = rig.restart();
+    rig.settle();
+    let medium = rig.device.memory.bytes_mut();
+    let places = medium.windows(10).enumerate().filter(|(_, bytes)| bytes == b"net/harmed");
+    let places: Vec<usize> = places.map(|(at, _)| at).collect();
+    for at in places {
+        rig.device.memory.bytes_mut()[at] ^= 0x20;
+    }
+    let client = rig.connect("keeper");
+    let all = rig.directory(client, "/state");
+    let out = reader(&all, "net/harmed");
+    assert_eq!(read(&mut rig, &out, 0, 0), Err("data loss".into()));
+    assert_eq!(rig.wait(look(&all, "net/harmed", true)).unwrap(), "data loss");
+    let conditional = put(&all, "net/harmed", b"2", If::Version(first), DURABLE);
+    assert_eq!(rig.wait(conditional).unwrap(), "data loss");
+    let root = rig.root(client);
+    assert!(rig.wait(health(&root)).unwrap().starts_with("Degraded 1 1 values cannot be read"));
+    let second = version(&rig.wait(put(&all, "net/harmed", b"2", If::Any, DURABLE)).unwrap());
+    let conditional = put(&all, "net/harmed", b"3", If::Version(second), DURABLE);
+    version(&rig.wait(conditional).unwrap());
+    assert!(rig.wait(health(&root)).unwrap().starts_with("Degraded 0 "));
+}
+
+/// A chunk that is denied ends the value, and what was kept for it under a quota is given back, though the writer is still held.
+#[test]
+fn a_writer_that_is_denied_keeps_nothing() {
+    let mut rig = Rig::open();
+    let line = "prefix = \"/state/net\"\nrights = [\"get\", \"list\", \"put\"]\n";
+    let text = crate::rig::POLICY.replace(line, &format!("{line}quota = {{ bytes = 100000 }}\n"));
+    rig.server.set_policy(policy::Policy::parse(&text).unwrap());
+    let client = rig.connect("keeper");
+    let all = rig.directory(client, "/state/net");
+    let mut request = all.restrict_request();
+    request.get().init_rights().set_put(true);
+    let pipeline = request.send().pipeline;
+    let (narrow, revoker) = (pipeline.get_directory(), pipeline.get_revoker());
+    let one = writer(&narrow, "a", If::Any, 0);
+    assert_eq!(write(&mut rig, &one, &value(60_000)), "");
+    rig.wait(revoker.revoke_request().send().promise).unwrap().unwrap();
+    assert_eq!(write(&mut rig, &one, b"part"), "REVOKED: the capability was revoked");
+    let two = writer(&all, "b", If::Any, 60_000);
+    write_all(&mut rig, &two, &value(60_000));
+    version(&done(&mut rig, &two));
 }
