@@ -76,14 +76,6 @@ pub enum Outcome {
     },
 }
 
-impl Outcome {
-    /// Tells whether nothing was to be done: each operation deletes what was absent.
-    pub(crate) fn is_of_absent(&self) -> bool {
-        let absent = |it: &Applied| *it == Applied::WasAbsent;
-        matches!(self, Self::Applied(applied) if applied.iter().all(absent))
-    }
-}
-
 /// What one operation did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Applied {

@@ -1,6 +1,6 @@
 //! The journal as its callers see it: open, commit, get, scan, sync, and the task that writes.
 
-use crate::batch::{Batch, CommitError, Durability, Outcome, Wanted};
+use crate::batch::{Batch, CommitError, Outcome, Wanted};
 use crate::cache::ValueCache;
 use crate::check::CheckReport;
 use crate::clean::Slice;
@@ -273,18 +273,8 @@ impl Journal {
         batch: Batch,
         notes: Vec<Note>,
     ) -> impl Future<Output = Result<Outcome, CommitError>> + use<> {
-        let strict = batch.durability == Durability::Strict;
         let admitted = self.admit(batch, notes);
-        // Nothing is written where all is absent: what made it so is vouched for.
-        let seals = strict && admitted.as_ref().is_ok_and(|it| it.outcome.is_of_absent());
-        let journal = seals.then(|| self.clone());
-        async move {
-            let outcome = admitted?.answer().await?;
-            if let Some(journal) = journal {
-                journal.seal().await?;
-            }
-            Ok(outcome)
-        }
+        async move { admitted?.answer().await }
     }
 
     pub(crate) fn admit(&self, batch: Batch, notes: Vec<Note>) -> Result<Admitted, CommitError> {

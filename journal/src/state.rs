@@ -204,7 +204,9 @@ impl State {
         let absent = |operation: &Wanted| {
             operation.content.is_none() && matches!(self.current(&operation.key), Current::Absent)
         };
-        if operations.iter().all(absent) {
+        // A strict one is written all the same: what is vouched for is that the keys are gone, whatever made them so.
+        let strict = durability == Durability::Strict && !operations.is_empty();
+        if !strict && operations.iter().all(absent) {
             let applied = operations.iter().map(|_| Applied::WasAbsent).collect();
             let mut ticket = judged_by;
             if durability != Durability::Buffered {

@@ -427,11 +427,9 @@ impl Store {
 
     /// Notes that a value was read and is damaged in all copies, if the key has it still.
     pub(crate) fn note_damage(&self, journal: &Journal, key: &Key, read: Version) {
-        let full = self.damaged.borrow().len() >= DAMAGED_KEYS_MAX;
-        if version(journal, key) == Some(read)
-            && (!full || self.damages(journal) < DAMAGED_KEYS_MAX)
-        {
-            self.damaged.borrow_mut().insert(key.clone(), read);
+        let mut damaged = self.damaged.borrow_mut();
+        if version(journal, key) == Some(read) && damaged.len() < DAMAGED_KEYS_MAX {
+            damaged.insert(key.clone(), read);
         }
     }
 
@@ -454,9 +452,8 @@ impl Store {
 
     /// Yields how many keys have a value that is known to be damaged.
     fn damages(&self, journal: &Journal) -> usize {
-        let mut damaged = self.damaged.borrow_mut();
-        damaged.retain(|key, noted| version(journal, key) == Some(*noted));
-        damaged.len()
+        let damaged = self.damaged.borrow();
+        damaged.iter().filter(|(key, noted)| version(journal, key) == Some(**noted)).count()
     }
 }
 

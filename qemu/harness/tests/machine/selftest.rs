@@ -79,12 +79,13 @@ fn the_transcript_in_the_readme_is_one() {
     }
 }
 
-/// What the program takes of a machine's memory before its first byte of data. 1 MiB was the bound; it takes 25 KB more since services have
-/// shares, uploads are charged as they come, and answers are by the policy of the moment.
+/// What the program takes of a machine's memory before its first byte of data. 1 MiB was the bound; it takes 65 KB more since services have
+/// shares, uploads are charged as they come, answers are by the policy of the moment, and damage is known by its version. Its data begin a page of
+/// 4 KiB, of which the bound leaves one free: paths of another build may be longer.
 #[test]
 fn the_program_stays_small() {
     let bytes = std::fs::metadata(machine::guest()).unwrap().len();
-    assert!(bytes < 17 << 16, "{bytes} bytes");
+    assert!(bytes < 1092 << 10, "{bytes} bytes");
 }
 
 /// Each works under the name of its own channel alone: without what is granted to that name it can nothing.
