@@ -138,7 +138,9 @@ fn ask(
     };
     let precondition = [Precondition::Any, Precondition::Any, Precondition::Absent][rng.usize(..3)];
     let refused = precondition == Precondition::Absent && there;
-    let changes = !refused && (value.is_some() || there);
+    // A strict delete is written also where nothing is there.
+    let written = value.is_some() || there || durability == Durability::Strict;
+    let changes = !refused && written;
     match &value {
         Some(value) => drop(state.insert(key, value.clone())),
         None => drop(state.remove(key)),
