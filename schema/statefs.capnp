@@ -1078,8 +1078,9 @@ enum AuditRing @0xecf1d235146043cc {
 
   mutations @0;
   # What was written and removed: one record for each key, a value of many chunks when it becomes
-  # visible. A removal in a batch has one whether or not there was something to remove, but for a batch
-  # that writes nothing: one without a token, and not `strict`, whose keys are all absent already.
+  # visible. A removal in a batch, and a `strict` one, has one whether or not there was something to
+  # remove, but for a batch that writes nothing: one without a token, and not `strict`, whose keys are
+  # all absent already.
 
   denials @1;
   # What the policy or a quota refused. Refusals are written together, once in a few seconds at

@@ -228,7 +228,7 @@ impl Store {
             State::Open(journal) => journal.clone(),
         };
         let lost = journal.report().lost.len();
-        let damaged = self.damages(&journal);
+        let damaged = self.damaged.borrow().len();
         let forgotten = self.tokens.borrow().unread();
         let (mode, reason) = match (journal.mode(), self.stale.get()) {
             (journal::Mode::Healthy, None) if forgotten == 0 => (Mode::Healthy, String::new()),
@@ -294,6 +294,7 @@ impl Store {
                 }
                 Found::Value { version, bytes: value.len() as u64, data: Some(value) }
             }
+            Got::Large { version, .. } if damaged.get(key) == Some(&version) => Found::DataLoss,
             Got::Large { version, total_bytes } => Found::Large { version, bytes: total_bytes },
             Got::Absent => Found::Absent,
             Got::Unreadable => return Err(Error::Unreadable),
@@ -428,9 +429,15 @@ impl Store {
     /// Notes that a value was read and is damaged in all copies, if the key has it still.
     pub(crate) fn note_damage(&self, journal: &Journal, key: &Key, read: Version) {
         let mut damaged = self.damaged.borrow_mut();
-        if version(journal, key) == Some(read) && damaged.len() < DAMAGED_KEYS_MAX {
+        let room = damaged.len() < DAMAGED_KEYS_MAX || damaged.contains_key(key);
+        if room && version(journal, key) == Some(read) {
             damaged.insert(key.clone(), read);
         }
+    }
+
+    /// Tells whether that value of a key is known to be damaged.
+    pub(crate) fn knows_damage(&self, key: &Key, of: Version) -> bool {
+        self.damaged.borrow().get(key) == Some(&of)
     }
 
     /// Tells whether what the newest accepted write gave a key is known to be damaged. A later write, also one on its way, is judged
@@ -449,12 +456,6 @@ impl Store {
             }
         }
     }
-
-    /// Yields how many keys have a value that is known to be damaged.
-    fn damages(&self, journal: &Journal) -> usize {
-        let damaged = self.damaged.borrow();
-        damaged.iter().filter(|(key, noted)| version(journal, key) == Some(**noted)).count()
-    }
 }
 
 /// Why health is degraded though the volume is well.
@@ -465,11 +466,12 @@ const STALE: &str = "the policy file cannot be loaded, and the policy before it 
 const DENIES_ALL: &str = "the policy file cannot be loaded, and until one can, everything is \
                           denied; the daemon's log names its faults";
 
-/// Yields the version in which reads find a key now.
+/// Yields the version in which reads find a key now, if that is in no doubt.
 pub(crate) fn version(journal: &Journal, key: &Key) -> Option<Version> {
     let mut version = None;
     journal.scan(key.as_str().as_bytes(), |found, seen| {
-        version = (found == key.as_str().as_bytes()).then(|| seen.version());
+        let own = found == key.as_str().as_bytes() && !seen.suspect;
+        version = own.then(|| seen.version());
         false
     });
     version

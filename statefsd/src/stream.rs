@@ -171,8 +171,8 @@ impl Outgoing {
             Opened::Value(reader) => Held::Value {
                 version: reader.version(),
                 bytes: reader.total_bytes(),
+                lost: Cell::new(caller.shared.store.knows_damage(&key, reader.version())),
                 reader: RefCell::new(reader),
-                lost: Cell::new(false),
             },
             Opened::Absent => Held::Absent,
             Opened::DataLoss => {

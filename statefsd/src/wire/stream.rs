@@ -58,7 +58,7 @@ impl writer::Server for Writer {
     ) -> Result<(), capnp::Error> {
         // Before it is asked for the right, which may be gone when there is room.
         self.incoming.room(&self.caller).await?;
-        let granted = self.admit()?;
+        let granted = self.admit().inspect_err(|_| self.incoming.give_up())?;
         let written = self.incoming.finish(&self.caller, granted).await?;
         write::written(&written, results.get());
         Ok(())
