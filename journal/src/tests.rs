@@ -297,7 +297,7 @@ fn what_is_written_over_meanwhile_stands_for_nothing_else() {
     assert_eq!((written, room.live(), stats.cleaned, stats.moves), (true, 0, 1, 11));
 }
 
-/// Begins a durable batch of deletes, or a buffered one.
+/// Begins a batch of deletes.
 fn delete(
     journal: &Journal,
     keys: &[&[u8]],
@@ -313,8 +313,8 @@ fn delete(
     Box::pin(async move { done.await.is_ok() })
 }
 
-/// A durable batch that finds its keys deleted is answered once that is durable: by the newest of the batches on their way, and also
-/// where it was buffered.
+/// A batch that finds its keys deleted by batches on their way is answered once the newest of these is durable; a durable one also
+/// where they were buffered, and a strict one once all is vouched for.
 #[test]
 fn what_is_absent_already_is_durably_so() {
     let mut room = LastRoom::open(volume());

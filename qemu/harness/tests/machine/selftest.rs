@@ -79,7 +79,7 @@ fn the_transcript_in_the_readme_is_one() {
     }
 }
 
-/// What the program takes of a machine's memory before its first byte of data. 1 MiB was the bound; it takes 65 KB more since services have
+/// What the program takes of a machine's memory before its first byte of data. 1 MiB was the bound; it takes 63 KB more since services have
 /// shares, uploads are charged as they come, answers are by the policy of the moment, and damage is known by its version. Its data begin a page of
 /// 4 KiB, of which the bound leaves one free: paths of another build may be longer.
 #[test]
