@@ -59,7 +59,7 @@ pub struct Bounds {
 /// What was tried. Images are counted one by one, and recovered from class by class.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Histories {
-    /// Histories.
+    /// Histories, from each base that they begin from.
     pub histories: u64,
     /// Moments at which they were cut: before each flush. A cut after any write is a cut there with later writes old.
     pub cuts: u64,
@@ -73,6 +73,9 @@ pub struct Histories {
 
 /// Tries every history within `bounds` whose first two letters leave `share` when divided by `of`, and tells what each
 /// of them adds.
+///
+/// A history is cut during its last letter: earlier cuts belong to shorter ones from the same base. So those that a history
+/// that cleans may begin with are tried from its base too.
 ///
 /// # Errors
 /// A promise was broken.
@@ -91,7 +94,11 @@ pub fn histories(
         let first =
             |word: &[Letter]| word.iter().take(2).map(|letter| *letter as usize).sum::<usize>();
         for word in words.iter().filter(|word| first(word) % of == share) {
-            told(&bases.history(word, (depth, length <= bounds.placed), &mut known)?);
+            let how = (depth, length <= bounds.placed);
+            told(&history_from(bases.of(word), word, how, &mut known)?);
+            if length < bounds.letters && !cleans(word) {
+                told(&history_from(&bases.old, word, how, &mut known)?);
+            }
         }
         let longer = words.iter().flat_map(|word| {
             LETTERS.iter().map(move |letter| word.iter().chain([letter]).copied().collect())
@@ -112,7 +119,26 @@ pub fn history(
     depth: usize,
     placed: bool,
 ) -> Result<Histories, String> {
-    Bases::new(plants)?.history(word, (depth, placed), &mut Known::default())
+    history_from(Bases::new(plants)?.of(word), word, (depth, placed), &mut Known::default())
+}
+
+fn history_from(
+    base: &(Bench, Book),
+    word: &[Letter],
+    how: (usize, bool),
+    known: &mut Known,
+) -> Result<Histories, String> {
+    let mut run = Run::new(base, how, std::mem::take(known))?;
+    run.play(word).map_err(|what| format!("{word:?}: {what}"))?;
+    let Judge { recoveries, known: left, mut found, .. } = run.judge;
+    *known = left;
+    found.histories = 1;
+    found.recoveries = recoveries.counts;
+    Ok(found)
+}
+
+fn cleans(word: &[Letter]) -> bool {
+    word.contains(&Letter::Clean)
 }
 
 /// What histories begin with.
@@ -126,21 +152,9 @@ impl Bases {
         Ok(Self { young: base(plants, YOUNG)?, old: base(plants, OLD)? })
     }
 
-    fn history(
-        &self,
-        word: &[Letter],
-        (depth, placed): (usize, bool),
-        known: &mut Known,
-    ) -> Result<Histories, String> {
-        // What cleans begins where there is something to clean.
-        let base = if word.contains(&Letter::Clean) { &self.old } else { &self.young };
-        let mut run = Run::new(base, (depth, placed), std::mem::take(known))?;
-        run.play(word).map_err(|what| format!("{word:?}: {what}"))?;
-        let Judge { recoveries, known: left, mut found, .. } = run.judge;
-        *known = left;
-        found.histories = 1;
-        found.recoveries = recoveries.counts;
-        Ok(found)
+    /// What cleans begins where there is something to clean.
+    fn of(&self, word: &[Letter]) -> &(Bench, Book) {
+        if cleans(word) { &self.old } else { &self.young }
     }
 }
 
@@ -159,7 +173,8 @@ impl Bounds {
     /// Yields how many histories there are.
     pub fn histories(&self) -> u64 {
         let of = |length| (LETTERS.len() as u64).pow(length);
-        (0..=self.letters).map(of).sum()
+        let from_both = |length| (LETTERS.len() as u64 - 1).pow(length);
+        (0..=self.letters).map(of).chain((0..self.letters).map(from_both)).sum()
     }
 }
 
@@ -218,7 +233,7 @@ struct Judge {
     recoveries: Recoveries,
     /// What the images of all histories so far came to.
     known: Known,
-    /// The letter at hand is the last: earlier cuts belong to shorter histories.
+    /// The letter at hand is the last: earlier cuts belong to shorter histories from the same base.
     awake: bool,
     found: Histories,
     ended: Ended,

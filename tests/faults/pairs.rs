@@ -18,7 +18,7 @@ pub struct Pairs {
     pub refused: u64,
     /// Images in which at least one key answers that its value was lost.
     pub lost: u64,
-    /// Images that `image fsck` calls clean: nothing that counts was hit.
+    /// Images that `image fsck` calls clean: nothing that counts was hit, and a mount repairs nothing.
     pub clean: u64,
 }
 
@@ -43,8 +43,8 @@ pub fn pairs(rich: &Rich, plants: Plants, stride: usize) -> Result<Pairs, String
         }
         // Both copies of one place are what matters most: these are hit in every way, whatever the stride.
         let kinds = match (two - one == between_copies, n % stride) {
-            (true, _) => 0..4,
-            (false, 0) => n / stride % 4..n / stride % 4 + 1,
+            (true, _) => 0..KINDS,
+            (false, 0) => n / stride % KINDS..n / stride % KINDS + 1,
             (false, _) => 0..0,
         };
         for kind in kinds {
@@ -54,6 +54,9 @@ pub fn pairs(rich: &Rich, plants: Plants, stride: usize) -> Result<Pairs, String
     }
     Ok(pairs)
 }
+
+/// Kinds of damage to two blocks.
+const KINDS: usize = 5;
 
 fn hit(
     bench: &mut Bench,
@@ -69,6 +72,7 @@ fn hit(
         0 => [Single::Zero(one), Single::Zero(two)],
         1 => [Single::Random(one), Single::Random(two)],
         2 => [Single::Unreadable(one, Cure::Write), Single::Random(two)],
+        3 => [Single::Unreadable(one, Cure::Write), Single::Unreadable(two, Cure::Write)],
         _ => [Single::Copied(one, two), Single::Zero(two)],
     };
     for fault in faults {
@@ -81,7 +85,12 @@ fn hit(
     let told = found.is_none_or(|volume| volume.has_loss());
     pairs.clean += u64::from(clean);
     let struck = bench.device.durable().to_vec();
-    let lost = honest(bench, rich, keys)?;
+    let found = honest(bench, rich, keys)?;
+    let (lost, repaired) =
+        (found.map(|found| found.lost), found.is_some_and(|found| found.repaired));
+    if clean && repaired {
+        return Err("an inspection finds nothing that a mount repairs".into());
+    }
     if lost.is_none() && bench.device.durable() != struck {
         return Err("a mount that is refused writes".into());
     }

@@ -236,11 +236,20 @@ pub fn blocks(rich: &Rich, plants: Plants, stride: usize) -> Result<Singles, Str
     Ok(target.singles)
 }
 
-/// Asks every key of a damaged volume, and yields how many are lost, or cannot be read; `None` where it is refused.
+/// What became of a damaged volume.
+#[derive(Clone, Copy, Debug)]
+pub struct Honest {
+    /// Keys that are lost, or cannot be read.
+    pub lost: usize,
+    /// The mount found something to repair.
+    pub repaired: bool,
+}
+
+/// Asks every key of a damaged volume, and yields what became of it; `None` where it is refused.
 ///
 /// # Errors
 /// A key has a wrong value, or is called absent and is not.
-pub fn honest(bench: &mut Bench, rich: &Rich, keys: &[Vec<u8>]) -> Result<Option<usize>, String> {
+pub fn honest(bench: &mut Bench, rich: &Rich, keys: &[Vec<u8>]) -> Result<Option<Honest>, String> {
     let Ok(mut store) = bench.try_open(&mut super::bench::on)?.ok_or("cut")? else {
         return Ok(None);
     };
@@ -256,5 +265,6 @@ pub fn honest(bench: &mut Bench, rich: &Rich, keys: &[Vec<u8>]) -> Result<Option
             return Err(format!("{name} has {got:?}, not {expected:?} and not lost"));
         }
     }
-    Ok(Some(lost))
+    let report = store.journal.report();
+    Ok(Some(Honest { lost, repaired: report.repaired + report.superblocks_damaged > 0 }))
 }
