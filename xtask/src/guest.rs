@@ -50,7 +50,26 @@ pub(crate) fn run(root: &Path, options: &[&str]) -> Result<(), Failure> {
 
 /// Makes the call that builds the machine.
 pub(crate) fn build(root: &Path) -> Command {
-    run::cargo(root, &[&["build"], &PACKAGE[..]].concat())
+    let mut build = run::cargo(root, &[&["build"], &PACKAGE[..]].concat());
+    for folder in crates() {
+        // Cargo joins the lists of all its sources.
+        build.args(["--config", &format!("build.rustflags=['--remap-path-prefix={folder}/=']")]);
+    }
+    build
+}
+
+/// Lists where cargo keeps the sources of other people's crates: what the machine says of a panic in one names the crate,
+/// and takes the same room whoever builds it.
+fn crates() -> Vec<String> {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(env::home_dir()?.join(".cargo")));
+    let folders = home.and_then(|home| fs::read_dir(home.join("registry/src")).ok());
+    let folders = folders.into_iter().flatten().flatten().map(|folder| folder.path());
+    // What cannot stand between quotes stays as it is.
+    folders
+        .filter_map(|path| path.to_str().map(String::from))
+        .filter(|path| !path.contains('\''))
+        .collect()
 }
 
 /// Makes the call that builds the machine that can be told to write lines before their facts, which the suite must notice.
