@@ -51,8 +51,8 @@ struct Quota {
 
 impl Tasks {
     pub(crate) fn new(calls_max: usize, spawned_max: usize, driver: Option<Waker>) -> Self {
-        // A power of two, so that the position may wrap around.
-        let ring_slots = (calls_max + spawned_max).next_power_of_two();
+        // As many again for slots that were woken and released since. A power of two, so that the position may wrap around.
+        let ring_slots = (2 * (calls_max + spawned_max)).next_power_of_two();
         let ring = (0..ring_slots).map(|_| AtomicU32::new(EMPTY)).collect();
         let ready = Arc::new(Ready { ring, tail: AtomicUsize::new(0), driver });
         let calls = Quota { count: 0, max: calls_max };
@@ -74,8 +74,8 @@ impl Tasks {
         if quota.count >= quota.max {
             return None;
         }
-        let index = match self.free.pop() {
-            Some(index) => index,
+        let index = match self.free.iter().rposition(|index| !self.is_queued(*index)) {
+            Some(at) => self.free.swap_remove(at),
             None => self.grow()?,
         };
         self.quota(kind).count += 1;
@@ -158,8 +158,18 @@ impl Tasks {
         }
     }
 
-    /// Adds a slot: there are never more than the quotas together, which the ring has room for.
+    /// Whether a slot has a place among those that were woken. Another task in it would take its turn there, before those that
+    /// came before it.
+    fn is_queued(&self, index: u32) -> bool {
+        let slot = self.slots.get(position(index));
+        slot.is_some_and(|slot| slot.wake.queued.load(Ordering::Acquire))
+    }
+
+    /// Adds a slot, unless there are as many as the ring has room for.
     fn grow(&mut self) -> Option<u32> {
+        if self.slots.len() >= self.ready.ring.len() {
+            return None;
+        }
         let index = u32::try_from(self.slots.len()).ok()?;
         let ready = self.ready.clone();
         let wake = Arc::new(SlotWake { index, queued: AtomicBool::new(false), ready });
@@ -287,6 +297,37 @@ mod tests {
         assert_eq!(tasks.release_all(Kind::Call).len(), 0);
         assert_eq!(tasks.release_all(Kind::Spawned).len(), 1);
         assert_eq!(tasks.count(), 0);
+    }
+
+    #[test]
+    fn a_task_takes_no_place_that_another_one_left() {
+        let mut tasks = Tasks::new(2, 0, None);
+        for _ in 0..20 {
+            let (left, waker) = tasks.reserve(Kind::Call).unwrap();
+            waker.wake();
+            let (first, waker) = tasks.reserve(Kind::Call).unwrap();
+            assert!(tasks.put(first, task()).is_none());
+            waker.wake();
+            assert!(tasks.release(left).is_none());
+            let (second, waker) = tasks.reserve(Kind::Call).unwrap();
+            assert!(tasks.put(second, task()).is_none());
+            waker.wake();
+            for id in [first, second] {
+                assert!(tasks.next_ready().unwrap().id == id);
+                tasks.release(id);
+            }
+            assert!(tasks.next_ready().is_none());
+        }
+        // Places that were left are bounded.
+        let left = |tasks: &mut Tasks| {
+            let (id, waker) = tasks.reserve(Kind::Call)?;
+            waker.wake();
+            tasks.release(id);
+            Some(())
+        };
+        assert_eq!((0..20).map_while(|_| left(&mut tasks)).count(), 4);
+        assert!(tasks.next_ready().is_none());
+        assert!(tasks.reserve(Kind::Call).is_some());
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(crate) const LOCAL_BRAND: usize = 0;
 /// Brand of capabilities that only fail. No connection has it, for addresses are even.
 pub(crate) const BROKEN_BRAND: usize = 1;
 
-/// Follows resolved promises to the capability behind them. Ends, for [`crate::promise`] admits no
+/// Follows resolved promises to the capability behind them. Ends, for [`crate::promise`] and [`crate::pipeline`] admit no
 /// cycle.
 pub(crate) fn settled(mut cap: Cap) -> Cap {
     while let Some(next) = cap.get_resolved() {

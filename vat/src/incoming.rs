@@ -54,7 +54,7 @@ impl Conn {
                 self.decline_caps(call.get_params()?)?;
                 self.refuse(question, &reason);
                 let (interface, method) = (call.get_interface_id(), call.get_method_id());
-                if !(self.refused.streams.get())(interface, method) {
+                if !self.streams(interface, method) {
                     return Ok(());
                 }
                 let target = self.target(call.get_target()?)?;
@@ -65,8 +65,7 @@ impl Conn {
             (question, call.get_interface_id(), call.get_method_id(), target, caps)
         };
         let params = IncomingParams { message, caps, _held: self.meter.hold(bytes) };
-        self.start(question, interface, method, &*target, params);
-        Ok(())
+        self.start(question, interface, method, &*target, params)
     }
 
     pub(crate) fn on_finish(self: &Rc<Self>, question: u32, release_results: bool) {
@@ -155,15 +154,24 @@ impl Conn {
         method: u16,
         target: &dyn ClientHook,
         params: IncomingParams,
-    ) {
+    ) -> Result<()> {
+        let streams = self.streams(interface, method);
         let reserved = self.tasks.borrow_mut().reserve(Kind::Call);
         let Some((task, waker)) = reserved else {
-            // Slots are set aside for calls; only cancelled ones that still run can hold them.
+            // Slots are set aside for calls; only cancelled ones that still run, or were to, can hold them.
             let error = Error::overloaded("OVERLOADED: calls in flight".into());
-            return self.refuse(question, &error);
+            self.refuse(question, &error);
+            return if streams {
+                self.tell_refused(target, interface, method, error)
+            } else {
+                Ok(())
+            };
         };
         let answer = self.open_answer(question);
-        answer.guard_with(Some(Box::new(CancelOnDrop { conn: Rc::downgrade(self), task })));
+        // A part of something is made also if nobody waits for its end: what follows it would go on without it.
+        if !streams {
+            answer.guard_with(Some(Box::new(CancelOnDrop { conn: Rc::downgrade(self), task })));
+        }
         let finished = Once::new();
         let results = OutgoingResults::new(question, finished.clone(), Rc::downgrade(&answer));
         let work = target.call(interface, method, Box::new(params), Box::new(results));
@@ -181,13 +189,14 @@ impl Conn {
         if !queued && Pin::new(&mut serve).poll(&mut Context::from_waker(&waker)).is_ready() {
             let none = self.tasks.borrow_mut().release(task);
             drop(none);
-            return;
+            return Ok(());
         }
         let cancelled = self.tasks.borrow_mut().put(task, Box::pin(serve));
         drop(cancelled);
         if queued {
             waker.wake();
         }
+        Ok(())
     }
 
     /// Sends the `Return`, unless the peer finished the question, and opens the results for

@@ -1,4 +1,5 @@
 //! Capabilities in answers that the peer has not given yet.
+use crate::broken::broken;
 use crate::hook::{
     AnyRequest, Cap, ClientHook, ParamsHook, PipelineHook, PipelineOp, ResultsHook, settled,
 };
@@ -6,7 +7,7 @@ use crate::local_call::forward_call;
 use crate::promise::{PromiseCap, PromiseHook, when_resolved};
 use crate::question::Question;
 use crate::request::Via;
-use crate::wire::Target;
+use crate::wire::{Target, failed};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -53,6 +54,12 @@ impl Promised {
     }
 
     pub(crate) fn resolve(&self, cap: Cap) {
+        let mut cap = settled(cap);
+        let address = core::ptr::from_ref(self).addr();
+        if (cap.get_brand(), cap.get_ptr()) == (self.question.conn.brand(), address) {
+            // A peer may answer with what it was promised itself. Following it would never end.
+            cap = broken(failed("a promise was resolved to itself"));
+        }
         self.resolved.resolve(cap);
     }
 

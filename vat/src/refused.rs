@@ -30,6 +30,11 @@ impl Default for Refused {
 }
 
 impl Conn {
+    /// Tells whether calls of a method are parts of one thing.
+    pub(crate) fn streams(&self, interface: u64, method: u16) -> bool {
+        (self.refused.streams.get())(interface, method)
+    }
+
     /// Has the target of a refused call know of it.
     ///
     /// # Errors
