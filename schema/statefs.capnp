@@ -591,7 +591,8 @@ interface Writer @0x92380b7c274eba11 {
 
   done @1 DoneParams -> Directory.PutResults;
   # Ends the value and makes it that of the key, at one moment, as `Directory.put` does. A value of
-  # no chunk is an empty value. The writer is of no more use afterwards.
+  # no chunk is an empty value. The writer is of no more use afterwards. Among the calls of the
+  # connection it has its place when it is answered: a write that was sent behind it may come first.
   #
   # Rights: as for `Directory.writer`. Durability: as asked for there, when this returns `version`.
   # Errors: as for `write`.

@@ -94,20 +94,20 @@ pub(crate) async fn delete(caller: &Caller, granted: Granted<Write>) -> Result<R
     })
 }
 
-/// Makes all of several changes, or none; those of a token that is known are not made again.
+/// Makes all of several changes, or none; those of a token that is known are not made again. Yields `None` where such a one turned out
+/// to have applied nothing: the call is judged anew.
 pub(crate) async fn commit(
     caller: &Caller,
     granted: Vec<Granted<Change>>,
     durability: Durability,
     token: Option<Token>,
-) -> Result<Written, Error> {
-    let policy = caller.policy();
+) -> Result<Option<Written>, Error> {
     // Who passed the gate has a name.
     let service = granted.first().map(|granted| granted.service().clone());
     let notes = caller.mutation(&granted, token.is_some().into());
     let changes: Vec<Change> = granted.into_iter().map(Granted::into_request).collect();
     let (Some(token), Some(service)) = (token, service) else {
-        return write(caller, changes, None, notes, durability).await;
+        return write(caller, changes, None, notes, durability).await.map(Some);
     };
     let (store, digest) = (&caller.shared.store, tokens::digest(&changes));
     let (journal, tokens) = (store.journal()?, store.tokens());
@@ -116,34 +116,31 @@ pub(crate) async fn commit(
         true => format!("{}{}", service.name(), caller.connection),
         false => String::from(service.name()),
     };
-    loop {
-        match tokens.begin(&name, caller.sending(), token, digest)? {
-            Begun::InDoubt => return Ok(Written::InDoubt),
-            Begun::New(ticket) => {
-                let mark = Some(ticket.record(&changes));
-                let buffered = (durability == Durability::Buffered).then(|| journal.drops());
-                let written = write(caller, changes, mark, notes.clone(), durability).await;
-                tokens.settle(&ticket, &written, buffered);
-                return written;
-            }
-            Begun::Known(known) => match tokens.resolve(&journal, &known).await? {
-                // The first one may have been content with less.
-                Some(Written::Applied(applied)) => {
-                    caller.note(durability);
-                    let kept = match durability {
-                        Durability::Buffered => Ok(()),
-                        Durability::Durable => journal.sync().await,
-                        Durability::Strict => journal.seal().await,
-                    };
-                    return Ok(kept.map_or(Written::Indeterminate, |()| Written::Applied(applied)));
-                }
-                Some(written) => return Ok(written),
-                None if caller.is_in_force(&policy) => {}
-                // It was let in by another policy than the one that it would be written under.
-                None => return Err(Error::Overloaded),
-            },
+    let known = match tokens.begin(&name, caller.sending(), token, digest)? {
+        Begun::InDoubt => return Ok(Some(Written::InDoubt)),
+        Begun::New(ticket) => {
+            let mark = Some(ticket.record(&changes));
+            let buffered = (durability == Durability::Buffered).then(|| journal.drops());
+            let written = write(caller, changes, mark, notes, durability).await;
+            tokens.settle(&ticket, &written, buffered);
+            return written.map(Some);
         }
-    }
+        Begun::Known(known) => known,
+    };
+    // Nothing counts them while this waits.
+    drop((changes, notes));
+    let applied = match tokens.resolve(&journal, &known).await? {
+        Some(Written::Applied(applied)) => applied,
+        other => return Ok(other),
+    };
+    // The first one may have been content with less.
+    caller.note(durability);
+    let kept = match durability {
+        Durability::Buffered => Ok(()),
+        Durability::Durable => journal.sync().await,
+        Durability::Strict => journal.seal().await,
+    };
+    Ok(Some(kept.map_or(Written::Indeterminate, |()| Written::Applied(applied))))
 }
 
 async fn write_one(caller: &Caller, granted: Granted<Write>) -> Result<Written, Error> {

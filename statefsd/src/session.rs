@@ -79,6 +79,12 @@ impl Caller {
         self.shared.turns.take(self).await;
     }
 
+    /// Waits until the reads before this call have begun, where some wait for room: none of them is to show what it writes.
+    pub(crate) async fn behind_reads(&self) {
+        let none = self.reads.take(0).await;
+        drop(none);
+    }
+
     /// The policy of this moment.
     pub(crate) fn policy(&self) -> Rc<Policy> {
         self.shared.policy.borrow().clone()

@@ -234,7 +234,7 @@ impl Store {
             (journal::Mode::Healthy, None) if forgotten == 0 => (Mode::Healthy, String::new()),
             (journal::Mode::Healthy, Some(why)) => (Mode::Degraded, why.into()),
             (journal::Mode::Healthy | journal::Mode::Degraded, _) => {
-                (Mode::Degraded, degraded(&journal, lost, damaged, forgotten))
+                (Mode::Degraded, degraded(&journal, damaged, forgotten))
             }
             (journal::Mode::ReadOnly(reason), _) => (Mode::ReadOnly, reason.to_string()),
         };
@@ -477,10 +477,15 @@ pub(crate) fn version(journal: &Journal, key: &Key) -> Option<Version> {
     version
 }
 
-fn degraded(journal: &Journal, lost: usize, damaged: usize, forgotten: usize) -> String {
-    if lost > 0 {
+/// Says why, and where: to all who ask, so of places in the journal and not of keys.
+fn degraded(journal: &Journal, damaged: usize, forgotten: usize) -> String {
+    let lost = &journal.report().lost;
+    if let Some(first) = lost.first() {
+        let stretches = lost.len();
+        let last = lost.last().unwrap_or(first);
+        let (first, last) = (first.first.0, last.last.0);
         return format!(
-            "{lost} stretches of the journal with acknowledged writes were lost; \
+            "{stretches} stretches of the journal with acknowledged writes were lost, LSN {first} to {last}; \
              restore from a backup, or write the keys anew"
         );
     }
@@ -495,14 +500,14 @@ fn degraded(journal: &Journal, lost: usize, damaged: usize, forgotten: usize) ->
              until {REMEMBERED} newer ones were applied, each is answered with data loss first"
         );
     }
-    let reads = journal.stats().damaged_reads;
-    if reads == 0 && journal.has_doubt() {
+    if journal.has_doubt() {
         return "acknowledged writes were lost before this start, and keys in doubt are left; \
                 restore from a backup, or write the keys anew"
             .into();
     }
+    let reads = journal.stats().damaged_reads;
     format!(
-        "{reads} reads found a damaged copy and were answered from the other; \
+        "{reads} reads found damaged copies, or none that the device reads; \
          check the device; opening the volume anew repairs copies"
     )
 }

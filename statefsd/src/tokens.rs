@@ -137,6 +137,16 @@ pub(crate) struct Known {
     slot: u16,
 }
 
+/// What a slot holds, for a batch.
+enum Slotted {
+    /// Its record, by which it was applied.
+    Applied(Vec<Applied>),
+    /// Something else.
+    Other,
+    /// Nobody knows.
+    Lost,
+}
+
 impl Tokens {
     /// Reads the table back from a volume that was opened.
     pub(crate) async fn load(journal: &Journal, plants: Plants) -> Self {
@@ -262,16 +272,47 @@ impl Tokens {
         journal: &Journal,
         known: &Known,
     ) -> Result<Option<Written>, Error> {
-        match known.end.wait().await {
-            State::Ended(written) => return Ok(Some(written)),
-            State::Buffered(written, drops) if drops == journal.drops() => {
-                return Ok(Some(written));
+        loop {
+            let pending = known.end.is_pending();
+            match known.end.state.borrow().clone() {
+                State::Ended(written) => return Ok(Some(written)),
+                State::Buffered(written, drops) if drops == journal.drops() => {
+                    return Ok(Some(written));
+                }
+                State::Buffered(..) | State::Unknown | State::Pending | State::Saved => {}
             }
-            State::Buffered(..) | State::Unknown | State::Pending | State::Saved => {}
+            // The call that it is the end of may wait for a peer that reads nothing: the slot tells of it as well.
+            if journal.sync().await.is_err() {
+                return Ok(Some(Written::Indeterminate));
+            }
+            if pending && !known.end.is_pending() {
+                continue;
+            }
+            match self.look(journal, known).await? {
+                Slotted::Applied(applied) => {
+                    let written = Written::Applied(applied);
+                    known.end.settle(State::Ended(written.clone()));
+                    return Ok(Some(written));
+                }
+                Slotted::Other | Slotted::Lost if pending => known.end.wait().await,
+                // It says nothing of what is there, for good, and to write the batch anew could be to write it twice.
+                Slotted::Lost => {
+                    self.0.borrow_mut().lose(known);
+                    return Ok(None);
+                }
+                Slotted::Other => {
+                    self.0.borrow_mut().forget(&known.name, known.age);
+                    return Ok(None);
+                }
+            }
         }
-        if journal.sync().await.is_err() {
-            return Ok(Some(Written::Indeterminate));
-        }
+    }
+
+    /// Reads what the slot of a batch holds.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`]: it says nothing of what is there, and to write the batch anew could be to write it twice.
+    async fn look(&self, journal: &Journal, known: &Known) -> Result<Slotted, Error> {
         let key = slot_key(known.slot);
         let got = match journal.look(key.as_bytes(), Origin(0)).await {
             Looked::Present(seen) => journal.value(key.as_bytes(), &seen).await,
@@ -283,23 +324,13 @@ impl Tokens {
             Got::Value { version, value } => {
                 let record = Record::decode(&value)
                     .filter(|it| (it.service, &it.token, it.age) == (service, token, known.age));
-                if let Some(applied) = record.and_then(|record| record.applied(journal, version)) {
-                    let written = Written::Applied(applied);
-                    known.end.settle(State::Ended(written.clone()));
-                    return Ok(Some(written));
-                }
+                let applied = record.and_then(|record| record.applied(journal, version));
+                Ok(applied.map_or(Slotted::Other, Slotted::Applied))
             }
-            // It says nothing of what is there, and to write the batch anew could be to write it twice.
-            Got::Unreadable => return Err(Error::Unreadable),
-            // Neither does this, for good.
-            Got::DataLoss => {
-                self.0.borrow_mut().lose(known);
-                return Ok(None);
-            }
-            Got::Absent | Got::Large { .. } => {}
+            Got::Unreadable => Err(Error::Unreadable),
+            Got::DataLoss => Ok(Slotted::Lost),
+            Got::Absent | Got::Large { .. } => Ok(Slotted::Other),
         }
-        self.0.borrow_mut().forget(&known.name, known.age);
-        Ok(None)
     }
 }
 
@@ -363,7 +394,7 @@ impl Table {
             of.ages.iter().find_map(|(age, token)| {
                 let name = (service.clone(), *token);
                 let entry = self.known.get(&name)?;
-                let ended = !matches!(*entry.end.state.borrow(), State::Pending);
+                let ended = !entry.end.is_pending();
                 ended.then_some((of.ages.len(), Reverse(*age), name))
             })
         };
@@ -392,7 +423,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if matches!(*self.end.state.borrow(), State::Pending) {
+        if self.end.is_pending() {
             self.end.settle(State::Unknown);
         }
     }
@@ -404,21 +435,23 @@ impl End {
         self.waiting.take().into_iter().for_each(Waker::wake);
     }
 
-    /// Waits for the end, or until it is to be looked up.
-    async fn wait(&self) -> State {
-        poll_fn(|context| match &*self.state.borrow() {
-            state @ (State::Ended(_) | State::Buffered(..) | State::Unknown | State::Saved) => {
-                Poll::Ready(state.clone())
+    fn is_pending(&self) -> bool {
+        matches!(*self.state.borrow(), State::Pending)
+    }
+
+    /// Waits while it is pending.
+    async fn wait(&self) {
+        poll_fn(|context| {
+            if !self.is_pending() {
+                return Poll::Ready(());
             }
-            State::Pending => {
-                let mut waiting = self.waiting.borrow_mut();
-                if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
-                    waiting.push(context.waker().clone());
-                }
-                Poll::Pending
+            let mut waiting = self.waiting.borrow_mut();
+            if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+                waiting.push(context.waker().clone());
             }
+            Poll::Pending
         })
-        .await
+        .await;
     }
 }
 

@@ -158,6 +158,7 @@ impl directory::Server for Directory {
         params: directory::PutParams,
         mut results: directory::PutResults,
     ) -> Result<(), capnp::Error> {
+        self.caller.behind_reads().await;
         let request = params.get().map_err(read::unreadable);
         let request = request.and_then(|params| read::put(self.power.scope(), params));
         let granted = self.admit(request)?;
@@ -171,6 +172,7 @@ impl directory::Server for Directory {
         params: directory::DeleteParams,
         mut results: directory::DeleteResults,
     ) -> Result<(), capnp::Error> {
+        self.caller.behind_reads().await;
         let request = params.get().map_err(read::unreadable);
         let request = request.and_then(|params| read::delete(self.power.scope(), params));
         let granted = self.admit(request)?;
@@ -230,16 +232,22 @@ impl directory::Server for Directory {
         params: directory::CommitParams,
         mut results: directory::CommitResults,
     ) -> Result<(), capnp::Error> {
-        self.check()?;
+        self.caller.behind_reads().await;
         let shared = &self.caller.shared;
         let (operations_max, bytes_max) = shared.store.batch_max(&shared.limits);
-        let Commit { changes, durability, token } = {
-            let params = params.get().map_err(read::unreadable)?;
-            read::commit(self.power.scope(), operations_max, bytes_max, params)?
-        };
-        let granted = gate::admit_all(&self.caller, &self.power, changes)?;
-        let written = handlers::commit(&self.caller, granted, durability, token).await?;
-        write::committed(&written, results.get())
+        loop {
+            self.check()?;
+            let Commit { changes, durability, token } = {
+                let params = params.get().map_err(read::unreadable)?;
+                read::commit(self.power.scope(), operations_max, bytes_max, params)?
+            };
+            let granted = gate::admit_all(&self.caller, &self.power, changes)?;
+            if let Some(written) =
+                handlers::commit(&self.caller, granted, durability, token).await?
+            {
+                return write::committed(&written, results.get());
+            }
+        }
     }
 
     async fn writer(

@@ -287,7 +287,7 @@ def dump(image):
             lost |= value is None
             line = {} if at is None else {"at": at, "bytes": volume.index[key][2]}
             text = key.decode(errors="replace")
-            line |= {"key": text} if text.encode() == key else {"keyBytes": base64.b64encode(key).decode()}
+            line.update({"key": text} if text.encode() == key else {"keyBytes": base64.b64encode(key).decode()})
             line["value"] = None if value is None else base64.b64encode(value).decode()
             show({**line, "version": f"{version:016x}"})
     show({"digest": derived("StateFS v1 state digest", digested).hex()})

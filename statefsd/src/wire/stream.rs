@@ -57,6 +57,7 @@ impl writer::Server for Writer {
         mut results: writer::DoneResults,
     ) -> Result<(), capnp::Error> {
         // Before it is asked for the right, which may be gone when there is room.
+        self.caller.behind_reads().await;
         self.incoming.room(&self.caller).await?;
         let granted = self.admit().inspect_err(|_| self.incoming.give_up())?;
         let written = self.incoming.finish(&self.caller, granted).await?;

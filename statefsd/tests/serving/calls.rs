@@ -269,6 +269,34 @@ fn a_read_between_two_own_writes_shows_the_first() {
     assert_eq!(rig.wait(get(&mine, "k")).unwrap(), "second");
 }
 
+/// A read may wait for room that others take; what is written behind it waits for it.
+#[test]
+fn a_read_that_waits_for_room_shows_no_later_own_write() {
+    let mut rig = Rig::open();
+    let client = rig.connect("keeper");
+    let mine = rig.directory(client, "/state");
+    for later in ["put", "delete", "commit", "writer"] {
+        version(&rig.wait(put(&mine, "k", b"first", If::Any, DURABLE)).unwrap());
+        rig.device.holds = true;
+        let before = put(&mine, "x", b"1", If::Any, DURABLE);
+        let _list = list(&mine, Ask::default());
+        let read = get(&mine, "k");
+        match later {
+            "put" => drop(put(&mine, "k", b"second", If::Any, DURABLE)),
+            "delete" => drop(delete(&mine, "k", If::Any)),
+            "commit" => drop(crate::batches::commit(&mine, &[("k", None, If::Any)])),
+            _ => {
+                let writer = crate::streams::writer(&mine, "k", If::Any, 0);
+                drop(writer.done_request().send());
+            }
+        }
+        rig.settle();
+        rig.device.holds = false;
+        assert_eq!(rig.wait(read).unwrap(), "first", "{later}");
+        version(&rig.wait(before).unwrap());
+    }
+}
+
 #[test]
 fn a_read_behind_an_own_buffered_write_shows_it_and_not_what_comes_later() {
     let mut rig = Rig::open();

@@ -159,6 +159,32 @@ fn a_part_that_was_held_back_is_told_by_the_policy_of_the_moment() {
     }
 }
 
+/// A client may stop waiting for a chunk, whether it runs or waits for those before it. What follows never goes on without it.
+#[test]
+fn a_chunk_that_nobody_waits_for_is_not_left_out() {
+    let value = value(6 * 60_000);
+    for dropped in 0..6 {
+        let mut rig = Rig::open();
+        let client = rig.connect("keeper");
+        let directory = rig.directory(client, "/state");
+        let writer = writer(&directory, "dump", If::Any, 0);
+        assert_eq!(rig.wait(get(&directory, "dump")).unwrap(), "absent");
+        rig.device.holds = true;
+        let calls = value.chunks(60_000).map(|chunk| {
+            let mut request = writer.write_request();
+            request.get().set_chunk(chunk);
+            request.send()
+        });
+        let mut calls: Vec<_> = calls.collect();
+        rig.settle();
+        drop(calls.remove(dropped));
+        rig.settle();
+        rig.device.holds = false;
+        version(&done(&mut rig, &writer));
+        assert!(read_all(&mut rig, &reader(&directory, "dump")) == value, "chunk {dropped}");
+    }
+}
+
 #[test]
 fn a_small_or_empty_value_may_come_in_parts_too() {
     let mut rig = Rig::open();

@@ -39,6 +39,32 @@ fn a_buffered_batch_that_was_lost_is_written_when_it_is_sent_again() {
     }
 }
 
+/// The call that sent a batch first may wait for its peer to read. Who sends the batch again does not wait for that peer.
+#[test]
+fn a_batch_of_a_peer_that_reads_nothing_is_answered_elsewhere() {
+    let connection = vat::Limits { output_high_water_bytes: 1 << 16, ..vat::Limits::default() };
+    let mut rig = Rig::new(Device::formatted(), Limits { connection, ..Limits::default() });
+    let (one, two) = (rig.connect("keeper"), rig.connect("keeper"));
+    let root = rig.root(one);
+    let (first, second) = (crate::rig::open(&root, "/state"), rig.directory(two, "/state"));
+    for directory in [&first, &second] {
+        assert_eq!(rig.wait(get(directory, "k")).unwrap(), "absent");
+    }
+    let operations = [("k", Some(&b"1"[..]), If::Absent)];
+    rig.device.holds = true;
+    let unread = send(&first, &tokened(&operations, DURABLE));
+    let _rest: Vec<_> = (0..8).map(|_| root.describe_request().send()).collect();
+    rig.clients[one].deaf = true;
+    rig.settle();
+    let again = send(&second, &tokened(&operations, DURABLE));
+    rig.settle();
+    rig.device.holds = false;
+    let again = rig.wait(again).expect("it waits for nobody else");
+    assert!(again.starts_with("applied ["), "{again}");
+    rig.clients[one].deaf = false;
+    assert_eq!(rig.wait(unread).unwrap(), again);
+}
+
 /// What tells whether a batch was written is not there for a while, as where a cable is loose; that is no reason to write it
 /// twice.
 #[test]
@@ -125,6 +151,10 @@ fn a_batch_that_was_lost_with_its_group_is_not_applied_again_unasked() {
     let mut rig = first_of_three_is_lost(false);
     let client = rig.connect("keeper");
     is_told_before_it_is_applied(&mut rig, client);
+    let root = rig.root(client);
+    let told = rig.wait(health(&root)).unwrap();
+    let lost = "Degraded 1 1 stretches of the journal with acknowledged writes were lost, LSN ";
+    assert!(told.starts_with(lost), "{told}");
 }
 
 fn is_told_before_it_is_applied(rig: &mut Rig, client: usize) {
