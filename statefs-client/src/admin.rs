@@ -56,7 +56,7 @@ impl Admin {
         });
         params.set_after(after);
         params.set_limit(limit);
-        send(request, Effect::Reads, wire::admin::audit)
+        send(request, Effect::Reads, move |results| wire::admin::audit(results, after))
     }
 }
 

@@ -194,7 +194,8 @@ impl Directory {
         }
         let mut request = self.client.list_request();
         wire::write_list(options, request.get());
-        send(request, Effect::Reads, wire::list)
+        let after = options.after.clone();
+        send(request, Effect::Reads, move |results| wire::list(results, &after))
     }
 
     /// Makes durable what this connection wrote as buffered before.

@@ -179,8 +179,8 @@ pub(crate) fn sync(results: directory::sync_results::Reader<'_>) -> Result<()> {
     }
 }
 
-/// Reads the answer to `list`.
-pub(crate) fn list(results: directory::list_results::Reader<'_>) -> Result<Page> {
+/// Reads the answer to `list` of what lies behind `after`.
+pub(crate) fn list(results: directory::list_results::Reader<'_>, after: &str) -> Result<Page> {
     let listed = results.get_entries().map_err(unreadable)?;
     // Not by the count that the list claims: entries of no bytes would make it an amplifier.
     let mut entries = Vec::new();
@@ -188,7 +188,8 @@ pub(crate) fn list(results: directory::list_results::Reader<'_>) -> Result<Page>
         entries.push(read_entry(entry)?);
     }
     let next = text(results.get_next())?;
-    let next = (!next.is_empty()).then_some(next);
+    let last = entries.last().map(|entry| entry.key.as_str());
+    let next = cursor(next.as_str(), last, after)?.map(String::from);
     Ok(Page { entries, next, intact: results.get_intact() })
 }
 
@@ -316,6 +317,20 @@ fn version_of(current: Option<current::Reader<'_>>) -> Option<Version> {
     }
 }
 
+/// Yields where the next page begins, if there is one: behind the last entry of this one, which asked for what lies behind
+/// `after`. Another cursor, or one that stood still, could make an endless list.
+fn cursor<T: Ord + Default>(next: T, last: Option<T>, after: T) -> Result<Option<T>> {
+    if next == T::default() {
+        return Ok(None);
+    }
+    match last {
+        Some(last) if last == next && next > after => Ok(Some(next)),
+        _ => {
+            Err(Error::of_answer("has a cursor that does not advance with its page", Effect::Reads))
+        }
+    }
+}
+
 fn unconfirmed() -> Error {
     Error::Indeterminate {
         cause: "the store could not confirm it and takes no further writes".into(),
@@ -330,4 +345,33 @@ fn text(text: capnp::Result<capnp::text::Reader<'_>>) -> Result<String> {
     let text = text.map_err(unreadable)?;
     let text = text.to_str().map_err(|_| Error::of_answer("is not UTF-8", Effect::Reads))?;
     Ok(text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use capnp::message::TypedBuilder;
+
+    fn turn(keys: &[&str], next: &str) -> Result<Option<String>> {
+        let mut message = TypedBuilder::<directory::list_results::Owned>::new_default();
+        let mut results = message.init_root();
+        results.set_next(next);
+        let mut entries = results.init_entries(u32::try_from(keys.len()).unwrap());
+        for (index, key) in (0..).zip(keys) {
+            entries.reborrow().get(index).set_key(key);
+        }
+        list(message.get_root_as_reader().unwrap(), "b").map(|page| page.next)
+    }
+
+    #[test]
+    fn a_list_ends_whatever_cursors_the_server_gives() {
+        assert_eq!(turn(&["c", "d"], "d"), Ok(Some("d".into())));
+        assert_eq!(turn(&["c", "d"], ""), Ok(None));
+        assert_eq!(turn(&[], ""), Ok(None), "the last page may turn out to be empty");
+        for (keys, next) in
+            [(&[][..], "c"), (&["c", "d"], "c"), (&["c", "d"], "e"), (&["b"], "b"), (&["a"], "a")]
+        {
+            assert_eq!(turn(keys, next).unwrap_err().code(), "PROTOCOL", "{keys:?} {next}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Answers of the administration.
 
-use super::{text, unreadable};
+use super::{cursor, text, unreadable};
 use crate::admin::{AuditOutcome, AuditPage, AuditRecord, CheckReport, Counter, Reload};
 use crate::error::Result;
 use crate::types::{Quota, Usage};
@@ -56,14 +56,15 @@ pub(crate) fn reload(results: admin::reload_policy_results::Reader<'_>) -> Resul
     }
 }
 
-/// Reads the answer to `audit`.
-pub(crate) fn audit(results: admin::audit_results::Reader<'_>) -> Result<AuditPage> {
+/// Reads the answer to `audit` of what comes after `after`.
+pub(crate) fn audit(results: admin::audit_results::Reader<'_>, after: u64) -> Result<AuditPage> {
     let mut records = Vec::new();
     for record in results.get_records().map_err(unreadable)? {
         records.push(audit_record(record)?);
     }
-    let next = results.get_next();
-    Ok(AuditPage { records, next: (next > 0).then_some(next), oldest: results.get_oldest() })
+    let last = records.last().map(|record: &AuditRecord| record.sequence);
+    let next = cursor(results.get_next(), last, after)?;
+    Ok(AuditPage { records, next, oldest: results.get_oldest() })
 }
 
 fn audit_record(record: audit_record::Reader<'_>) -> Result<AuditRecord> {
@@ -82,4 +83,30 @@ fn audit_record(record: audit_record::Reader<'_>) -> Result<AuditRecord> {
         repeats: record.get_repeats(),
         version: Version::from_wire(record.get_version()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use capnp::message::TypedBuilder;
+
+    fn turn(sequences: &[u64], next: u64) -> Result<Option<u64>> {
+        let mut message = TypedBuilder::<admin::audit_results::Owned>::new_default();
+        let mut results = message.init_root();
+        results.set_next(next);
+        let mut records = results.init_records(u32::try_from(sequences.len()).unwrap());
+        for (index, sequence) in (0..).zip(sequences) {
+            records.reborrow().get(index).set_sequence(*sequence);
+        }
+        audit(message.get_root_as_reader().unwrap(), 2).map(|page| page.next)
+    }
+
+    #[test]
+    fn pages_of_records_end_whatever_cursors_the_server_gives() {
+        assert_eq!(turn(&[3, 5], 5), Ok(Some(5)));
+        assert_eq!(turn(&[3, 5], 0), Ok(None));
+        for (sequences, next) in [(&[][..], 3), (&[3, 5], 3), (&[3, 5], 6), (&[2], 2)] {
+            assert_eq!(turn(sequences, next).unwrap_err().code(), "PROTOCOL", "{next}");
+        }
+    }
 }
