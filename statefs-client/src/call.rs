@@ -26,6 +26,16 @@ impl<T: 'static> Call<T> {
         Self::new(Effect::Reads, core::future::ready(Err(error)))
     }
 
+    /// The same call, behind whose success something is done.
+    pub(crate) fn then(self, done: impl FnOnce() + 'static) -> Self {
+        let Self { effect, answer } = self;
+        Self::new(effect, async move {
+            let result = answer.await?;
+            done();
+            Ok(result)
+        })
+    }
+
     /// Yields the call, or why it has failed before anything was heard: it was not sent, or its target had failed.
     pub(crate) fn sent(mut self) -> Result<Self> {
         match self.answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {

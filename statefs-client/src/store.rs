@@ -31,19 +31,33 @@ pub struct StateFs {
     buffered: Rc<Buffered>,
 }
 
-/// How many buffered writes were sent over a connection, and how many of them a sync has confirmed.
+/// Buffered writes of a connection: how often one was sent or answered, and how far a sync has confirmed that.
 #[derive(Default)]
 pub(crate) struct Buffered {
-    sent: Cell<u64>,
+    noted: Cell<u64>,
     synced: Cell<u64>,
+    /// Held once more for each that was sent, and whose answer nobody has read.
+    unread: Rc<()>,
 }
 
 impl Buffered {
-    /// Counts a write that only a sync makes durable.
-    pub(crate) fn note(&self, durability: Durability) {
-        if durability == Durability::Buffered {
-            self.sent.set(self.sent.get().saturating_add(1));
+    /// Notes a write that was sent, if only a sync makes it durable, and notes it again once it was answered: a sync that was
+    /// sent in between need not cover it.
+    pub(crate) fn note<T: 'static>(
+        self: &Rc<Self>,
+        durability: Durability,
+        write: Call<T>,
+    ) -> Call<T> {
+        if durability != Durability::Buffered {
+            return write;
         }
+        let (buffered, unread) = (self.clone(), self.unread.clone());
+        let note = move || buffered.noted.set(buffered.noted.get().saturating_add(1));
+        note();
+        write.then(move || {
+            note();
+            drop(unread);
+        })
     }
 }
 
@@ -95,10 +109,11 @@ impl StateFs {
         Directory { client, buffered: self.buffered.clone() }
     }
 
-    /// Whether buffered writes were sent that no later sync has confirmed.
+    /// Whether buffered writes were sent, or answered, that no later sync has confirmed.
     #[cfg(feature = "std")]
     pub(crate) fn has_unsynced(&self) -> bool {
-        self.buffered.sent.get() > self.buffered.synced.get()
+        let Buffered { noted, synced, unread } = &*self.buffered;
+        noted > synced || Rc::strong_count(unread) > 1
     }
 }
 
@@ -160,8 +175,7 @@ impl Directory {
         let mut params = request.get();
         params.set_key(key);
         wire::write_put(value, options, params);
-        self.buffered.note(options.durability);
-        send(request, Effect::Writes, wire::put)
+        self.buffered.note(options.durability, send(request, Effect::Writes, wire::put))
     }
 
     /// Deletes a key and answers whether there was something to delete.
@@ -183,8 +197,7 @@ impl Directory {
         let mut params = request.get();
         params.set_key(key);
         wire::write_delete(options, params);
-        self.buffered.note(options.durability);
-        send(request, Effect::Writes, wire::delete)
+        self.buffered.note(options.durability, send(request, Effect::Writes, wire::delete))
     }
 
     /// Reads one page of keys.
@@ -200,7 +213,7 @@ impl Directory {
 
     /// Makes durable what this connection wrote as buffered before.
     pub fn sync(&self) -> Call<()> {
-        let (buffered, covered) = (self.buffered.clone(), self.buffered.sent.get());
+        let (buffered, covered) = (self.buffered.clone(), self.buffered.noted.get());
         send(self.client.sync_request(), Effect::Writes, move |results| {
             wire::sync(results)?;
             buffered.synced.set(covered.max(buffered.synced.get()));
@@ -273,14 +286,14 @@ impl Directory {
         let count = batch.operations.len();
         let mut request = self.client.commit_request();
         wire::write_commit(batch, request.get());
-        self.buffered.note(batch.durability);
-        send(request, Effect::Writes, move |results| {
+        let call = send(request, Effect::Writes, move |results| {
             let versions = wire::commit(results)?;
             if versions.len() == count {
                 return Ok(versions);
             }
             Err(Error::of_answer("has another number of versions", Effect::Writes))
-        })
+        });
+        self.buffered.note(batch.durability, call)
     }
 
     /// Begins to write a value of any size; `bytes` is its size if that is known.

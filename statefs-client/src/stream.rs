@@ -48,8 +48,8 @@ impl Writer {
             return Call::refused(error);
         }
         // Now and not before: an earlier sync does not cover it.
-        self.buffered.note(self.durability);
-        send(self.client.done_request(), Effect::Writes, wire::put)
+        let call = send(self.client.done_request(), Effect::Writes, wire::put);
+        self.buffered.note(self.durability, call)
     }
 }
 

@@ -6,7 +6,7 @@ use std::string::ToString as _;
 use std::vec::Vec;
 
 use super::over_socket::{Peer, answer_all};
-use super::server::IN_DOUBT;
+use super::server::{IN_DOUBT, OVERTAKEN};
 use crate::{Batch, Client, Durability, Error, Rights, Token, WriteOptions};
 
 /// Ends the connection once it has heard what was asked.
@@ -126,6 +126,27 @@ fn a_sync_before_the_end_of_a_value_does_not_vouch_for_it() {
     assert_eq!(directory.get("end"), Ok(None), "over the second connection");
     assert_eq!(directory.sync().unwrap_err().code(), "INDETERMINATE");
     drop((directory, client));
+}
+
+/// A sync vouches for what was answered before it was sent. What was sent before it, and not answered, it may overtake.
+#[test]
+fn a_sync_does_not_vouch_for_what_was_not_answered() {
+    for is_read_late in [false, true] {
+        let (_peer, client) = client(answer_until_the_end);
+        let directory = client.directory("/state", Rights::ALL);
+        let options = WriteOptions { durability: Durability::Buffered, ..WriteOptions::default() };
+        let mut done = Some(directory.calls().writer(OVERTAKEN, None, options).done());
+        directory.sync().unwrap();
+        if !is_read_late {
+            client.wait(done.take().unwrap()).unwrap();
+        }
+        assert_eq!(directory.get("end"), Ok(None), "over the second connection");
+        if let Some(done) = done {
+            client.wait(done).unwrap();
+        }
+        assert_eq!(directory.sync().unwrap_err().code(), "INDETERMINATE");
+        drop((directory, client));
+    }
 }
 
 #[test]

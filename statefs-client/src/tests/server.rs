@@ -6,7 +6,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use capnp::Error;
 use core::cell::RefCell;
+use core::future::poll_fn;
 use core::ops::Bound;
+use core::task::{Context, Poll, Waker};
 use statefs::{ErrorCode, Mode, directory, operation, precondition, reader, state_fs, writer};
 use vat::{Limits, Vat};
 
@@ -17,6 +19,9 @@ pub(super) const PAGE_ENTRIES: usize = 3;
 pub(super) const DAMAGED: &str = "damaged";
 pub(super) const UNCONFIRMED: &str = "unconfirmed";
 
+/// A value of this name, in parts, is not done before a sync is.
+pub(super) const OVERTAKEN: &str = "overtaken";
+
 /// Batches that write this key may have been applied before: the first one of a connection is told so.
 pub(super) const IN_DOUBT: &str = "in-doubt";
 
@@ -25,6 +30,16 @@ struct Keys {
     values: BTreeMap<String, (u64, Vec<u8>)>,
     written: u64,
     told_of_doubt: bool,
+    synced: bool,
+    /// What waits for a sync.
+    overtaken: Option<Waker>,
+}
+
+impl Keys {
+    fn wait_for_sync(&mut self, context: &Context<'_>) -> Poll<()> {
+        self.overtaken = Some(context.waker().clone());
+        if self.synced { Poll::Ready(()) } else { Poll::Pending }
+    }
 }
 
 struct Root(Rc<RefCell<Keys>>);
@@ -209,6 +224,11 @@ impl directory::Server for Subtree {
         mut results: directory::SyncResults,
     ) -> Result<(), Error> {
         results.get().set_durable(());
+        let mut keys = self.keys.borrow_mut();
+        keys.synced = true;
+        if let Some(overtaken) = keys.overtaken.take() {
+            overtaken.wake();
+        }
         Ok(())
     }
 
@@ -330,6 +350,9 @@ impl writer::Server for Upload {
         _: writer::DoneParams,
         mut results: writer::DoneResults,
     ) -> Result<(), Error> {
+        if self.key.ends_with(OVERTAKEN) {
+            poll_fn(|context| self.keys.borrow_mut().wait_for_sync(context)).await;
+        }
         let mut keys = self.keys.borrow_mut();
         keys.written += 1;
         let version = keys.written;
