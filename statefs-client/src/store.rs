@@ -16,7 +16,7 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use capnp::capability::{Request, Response, StreamingRequest};
 use capnp::traits::Owned;
-use core::cell::{Cell, OnceCell};
+use core::cell::Cell;
 use core::fmt;
 use core::time::Duration;
 use statefs::{ErrorCode, directory, revoker, state_fs};
@@ -307,7 +307,7 @@ impl Directory {
         wire::write_writer(bytes, options, params);
         let client = request.send().pipeline.get_writer();
         let durability = options.durability;
-        Writer { client, durability, buffered: self.buffered.clone(), missing: OnceCell::new() }
+        Writer { client, durability, buffered: self.buffered.clone(), missing: Rc::default() }
     }
 
     /// Begins to read a value of any size.

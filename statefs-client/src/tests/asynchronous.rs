@@ -80,6 +80,24 @@ fn a_part_that_was_never_sent_ends_the_value() {
     assert_eq!(world.wait(directory.get("k")), Ok(None));
 }
 
+/// The server may leave out a part whose call is cancelled, and those behind it would be another value without it.
+#[test]
+fn a_part_that_was_given_up_ends_the_value() {
+    let world = world();
+    let directory = world.store.directory("/state", Rights::ALL);
+    let writer = directory.writer("k", None, WriteOptions::default());
+    let (first, second, third) = (writer.write(b"1"), writer.write(b"2"), writer.write(b"3"));
+    assert_eq!(world.wait(first), Ok(()));
+    assert_eq!(world.wait(third), Ok(()));
+    drop(second);
+    assert_eq!(world.wait(writer.write(b"4")), Ok(()), "it had been answered");
+    drop(writer.write(b"5"));
+    let refused = world.wait(writer.write(b"6")).unwrap_err();
+    assert_eq!(refused.code(), "INVALID_ARGUMENT", "{refused}");
+    assert_eq!(world.wait(writer.done()), Err(refused));
+    assert_eq!(world.wait(directory.get("k")), Ok(None));
+}
+
 #[test]
 fn calls_are_done_in_the_order_in_which_they_were_made() {
     let world = world();
