@@ -38,9 +38,11 @@ const NAME: &str = concat!("statefs-client ", env!("CARGO_PKG_VERSION"));
 ///
 /// It belongs to one thread. When the connection has ended, the next call that may be made again is
 /// made over another one: a read, a write that was never sent, a batch with a token. A write whose
-/// answer was lost is [`Error::Indeterminate`], and what was derived on a connection, by
-/// [`Directory::restrict`], [`Directory::writer`] or [`Directory::reader`], ended with it. Calls that
-/// were made but not waited for when it is dropped may never have been sent.
+/// answer was lost is [`Error::Indeterminate`]. What begins something, such as [`Directory::writer`] and
+/// [`Directory::calls`], begins it over another connection, too, where the one before is known to be over.
+/// What was derived on a connection, by [`Directory::restrict`], [`Directory::writer`] or
+/// [`Directory::reader`], ended with it. Calls that were made but not waited for when it is dropped may
+/// never have been sent.
 #[derive(Debug)]
 pub struct Client {
     line: Rc<Line>,
@@ -55,7 +57,7 @@ impl Client {
         Ok(Self { line: Rc::new(Line::open(path.as_ref().into(), TIMEOUT)?) })
     }
 
-    /// Says whether a connection that ended is made anew for a call that may be made again. At first
+    /// Says whether a connection that ended is made anew for what may be begun, or made again. At first
     /// it is; without it such a call answers [`Error::Disconnected`].
     pub fn set_reconnects(&self, reconnects: bool) {
         self.line.set_reconnects(reconnects);
@@ -139,13 +141,13 @@ impl Client {
         &self,
         work: impl Future<Output = core::result::Result<T, E>>,
     ) -> core::result::Result<T, E> {
-        self.line.connection().link.run(work)
+        self.line.usable().link.run(work)
     }
 
     /// Yields the store for making calls without waiting for each; see [`Directory::calls`].
     #[must_use]
     pub fn calls(&self) -> StateFs {
-        self.line.connection().store.clone()
+        self.line.usable().store.clone()
     }
 }
 
@@ -384,7 +386,7 @@ impl Directory {
     }
 
     fn now(&self) -> (Rc<Connection>, store::Directory) {
-        self.source.now(&self.line.connection())
+        self.source.now(&self.line.usable())
     }
 }
 

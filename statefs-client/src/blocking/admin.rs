@@ -35,7 +35,7 @@ impl Admin {
     /// # Errors
     /// Those of every call.
     pub fn check(&self, bytes_per_second: u64) -> Result<CheckReport> {
-        let connection = self.line.connection();
+        let connection = self.line.usable();
         let timeout = connection.link.timeout();
         connection.link.set_timeout(None);
         let report = connection.link.call(|| connection.store.admin().check(bytes_per_second));

@@ -50,6 +50,12 @@ impl Line {
         self.connection.borrow().clone()
     }
 
+    /// Yields the connection to begin something on: the one in use, or another one if that was lost.
+    pub(super) fn usable(&self) -> Rc<Connection> {
+        let connection = self.connection();
+        self.renewed(&connection).unwrap_or(connection)
+    }
+
     pub(super) fn set_reconnects(&self, reconnects: bool) {
         self.reconnects.set(reconnects);
     }
@@ -71,12 +77,10 @@ impl Line {
             Err(Error::Indeterminate { .. }) => lost == Lost::Known,
             _ => false,
         };
-        if !repeatable || !self.reconnects.get() || !connection.link.is_lost() {
-            return first;
-        }
         // Nobody there to ask again: what the first attempt met is what the caller has to know.
-        match self.reconnect(&connection) {
-            Ok(connection) => {
+        match repeatable.then(|| self.renewed(&connection)).flatten() {
+            None => first,
+            Some(connection) => {
                 let second = attempt(&connection, &make);
                 if let (Err(Error::Indeterminate { .. }), Err(Error::BatchInDoubt)) =
                     (&first, &second)
@@ -87,7 +91,6 @@ impl Line {
                 }
                 joined(first, second)
             }
-            Err(_) => first,
         }
     }
 
@@ -96,19 +99,23 @@ impl Line {
         self.lost.take()
     }
 
-    fn reconnect(&self, old: &Rc<Connection>) -> Result<Rc<Connection>> {
+    /// Yields what takes the place of a connection: `None` if that was not lost, or there is nothing.
+    fn renewed(&self, old: &Rc<Connection>) -> Option<Rc<Connection>> {
+        if !self.reconnects.get() || !old.link.is_lost() {
+            return None;
+        }
         let current = self.connection();
         if !Rc::ptr_eq(&current, old) {
-            return Ok(current);
+            return Some(current);
         }
         let timeout = old.link.timeout();
         let patience = timeout.unwrap_or(super::TIMEOUT);
-        let connection = Rc::new(dial(&self.path, timeout, patience)?);
+        let connection = Rc::new(dial(&self.path, timeout, patience).ok()?);
         if old.store.has_unsynced() {
             self.lost.set(true);
         }
         self.connection.replace(connection.clone());
-        Ok(connection)
+        Some(connection)
     }
 }
 

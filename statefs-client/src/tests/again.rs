@@ -7,7 +7,8 @@ use std::vec::Vec;
 
 use super::over_socket::{Peer, answer_all};
 use super::server::{IN_DOUBT, OVERTAKEN};
-use crate::{Batch, Client, Durability, Error, Rights, Token, WriteOptions};
+use crate::blocking::Directory;
+use crate::{Batch, Client, Durability, Error, Result, Rights, Token, WriteOptions};
 
 /// Ends the connection once it has heard what was asked.
 fn hear_and_go(mut stream: UnixStream) {
@@ -52,6 +53,29 @@ fn a_read_is_made_again_and_a_write_is_not() {
     // Nothing of this one was sent over the connection that is over.
     directory.put_if_absent("k", b"v").unwrap();
     drop((directory, client));
+}
+
+/// Who does nothing else is not left with the connection that is over.
+#[test]
+fn each_way_to_make_calls_begins_anew_where_the_connection_was_lost() {
+    let ways: [fn(&Client, &Directory) -> Result<()>; 6] = [
+        |_, directory| directory.writer("k", None, WriteOptions::default()).finish().map(drop),
+        |_, directory| directory.restrict("", Rights::ALL, None).0.get("k").map(drop),
+        |client, directory| client.wait(directory.calls().get("k")).map(drop),
+        |client, _| client.wait(client.calls().health()).map(drop),
+        |client, _| client.run(async { client.calls().health().await }).map(drop),
+        |client, _| client.admin().check(0).map(drop),
+    ];
+    for (at, way) in (0..).zip(ways) {
+        let (_peer, client) = client(hear_and_go);
+        let directory = client.directory("/state", Rights::ALL);
+        let first = way(&client, &directory).unwrap_err();
+        assert!(["INDETERMINATE", "DISCONNECTED"].contains(&first.code()), "{at}: {first}");
+        let second = way(&client, &directory).err().map(|error| error.code());
+        // The peer has neither restrictions nor an administration, and says so itself.
+        assert!([None, Some("UNIMPLEMENTED")].contains(&second), "{at}: {second:?}");
+        drop((directory, client));
+    }
 }
 
 #[test]
