@@ -38,10 +38,10 @@ impl<T: 'static> Call<T> {
 
     /// Yields the call, or why it has failed before anything was heard: it was not sent, or its target had failed.
     pub(crate) fn sent(mut self) -> Result<Self> {
-        match self.answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Pending => Ok(self),
-            Poll::Ready(Ok(result)) => Ok(Self::new(self.effect, core::future::ready(Ok(result)))),
-            Poll::Ready(Err(error)) => Err(error),
+        match look(&mut self.answer) {
+            None => Ok(self),
+            Some(Ok(result)) => Ok(Self::new(self.effect, core::future::ready(Ok(result)))),
+            Some(Err(error)) => Err(error),
         }
     }
 
@@ -57,6 +57,14 @@ impl<T> Future for Call<T> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
         self.answer.as_mut().poll(context)
+    }
+}
+
+/// Yields what a future has come to, if it has, and waits for nothing.
+pub(crate) fn look<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    match Pin::new(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
     }
 }
 

@@ -3,6 +3,8 @@
 use crate::admin::Admin;
 use crate::batch::Batch;
 use crate::call::Call;
+#[cfg(feature = "std")]
+use crate::call::look;
 use crate::error::{Effect, Error, Result};
 use crate::info::{Description, Health, Hello};
 use crate::stream::{Reader, Writer};
@@ -131,6 +133,12 @@ pub struct Directory {
 }
 
 impl Directory {
+    /// Whether it is known to have been refused, as every call on it would be.
+    #[cfg(feature = "std")]
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(look(&mut self.client.client.when_resolved()), Some(Err(_)))
+    }
+
     /// Reads a key: its value, or `None` if there is no such key.
     ///
     /// Answers [`Error::DataLoss`] if the key is damaged.

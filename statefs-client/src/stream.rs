@@ -6,11 +6,11 @@ use core::cell::OnceCell;
 use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
-use core::task::{Context, Poll, Waker};
+use core::task::{Context, Poll};
 
 use statefs::{ErrorCode, reader, writer};
 
-use crate::call::Call;
+use crate::call::{Call, look};
 use crate::error::{Effect, Error, Result};
 use crate::store::{Buffered, send, send_streaming};
 use crate::types::{Durability, Metadata};
@@ -84,9 +84,8 @@ impl Future for Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        let mut context = Context::from_waker(Waker::noop());
         // The answer may be there, and nobody has looked.
-        if !self.is_answered && Pin::new(&mut self.call).poll(&mut context).is_pending() {
+        if !self.is_answered && look(&mut self.call).is_none() {
             let message = "a part of the value was given up before it was answered".into();
             let code = ErrorCode::InvalidArgument;
             self.missing.get_or_init(|| Error::Refused { code, message });

@@ -177,7 +177,8 @@ impl Source {
         match self {
             Self::Opened { prefix, rights, last } => {
                 let mut last = last.borrow_mut();
-                if !Rc::ptr_eq(&last.0, connection) {
+                // What refused it may have passed, or waits for nothing but another try.
+                if !Rc::ptr_eq(&last.0, connection) || last.1.is_refused() {
                     let directory = connection.store.directory(prefix, *rights);
                     *last = (connection.clone(), directory);
                 }

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use std::vec::Vec;
 use std::{format, fs, process};
 
-use super::server::{PAGE_ENTRIES, serve};
-use crate::{Client, Error, ListOptions, Rights};
+use super::server::{BUSY, PAGE_ENTRIES, serve};
+use crate::blocking::Directory;
+use crate::{Batch, Client, Error, ListOptions, Result, Rights, WriteOptions};
 
 /// Serves one connection at a socket of its own with `serve`, and removes the socket.
 pub(super) struct Peer {
@@ -81,6 +82,25 @@ fn the_eight_lines_work() {
     assert_eq!(wifi.get("psk"), Ok(None));
     assert_eq!(client.hello().unwrap().protocol, 1);
     drop((client, wifi));
+}
+
+#[test]
+fn a_directory_that_was_refused_is_opened_anew() {
+    let ways: [fn(&Client, &Directory) -> Result<()>; 5] = [
+        |_, directory| directory.get("k").map(drop),
+        |_, directory| directory.commit(Batch::new().put("k", b"v")).map(drop),
+        |_, directory| directory.reader("k").map(drop),
+        |_, directory| directory.writer("k", None, WriteOptions::default()).finish().map(drop),
+        |client, directory| client.wait(directory.calls().get("k")).map(drop),
+    ];
+    for way in ways {
+        let peer = Peer::start(answer_all);
+        let client = Client::connect(&peer.path).unwrap();
+        let directory = client.directory(BUSY, Rights::ALL);
+        assert_eq!(way(&client, &directory).unwrap_err().code(), "OVERLOADED");
+        way(&client, &directory).unwrap();
+        drop((directory, client));
+    }
 }
 
 #[test]

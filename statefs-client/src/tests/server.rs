@@ -22,6 +22,9 @@ pub(super) const UNCONFIRMED: &str = "unconfirmed";
 /// A value of this name, in parts, is not done before a sync is.
 pub(super) const OVERTAKEN: &str = "overtaken";
 
+/// The first who opens this directory is told to wait.
+pub(super) const BUSY: &str = "/state/busy";
+
 /// Batches that write this key may have been applied before: the first one of a connection is told so.
 pub(super) const IN_DOUBT: &str = "in-doubt";
 
@@ -30,6 +33,7 @@ struct Keys {
     values: BTreeMap<String, (u64, Vec<u8>)>,
     written: u64,
     told_of_doubt: bool,
+    told_to_wait: bool,
     synced: bool,
     /// What waits for a sync.
     overtaken: Option<Waker>,
@@ -90,6 +94,9 @@ impl state_fs::Server for Root {
         let prefix = params.get()?.get_prefix()?.to_string()?;
         if prefix == "/state/denied" {
             return Err(ErrorCode::AccessDenied.error("no grant"));
+        }
+        if prefix == BUSY && !core::mem::replace(&mut self.0.borrow_mut().told_to_wait, true) {
+            return Err(ErrorCode::Overloaded.error("too much at once"));
         }
         let subtree = Subtree { keys: self.0.clone(), prefix };
         results.get().set_directory(vat::new_client(subtree));
