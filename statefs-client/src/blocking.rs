@@ -65,7 +65,8 @@ impl Client {
 
     /// Bounds how long each call is waited for; `None` waits for ever. At first it is [`TIMEOUT`].
     ///
-    /// A write that is not answered in time is [`Error::Indeterminate`].
+    /// A write that is not answered in time is [`Error::Indeterminate`]. Of a batch with a token its connection is given up, too,
+    /// so that the daemon does not take an answer for heard that came too late.
     pub fn set_timeout(&self, timeout: Option<Duration>) {
         self.line.connection().link.set_timeout(timeout);
     }
@@ -300,8 +301,8 @@ impl Directory {
     ///
     /// # Errors
     /// [`Error::BatchConflict`] and [`Error::BatchDataLoss`] where nothing happened.
-    /// [`Error::Indeterminate`] alone leaves open whether all of it did; of a batch that was sent before, with another call,
-    /// [`Error::BatchInDoubt`] leaves open whether it happened then.
+    /// [`Error::Indeterminate`] leaves open whether all of it did; of a batch that was sent before, with another call or over a
+    /// connection that was lost meanwhile, [`Error::BatchInDoubt`] leaves open whether it happened then.
     pub fn commit(&self, batch: &Batch) -> Result<Vec<Option<Version>>> {
         let lost = if batch.token.is_some() { Lost::Known } else { Lost::Open };
         self.line.call(lost, |connection| Some(self.source.on(connection)?.commit(batch)))

@@ -48,7 +48,12 @@ impl<T: 'static> Call<T> {
     /// Whether the call may change something.
     #[must_use]
     pub fn writes(&self) -> bool {
-        self.effect == Effect::Writes
+        self.effect != Effect::Reads
+    }
+
+    #[cfg(feature = "std")]
+    pub(crate) fn effect(&self) -> Effect {
+        self.effect
     }
 }
 

@@ -43,7 +43,8 @@ pub enum Error {
         index: usize,
     },
     /// A loss of data may have taken what the server remembered of this batch's token, or it remembers it from a volume that was
-    /// salvaged into its own: what became of the batch when it was sent before cannot be told, and this time nothing happened.
+    /// salvaged into its own: what became of the batch when it was sent before cannot be told, and this time nothing happened. It may have been sent before
+    /// with another call, or with this one over a connection that was lost.
     /// Its keys may tell; sent again with its token, it is applied, once it was answered so on the same connection, or twice.
     BatchInDoubt,
     /// The value is too long for one call; it is read in parts.
@@ -85,6 +86,8 @@ pub enum Error {
 pub(crate) enum Effect {
     Reads,
     Writes,
+    /// It writes, and the server knows it by its token when it is sent again.
+    WritesKnown,
 }
 
 impl Error {
@@ -131,7 +134,7 @@ impl Error {
         }
         let cause = if error.extra.is_empty() { format!("{}", error.kind) } else { error.extra };
         match (effect, error.kind) {
-            (Effect::Writes, _) => Self::Indeterminate { cause },
+            (Effect::Writes | Effect::WritesKnown, _) => Self::Indeterminate { cause },
             (Effect::Reads, ErrorKind::Disconnected) => Self::Disconnected { cause },
             // An unknown code: the type of the exception decides.
             (Effect::Reads, ErrorKind::Overloaded) => {
@@ -149,7 +152,7 @@ impl Error {
     pub(crate) fn of_answer(cause: &str, effect: Effect) -> Self {
         let cause = format!("the server's answer {cause}");
         match effect {
-            Effect::Writes => Self::Indeterminate { cause },
+            Effect::Writes | Effect::WritesKnown => Self::Indeterminate { cause },
             Effect::Reads => Self::Protocol { cause },
         }
     }
@@ -158,7 +161,9 @@ impl Error {
     #[cfg(feature = "std")]
     pub(crate) fn of_silence(after: Duration, effect: Effect) -> Self {
         match effect {
-            Effect::Writes => Self::Indeterminate { cause: format!("no answer within {after:?}") },
+            Effect::Writes | Effect::WritesKnown => {
+                Self::Indeterminate { cause: format!("no answer within {after:?}") }
+            }
             Effect::Reads => Self::TimedOut { after },
         }
     }

@@ -294,7 +294,8 @@ impl Directory {
         let count = batch.operations.len();
         let mut request = self.client.commit_request();
         wire::write_commit(batch, request.get());
-        let call = send(request, Effect::Writes, move |results| {
+        let effect = if batch.token.is_some() { Effect::WritesKnown } else { Effect::Writes };
+        let call = send(request, effect, move |results| {
             let versions = wire::commit(results)?;
             if versions.len() == count {
                 return Ok(versions);

@@ -74,23 +74,16 @@ impl Line {
         let repeatable = match &first {
             // A read, or something that was never sent.
             Err(Error::Disconnected { .. }) => true,
-            Err(Error::Indeterminate { .. }) => lost == Lost::Known,
+            // One that was not answered in time has used up the caller's patience.
+            Err(Error::Indeterminate { .. }) => {
+                lost == Lost::Known && !connection.link.is_given_up()
+            }
             _ => false,
         };
         // Nobody there to ask again: what the first attempt met is what the caller has to know.
         match repeatable.then(|| self.renewed(&connection)).flatten() {
             None => first,
-            Some(connection) => {
-                let second = attempt(&connection, &make);
-                if let (Err(Error::Indeterminate { .. }), Err(Error::BatchInDoubt)) =
-                    (&first, &second)
-                {
-                    // The caller is told that the first attempt is open, and nothing of the doubt. Sent again over this
-                    // connection, the daemon would take the batch for that of somebody who was told.
-                    connection.link.give_up("nothing tells what became of a batch");
-                }
-                joined(first, second)
-            }
+            Some(connection) => joined(first, attempt(&connection, &make)),
         }
     }
 
@@ -143,6 +136,8 @@ fn joined<T>(first: Result<T>, second: Result<T>) -> Result<T> {
         (_, Err(judged @ (Error::BatchConflict { .. } | Error::BatchDataLoss { .. }))) => {
             Err(judged)
         }
+        // Leaves the first attempt open too, and has to be told: the daemon takes it for heard.
+        (_, doubt @ Err(Error::BatchInDoubt)) => doubt,
         (Err(Error::Indeterminate { cause }), Err(again)) => {
             let cause = format!("{cause}; made again, it ended with {}: {again}", again.code());
             Err(Error::Indeterminate { cause })

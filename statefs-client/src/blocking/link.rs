@@ -36,6 +36,7 @@ pub(super) struct Link {
     vat: Vat,
     stream: UnixStream,
     timeout: Cell<Option<Duration>>,
+    given_up: Cell<bool>,
     buffers: RefCell<Buffers>,
 }
 
@@ -63,7 +64,8 @@ impl Link {
         let vat = Vat::new(None, vat::Limits::default());
         let input = std::vec![0; READ_BYTES];
         let buffers = RefCell::new(Buffers { output: Vec::new(), written: 0, input });
-        Self { vat, stream, timeout: Cell::new(timeout), buffers }
+        let (timeout, given_up) = (Cell::new(timeout), Cell::new(false));
+        Self { vat, stream, timeout, given_up, buffers }
     }
 
     pub(super) fn vat(&self) -> &Vat {
@@ -83,8 +85,13 @@ impl Link {
         self.timeout.set(timeout);
     }
 
-    /// Ends the connection from this side, as if it was lost.
-    pub(super) fn give_up(&self, cause: &str) {
+    /// Whether the connection was ended from this side, for want of an answer to a batch that the daemon knows.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.given_up.get()
+    }
+
+    fn give_up(&self, cause: &str) {
+        self.given_up.set(true);
         self.ended(cause);
         // A peer that is gone already has no need to be told.
         let _gone = self.stream.shutdown(Shutdown::Both);
@@ -103,7 +110,7 @@ impl Link {
 
     /// Waits for a call that was made.
     pub(super) fn wait<T: 'static>(&self, call: Call<T>) -> Result<T> {
-        let effect = if call.writes() { Effect::Writes } else { Effect::Reads };
+        let effect = call.effect();
         let timeout = self.timeout.get();
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut call = pin!(call);
@@ -119,6 +126,11 @@ impl Link {
                 return Err(Error::of_exception(over, effect));
             }
             if let Err(Silence) = self.turn(deadline) {
+                if effect == Effect::WritesKnown {
+                    // The answer may yet come and tell of a doubt, with nobody to hear it. Sent again over this connection,
+                    // the daemon would take the batch for that of somebody who was told.
+                    self.give_up("a batch was not answered in time");
+                }
                 return Err(Error::of_silence(timeout.unwrap_or_default(), effect));
             }
         }

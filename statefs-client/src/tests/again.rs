@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::string::ToString as _;
+use std::time::Duration;
 use std::vec::Vec;
 
 use super::over_socket::{Peer, answer_all};
@@ -109,22 +110,59 @@ fn a_refusal_of_the_second_attempt_says_nothing_of_the_first() {
     drop((directory, client));
 }
 
-/// The second daemon does not know whether the first attempt was applied, and neither does the client.
+/// The second daemon does not know whether the first attempt was applied. It may be the one that told so over the first
+/// connection, and then it takes it for heard after the second time.
 #[test]
-fn a_doubt_about_the_second_attempt_leaves_the_first_open() {
+fn a_doubt_about_the_second_attempt_is_told_at_once() {
     let mut batch = Batch::new();
     batch.put(IN_DOUBT, b"1").token(Token::random().unwrap());
-    let peer = Peer::start_each(Vec::from([hear_and_go, answer_all, answer_all]));
-    let client = Client::connect(&peer.path).unwrap();
+    let (_peer, client) = client(hear_and_go);
     let directory = client.directory("/state", Rights::ALL);
-    let error = directory.commit(&batch).unwrap_err();
-    assert_eq!(error.code(), "INDETERMINATE", "{error}");
-    assert!(error.to_string().contains("DATA_LOSS"), "{error}");
-    // Of the doubt nobody has heard but this library: the daemon must not take it for heard.
     let error = directory.commit(&batch).unwrap_err();
     assert_eq!((error.code(), &error), ("DATA_LOSS", &Error::BatchInDoubt));
     assert_eq!(directory.commit(&batch).unwrap().len(), 1, "told, and sent again");
     drop((directory, client));
+}
+
+/// Answers nothing before it has heard of the batch in doubt twice.
+fn answer_the_second_time(mut stream: UnixStream) {
+    let vat = super::server::serve();
+    let (mut buffer, mut heard) = ([0; 4096], Vec::new());
+    loop {
+        let count = stream.read(&mut buffer).unwrap();
+        if count == 0 {
+            return;
+        }
+        heard.extend_from_slice(&buffer[..count]);
+        vat.receive(&buffer[..count]).unwrap();
+        let words = heard.windows(IN_DOUBT.len()).filter(|word| *word == IN_DOUBT.as_bytes());
+        if words.count() > 1 {
+            while vat.poll(64) {}
+            stream.write_all(&vat.take_output()).unwrap();
+        }
+    }
+}
+
+/// The daemon must not take for heard what it answered after the client's patience was over.
+#[test]
+fn a_doubt_that_came_too_late_is_told_again() {
+    let mut batch = Batch::new();
+    batch.put(IN_DOUBT, b"1").token(Token::random().unwrap());
+    for is_waited_for_later in [false, true] {
+        let (_peer, client) = client(answer_the_second_time);
+        client.set_timeout(Some(Duration::from_millis(20)));
+        let directory = client.directory("/state", Rights::ALL);
+        let commit = || match is_waited_for_later {
+            true => client.wait(directory.calls().commit(&batch)),
+            false => directory.commit(&batch),
+        };
+        let error = commit().unwrap_err();
+        assert_eq!(error.code(), "INDETERMINATE", "{error}");
+        client.set_timeout(None);
+        assert_eq!(commit(), Err(Error::BatchInDoubt));
+        assert_eq!(commit().unwrap().len(), 1, "told, and sent again");
+        drop((directory, client));
+    }
 }
 
 #[test]
