@@ -1,5 +1,7 @@
 //! The server as its drivers see it: bytes, block requests, time and events, in and out.
 
+mod shutdown;
+
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::rc::Rc;
@@ -18,13 +20,13 @@ use crate::audit::Audit;
 use crate::event::{Closed, Event, Events};
 use crate::figures::{Family, Tally, count};
 use crate::limits::Limits;
-use crate::plant::Plant;
 use crate::quota::Usage;
 use crate::reload::Reload;
 use crate::session::{ConnectionId, Session, Shared};
 use crate::store::{Health, Mode, Store};
 use crate::tokens::Tokens;
 use crate::turns::Turns;
+use shutdown::End;
 
 /// One daemon: a volume, a policy, connections.
 ///
@@ -73,16 +75,6 @@ enum Task {
     Writing(Pin<Box<dyn Future<Output = ()>>>),
     /// Opening or writing has failed.
     Stopped,
-}
-
-/// How far a shutdown has come.
-enum End {
-    Serving,
-    /// No call is let in any more.
-    Finishing,
-    /// No call runs; what was acknowledged as buffered is on its way.
-    Syncing(Pin<Box<dyn Future<Output = ()>>>),
-    Done,
 }
 
 impl Server {
@@ -371,31 +363,6 @@ impl Server {
     pub fn wants_policy(&mut self) -> bool {
         self.shared.reload.is_asked()
     }
-
-    /// Begins to end: nobody connects any more and no further call is let in, those that run are
-    /// answered, and what was acknowledged is made durable. Goes on with [`Server::poll`].
-    pub fn shut_down(&mut self) {
-        if matches!(self.end, End::Serving) {
-            self.end = End::Finishing;
-            if let Ok(journal) = self.shared.store.journal() {
-                // Begins at once, even if a call should never end.
-                drop(journal.sync());
-            }
-        }
-    }
-
-    /// Whether a shutdown is complete. A client that does not read its answers can keep it from
-    /// being so, and a driver's patience ends that; writes are safe before ([`Server::is_synced`]).
-    #[must_use]
-    pub fn is_drained(&self) -> bool {
-        self.is_synced() && self.sessions.values().all(Session::is_quiet)
-    }
-
-    /// Whether a shutdown has answered every call and made durable what it could.
-    #[must_use]
-    pub fn is_synced(&self) -> bool {
-        matches!(self.end, End::Done)
-    }
 }
 
 impl Server {
@@ -540,33 +507,6 @@ impl Server {
             }
         }
         greedy.into_iter().map(|(_, due)| due).filter(|due| *due > now).min()
-    }
-
-    /// Goes on with a shutdown.
-    fn finish(&mut self) {
-        if matches!(self.end, End::Finishing) && self.sessions.values().all(|s| s.calls() == 0) {
-            let Ok(journal) = self.shared.store.journal() else {
-                self.end = End::Done;
-                return;
-            };
-            if self.shared.limits.plants.has(Plant::ShutdownUnsynced) {
-                self.end = End::Done;
-                return;
-            }
-            self.write_audit(&journal, true);
-            // A failure was told to those who waited, and is an event.
-            self.end = End::Syncing(Box::pin(async move {
-                let _ended = journal.seal().await;
-            }));
-        }
-        if let End::Syncing(sync) = &mut self.end {
-            let mut context = Context::from_waker(Waker::noop());
-            if sync.as_mut().poll(&mut context).is_ready() {
-                self.end = End::Done;
-            } else {
-                self.drive();
-            }
-        }
     }
 
     fn refresh(&mut self) {
