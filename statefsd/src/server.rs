@@ -153,6 +153,8 @@ impl Server {
     /// Takes bytes that a connection received, cut anywhere, and yields how many: all of them, up
     /// to [`crate::limits::READ_BYTES_MAX`], while [`Server::wants_input`], else none.
     ///
+    /// Calls in them may run at once, at the time that [`Server::set_clock`] was told.
+    ///
     /// # Errors
     /// [`Gone`].
     pub fn receive(&mut self, id: ConnectionId, bytes: &[u8]) -> Result<usize, Gone> {
@@ -188,9 +190,15 @@ impl Server {
         }
     }
 
-    /// Does all that can be done at this time, in milliseconds of a clock that never goes back.
-    pub fn poll(&mut self, now: u64) -> Turn {
+    /// Tells the time, in milliseconds of a clock that never goes back. To be called before what came in since the last
+    /// [`Server::poll`] is given to the server: by this time it is judged.
+    pub fn set_clock(&mut self, now: u64) {
         self.clock.set(now);
+    }
+
+    /// Does all that can be done at this time, in milliseconds of the same clock.
+    pub fn poll(&mut self, now: u64) -> Turn {
+        self.set_clock(now);
         self.shared.polls.set(self.shared.polls.get() + 1);
         self.shared.turns.wake();
         self.shared.events.borrow_mut().tick(now);

@@ -69,6 +69,7 @@ impl Node {
         ports: &mut Ports<H, T>,
         links: &mut Vec<Option<Link>>,
     ) -> Result<Turn> {
+        self.server.set_clock(now);
         let mut busy = self.gather(ports, links)?;
         while let Some(completion) = device.completion() {
             self.server.complete(completion);

@@ -224,6 +224,7 @@ impl Driver {
 
     /// Does what can be done; yields when there is more to do.
     fn round(&mut self) -> Result<Option<u64>, Failure> {
+        self.tell_time();
         let accepts = self.accept();
         self.look_again();
         let mut moved = self.tend();
@@ -234,10 +235,7 @@ impl Driver {
             }
             self.server.complete(completion);
         }
-        let now = self.now();
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        self.server.set_wall_clock(now, u64::try_from(unix).unwrap_or_default());
-        let turn = self.server.poll(now);
+        let turn = self.server.poll(self.now());
         if self.server.wants_policy() {
             self.load_policy();
         }
@@ -263,6 +261,14 @@ impl Driver {
         }
         let waits = [accepts, turn.deadline, self.look_at, self.stop_at, told, alive];
         Ok(waits.into_iter().flatten().min())
+    }
+
+    /// Tells the server what time it is, before anything that came in while the loop waited.
+    fn tell_time(&mut self) {
+        let now = self.now();
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        self.server.set_clock(now);
+        self.server.set_wall_clock(now, u64::try_from(unix).unwrap_or_default());
     }
 
     fn take(&mut self, event: &mio::event::Event) {

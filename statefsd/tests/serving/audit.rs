@@ -444,6 +444,20 @@ fn a_server_that_is_told_not_to_records_nothing_and_a_small_volume_has_no_record
     assert!(!rig.events.iter().any(|event| matches!(event, Event::Denied(_))));
 }
 
+/// Nothing happens for an hour, and then a call: its record has the time of the call, not that of the last round.
+#[test]
+fn a_record_has_the_time_of_its_call() {
+    let mut rig = rig(Limits::default());
+    let (all, admin) = (all(&mut rig), auditor(&mut rig));
+    rig.settle();
+    let hour = 3_600_000;
+    rig.now += hour;
+    version(&rig.wait(put(&all, "k", b"1", If::Any, DURABLE)).unwrap());
+    let answer = rig.wait(admin.audit_request().send().promise).unwrap().unwrap();
+    let records = answer.get().unwrap().get_records().unwrap();
+    assert_eq!(records.get(0).get_unix_millis(), 1_700_000_000_000 + hour);
+}
+
 /// It is written into the records and decides nothing: no order, no lifetime, no version.
 #[test]
 fn a_wall_clock_that_jumps_by_centuries_decides_nothing() {

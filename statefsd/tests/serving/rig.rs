@@ -234,6 +234,7 @@ impl Rig {
 
     /// Moves everything once; tells whether anything moved.
     pub(crate) fn step(&mut self) -> bool {
+        self.server.set_clock(self.now);
         let mut moved = self.move_bytes();
         let turn = self.server.poll(self.now);
         moved |= turn.again;

@@ -84,6 +84,7 @@ impl Machine {
     /// Moves what can be moved; where that is nothing, sleeps until there is something.
     pub(crate) fn turn(&mut self) {
         let mut moved = false;
+        self.server.set_clock(self.now_ms);
         while let Some(completion) = self.disk.completion() {
             self.server.complete(completion);
             moved = true;
