@@ -2,7 +2,7 @@
 //!
 //! A call may wait long before it is answered: for its turn, for the device, and for a peer that does not read its other
 //! answers, which takes as long as the peer likes. So what tells of the store is asked for again when another policy came
-//! meanwhile; whoever was refused then learns nothing of what was read.
+//! meanwhile, before anything else: whoever is refused then learns nothing of what was read, nor that it could not be.
 
 use alloc::format;
 use alloc::string::{String, ToString as _};

@@ -23,6 +23,7 @@ pub(crate) struct Open {
 }
 
 /// Read one key.
+#[derive(Clone)]
 pub(crate) struct Get {
     pub(crate) key: Key,
     pub(crate) metadata_only: bool,

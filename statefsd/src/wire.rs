@@ -145,11 +145,11 @@ impl directory::Server for Directory {
         let policy = self.caller.policy();
         let granted = self.admit(request)?;
         drop(params);
-        let found = handlers::get(&self.caller, &granted).await?;
+        let found = handlers::get(&self.caller, &granted).await;
         if !self.caller.is_in_force(&policy) {
             self.admit(Ok(granted.into_request()))?;
         }
-        write::found(&found, results.get());
+        write::found(&found?, results.get());
         Ok(())
     }
 
@@ -192,9 +192,9 @@ impl directory::Server for Directory {
         let page = loop {
             let policy = self.caller.policy();
             let granted = self.admit(request)?;
-            let page = handlers::list(&self.caller, &granted).await?;
+            let page = handlers::list(&self.caller, &granted).await;
             if self.caller.is_in_force(&policy) {
-                break page;
+                break page?;
             }
             // Another policy shows other keys.
             request = Ok(granted.into_request());
@@ -219,12 +219,12 @@ impl directory::Server for Directory {
         let policy = self.caller.policy();
         let granted = gate::admit_all(&self.caller, &self.power, requests)?;
         drop(params);
-        let found = handlers::get_many(&self.caller, &granted, permit).await?;
+        let found = handlers::get_many(&self.caller, &granted, permit).await;
         if !self.caller.is_in_force(&policy) {
             let requests = granted.into_iter().map(policy::Granted::into_request).collect();
             gate::admit_all(&self.caller, &self.power, requests)?;
         }
-        write::many(&found, results.get())
+        write::many(&found?, results.get())
     }
 
     async fn commit(
@@ -275,12 +275,17 @@ impl directory::Server for Directory {
     ) -> Result<(), capnp::Error> {
         let request = params.get().map_err(read::unreadable);
         let request = request.and_then(|params| read::reader(self.power.scope(), params));
+        let policy = self.caller.policy();
         let granted = self.admit(request)?;
         drop(params);
-        let key = granted.request().key.clone();
-        let outgoing = Outgoing::open(&self.caller, granted).await?;
+        let request = granted.request().clone();
+        let key = request.key.clone();
+        let outgoing = Outgoing::open(&self.caller, granted).await;
+        if !self.caller.is_in_force(&policy) {
+            self.admit(Ok(request))?;
+        }
         let (caller, power) = (self.caller.clone(), self.power.clone());
-        let reader = stream::Reader { caller, power, key, outgoing };
+        let reader = stream::Reader { caller, power, key, outgoing: outgoing? };
         results.get().set_reader(counted::serve(&self.caller, reader));
         Ok(())
     }

@@ -101,11 +101,11 @@ impl reader::Server for Reader {
         let granted = self.admit()?;
         let most = self.caller.shared.store.value_bytes_max();
         let (at, bytes_max) = read::part(params.get().map_err(read::unreadable)?, most);
-        let part = self.outgoing.read(&self.caller, &granted, at, bytes_max).await?;
+        let part = self.outgoing.read(&self.caller, &granted, at, bytes_max).await;
         if !self.caller.is_in_force(&policy) {
             self.admit()?;
         }
-        write::part(&part, results.get());
+        write::part(&part?, results.get());
         Ok(())
     }
 }

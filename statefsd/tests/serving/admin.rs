@@ -226,6 +226,17 @@ fn a_check_keeps_to_its_rate_and_another_one_joins_it() {
 }
 
 #[test]
+fn a_check_reports_by_the_policy_of_the_moment() {
+    let (mut rig, admin) = rig();
+    rig.device.holds_reads = true;
+    let mut held = std::pin::pin!(check(&admin, 0));
+    assert_eq!(rig.wait(held.as_mut()), None);
+    rig.server.set_policy(policy("\"admin.stats\""));
+    rig.device.holds_reads = false;
+    assert_eq!(rig.wait(held).unwrap(), "ACCESS_DENIED");
+}
+
+#[test]
 fn a_checkpoint_is_made_now_and_only_if_there_is_something_new() {
     let (mut rig, admin) = rig();
     let before = stats(&mut rig, &admin)["checkpoints_total"];

@@ -158,7 +158,7 @@ fn each_change_has_its_record_and_nothing_else_has() {
 /// A page is on its way from the device when the policy changes: who may not audit any more is not told it.
 #[test]
 fn a_page_that_was_held_back_is_told_by_the_policy_of_the_moment() {
-    for taken_away in [false, true] {
+    for (taken_away, fails) in [(false, false), (false, true), (true, false), (true, true)] {
         let mut rig = rig(Limits::default());
         let all = all(&mut rig);
         version(&rig.wait(put(&all, "k", b"1", If::Any, DURABLE)).unwrap());
@@ -170,9 +170,14 @@ fn a_page_that_was_held_back_is_told_by_the_policy_of_the_moment() {
         if taken_away {
             rig.server.set_policy(Policy::parse(POLICY).unwrap());
         }
-        rig.device.holds = false;
+        (rig.device.holds, rig.device.fails_read) = (false, fails);
         let told = rig.wait(held).unwrap().map(drop).map_err(|error| error.extra);
-        let expected = if taken_away { Err("ACCESS_DENIED".into()) } else { Ok(()) };
+        let told = told.map_err(|told| told.split(':').next().unwrap_or_default().to_owned());
+        let expected = match (taken_away, fails) {
+            (true, _) => Err("ACCESS_DENIED".into()),
+            (false, true) => Err("IO_ERROR".into()),
+            (false, false) => Ok(()),
+        };
         assert_eq!(told, expected);
     }
 }

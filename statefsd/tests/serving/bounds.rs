@@ -423,7 +423,7 @@ fn a_call_that_was_held_back_tells_nothing_that_was_taken_away_meanwhile() {
     }
 }
 
-fn get_many(net: &directory::Client, key: &str) -> impl Future<Output = String> + use<> {
+pub(crate) fn get_many(net: &directory::Client, key: &str) -> impl Future<Output = String> + use<> {
     let mut request = net.get_many_request();
     request.get().init_keys(1).set(0, key);
     let answer = request.send().promise;

@@ -1,8 +1,13 @@
 //! Values in parts: visible only whole, and bounded whatever a client does.
 
-use statefs::{Durability, directory, reader, writer};
+use std::future::Future;
+use std::pin::Pin;
 
-use crate::rig::{Ask, If, Rig, current, get, health, list, look, put, set, version};
+use statefs::{Durability, directory, reader, writer};
+use statefsd::Limits;
+
+use crate::bounds::get_many;
+use crate::rig::{Ask, Device, If, Rig, current, get, health, list, look, put, set, version};
 
 const DURABLE: Durability = Durability::Durable;
 
@@ -537,4 +542,58 @@ fn a_writer_that_is_denied_keeps_nothing() {
     let two = writer(&all, "b", If::Any, 60_000);
     write_all(&mut rig, &two, &value(60_000));
     version(&done(&mut rig, &two));
+}
+
+/// The device fails to read what was asked for, and the policy changes before: who may not read any more is not told that the key is there.
+#[test]
+fn a_read_that_fails_is_told_by_the_policy_of_the_moment() {
+    type Call = fn(&directory::Client, &reader::Client) -> Pin<Box<dyn Future<Output = String>>>;
+    let calls: [Call; 5] = [
+        |own, _| Box::pin(get(own, "k")),
+        |own, _| Box::pin(get_many(own, "k")),
+        |own, _| {
+            let lines = list(own, Ask::default());
+            Box::pin(async move { lines.await.concat() })
+        },
+        |own, _| {
+            let mut request = own.reader_request();
+            request.get().set_key("large");
+            let answer = request.send().promise;
+            Box::pin(
+                async move { answer.await.map_or_else(|error| error.extra, |_| "open".into()) },
+            )
+        },
+        |_, reader| {
+            let answer = reader.read_request().send().promise;
+            Box::pin(
+                async move { answer.await.map_or_else(|error| error.extra, |_| "read".into()) },
+            )
+        },
+    ];
+    for (number, call) in calls.iter().enumerate() {
+        for (taken_away, expected) in [(false, "IO_ERROR"), (true, "ACCESS_DENIED")] {
+            let mut limits = Limits::default();
+            // What is read comes from the device.
+            limits.journal.cache_bytes = 0;
+            let mut rig = Rig::new(Device::formatted(), limits);
+            let client = rig.connect("net");
+            let own = rig.directory(client, "/state/net");
+            version(&rig.wait(put(&own, "k", b"1", If::Any, DURABLE)).unwrap());
+            let writer = writer(&own, "large", If::Any, 0);
+            write_all(&mut rig, &writer, &value(200_000));
+            version(&done(&mut rig, &writer));
+            let reader = reader(&own, "large");
+            assert_eq!(info(&mut rig, &reader), "200000 bytes");
+            rig.device.holds_reads = true;
+            let held = call(&own, &reader);
+            rig.settle();
+            if taken_away {
+                let text = crate::rig::POLICY.replace("[\"get\", \"list\", \"put\"]", "[\"put\"]");
+                rig.server.set_policy(policy::Policy::parse(&text).unwrap());
+            }
+            (rig.device.holds_reads, rig.device.fails_read) = (false, true);
+            let told = rig.wait(held).unwrap();
+            assert!(told.starts_with(expected), "call {number}: {told}, not {expected}");
+        }
+    }
 }
