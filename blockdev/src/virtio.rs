@@ -47,6 +47,9 @@ const RESET_LOOKS_MAX: u32 = 100_000;
 /// Where the device did not negotiate flush, it is write-through by the specification (virtio 1.2,
 /// 5.2.5): what completed is on the medium. Then a flush completes at once, and
 /// [`VirtioDevice::flushes`] says so.
+///
+/// A failed flush is final, as that of a file is: whoever serves the device may tell of a lost write once and then
+/// call its cache clean, so every later flush fails too. Another `VirtioDevice` over the same device knows nothing of it.
 pub struct VirtioDevice<H: Hal, T: Transport> {
     transport: T,
     /// `None` once the device is condemned.
@@ -57,6 +60,8 @@ pub struct VirtioDevice<H: Hal, T: Transport> {
     done: VecDeque<Completion>,
     geometry: Geometry,
     flushes: bool,
+    /// How flushes end: as they do, up to the first that fails, and as that one from then on.
+    flushed: Result<(), DeviceError>,
     now_ms: u64,
     fault: Option<Fault>,
 }
@@ -100,6 +105,7 @@ impl<H: Hal, T: Transport> VirtioDevice<H, T> {
             done: VecDeque::new(),
             geometry,
             flushes,
+            flushed: Ok(()),
             now_ms: 0,
             fault: None,
         })
@@ -190,7 +196,11 @@ impl<H: Hal, T: Transport> VirtioDevice<H, T> {
                 self.done.push_back(flight.end(Err(FAILED)));
                 return self.condemn(Fault::WroteTooMuch);
             }
-            let result = result.unwrap_or(Err(FAILED));
+            let mut result = result.unwrap_or(Err(FAILED));
+            if flight.request.operation == Operation::Flush {
+                self.flushed = self.flushed.and(result);
+                result = self.flushed;
+            }
             self.done.push_back(flight.end(result));
         }
         self.pump();

@@ -187,6 +187,7 @@ pub(crate) async fn check(
     bytes_per_second: u64,
 ) -> Result<CheckReport, Error> {
     let journal = caller.shared.store.journal()?;
+    let _waits = caller.checks.take();
     let report = journal.check_at(bytes_per_second).await;
     report.map_err(|error| Error::of_task(error, journal.mode()))
 }

@@ -27,7 +27,8 @@ pub const MEMORY_BYTES_MAX: usize = 64 << 20;
 
 /// Milliseconds that a connection with more than its share of the memory may stand still while
 /// the memory is used up: long for a process that runs, short for those that wait. Who takes less
-/// than [`READ_BYTES_MAX`] of what waits for it in that time stands still too.
+/// than [`READ_BYTES_MAX`] of what waits for it in that time stands still too. As long a shutdown waits for who does not read
+/// its answers.
 pub const STALL_MS: u64 = 2000;
 
 /// Bytes that one call of `Server::receive` takes at most: one read of a socket.
@@ -87,7 +88,7 @@ pub struct Limits {
     pub strangers: usize,
     /// Bytes held for all connections; see [`MEMORY_BYTES_MAX`].
     pub memory_bytes: usize,
-    /// Milliseconds of standing still under pressure; see [`STALL_MS`].
+    /// Milliseconds of standing still under pressure or at the end; see [`STALL_MS`].
     pub stall_ms: u64,
     /// Entries of a page; see [`LIST_ENTRIES_MAX`].
     pub list_entries: usize,

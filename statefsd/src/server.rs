@@ -214,14 +214,14 @@ impl Server {
         self.drive();
         self.notice_mode();
         let pressed = self.relieve(now);
-        self.finish();
+        let finishing = self.finish(now);
         self.refresh();
         let again = self.wants_poll();
         let journal = self.shared.store.journal().ok();
         let audit = self.shared.audit.deadline().filter(|_| journal.is_some());
         let journal = journal.and_then(|journal| journal.deadline());
         let events = self.shared.events.borrow().deadline();
-        let deadlines = [journal, events, audit, pressed].into_iter().flatten();
+        let deadlines = [journal, events, audit, pressed, finishing].into_iter().flatten();
         // What was due by now has begun, and its end is an event: on a slow device to poll again at once would be all that
         // the driver did.
         Turn { again, deadline: deadlines.filter(|at| *at > now).min() }

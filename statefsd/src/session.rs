@@ -62,6 +62,8 @@ pub(crate) struct Caller {
     pub(crate) streams: Slots,
     /// Restricted directories.
     pub(crate) restrictions: Slots,
+    /// Calls that wait for a check, which takes as long as its rate says.
+    pub(crate) checks: Slots,
     /// Writes that were taken as buffered.
     pub(crate) buffered: Cell<u64>,
     /// How many of them a sync has answered for.
@@ -190,6 +192,7 @@ impl Session {
             reads: Permits::new(shared.limits.reply_bytes),
             streams: Slots::new(shared.limits.streams),
             restrictions: Slots::new(shared.limits.restrictions),
+            checks: Slots::new(shared.limits.connection.calls),
             buffered: Cell::new(0),
             synced: Cell::new(0),
             drops: Cell::new(0),
@@ -240,8 +243,7 @@ impl Session {
 
     /// Whether calls could go on now.
     pub(crate) fn wants_run(&self, unsent_max: usize) -> bool {
-        let unsent = self.output().len().saturating_add(self.vat.pending_output());
-        unsent <= unsent_max && !self.is_congested() && self.vat.wants_poll()
+        self.unsent() <= unsent_max && !self.is_congested() && self.vat.wants_poll()
     }
 
     /// Notes that the transport was told not to read.
@@ -306,14 +308,22 @@ impl Session {
         &self.caller
     }
 
-    /// Calls that are not answered.
+    /// Calls that are not answered and that an end has to wait for: who waits for a check does not end it.
     pub(crate) fn calls(&self) -> usize {
-        self.vat.calls_in_flight()
+        self.vat.calls_in_flight().saturating_sub(self.caller.checks.taken())
     }
 
     /// Whether nothing waits to be sent.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.output().is_empty() && self.vat.pending_output() == 0
+        self.unsent() == 0
+    }
+
+    /// Whether so much waits to be sent, more than `unsent_max` bytes or what a connection may have, that no call goes on before
+    /// the peer reads.
+    pub(crate) fn is_held_back(&self, unsent_max: usize) -> bool {
+        let unsent = self.unsent();
+        unsent > unsent_max
+            || unsent >= self.caller.shared.limits.connection.output_high_water_bytes
     }
 
     /// When bytes moved last.
@@ -326,6 +336,11 @@ impl Session {
         let vat = self.vat.stats();
         let reads = self.caller.reads.taken() + self.caller.streams.taken() * STREAM_BYTES;
         self.output.len() + vat.held_bytes + vat.input_bytes + vat.output_bytes + reads
+    }
+
+    /// Bytes that wait to be sent.
+    fn unsent(&self) -> usize {
+        self.output().len().saturating_add(self.vat.pending_output())
     }
 
     /// Whether so much waits to be sent that nothing more is answered.

@@ -105,6 +105,31 @@ fn a_device_that_contradicts_itself_is_condemned() {
     }
 }
 
+/// A device that lost a write tells it once, and calls what it holds clean from then on.
+#[test]
+fn a_failed_flush_is_final() {
+    let fake = Fake::new();
+    let mut device = open(&fake).unwrap();
+    assert_eq!(run(&mut device, flush(1)).result, Ok(()));
+    fake.0.borrow_mut().lies = vec![Lie::Status(1)];
+    for id in 2..5 {
+        assert_eq!(run(&mut device, flush(id)).result, Err(DeviceError::Io { code: 0 }));
+    }
+    assert_eq!(run(&mut device, read(5, 0, 512)).result, Ok(()));
+    // One that was out beside it, and ends with success, vouches for nothing either.
+    fake.0.borrow_mut().lazy = true;
+    let mut device = open(&fake).unwrap();
+    device.submit(flush(1));
+    device.submit(flush(2));
+    fake.0.borrow_mut().lies = vec![Lie::Status(1)];
+    fake.0.borrow_mut().work();
+    for _ in 0..2 {
+        let completion = device.completion().unwrap();
+        assert_eq!(completion.result, Err(DeviceError::Io { code: 0 }));
+    }
+    assert_eq!(device.fault(), None);
+}
+
 #[test]
 fn silence_ends_the_device_even_if_it_does_not_stop() {
     for resets in [true, false] {

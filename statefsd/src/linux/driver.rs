@@ -27,7 +27,7 @@ use super::options::{Config, Confinement, Socket};
 use super::policy_file;
 use super::sandbox::{self, Access, Layer, Sandbox, folder};
 use crate::event::Event;
-use crate::limits::READ_BYTES_MAX;
+use crate::limits::{READ_BYTES_MAX, STALL_MS};
 use crate::{ConnectionId, Health, Mode, Server};
 
 /// Milliseconds for which nobody is accepted after the system ran out of what that takes.
@@ -42,8 +42,9 @@ const ACCEPTS_MAX: usize = 64;
 const TEND_MS: u64 = 100;
 
 /// Milliseconds that a shutdown may take. Init systems kill after 90 seconds; clients that do not
-/// read their answers should not cost that.
+/// read their answers should not cost that, and those that hold calls back end before.
 const SHUTDOWN_MS: u64 = 5000;
+const _: () = assert!(STALL_MS < SHUTDOWN_MS);
 
 /// Milliseconds after which connections are read once more whose last read was short. Only who sends descriptors waits for
 /// it, and under load it costs one read of each connection in so many.

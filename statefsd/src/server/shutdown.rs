@@ -6,15 +6,18 @@ use core::pin::Pin;
 use core::task::{Context, Waker};
 
 use super::Server;
+use crate::event::Closed;
 use crate::plant::Plant;
 use crate::session::Session;
 
 /// How far a shutdown has come.
 pub(super) enum End {
     Serving,
-    /// No call is let in any more.
-    Finishing,
-    /// No call runs; what was acknowledged as buffered is on its way.
+    /// No call is let in any more; from this time on, in milliseconds, nobody holds calls back.
+    Finishing {
+        until: Option<u64>,
+    },
+    /// No call runs but those that wait for a check; what was acknowledged as buffered is on its way.
     Syncing(Pin<Box<dyn Future<Output = ()>>>),
     Done,
 }
@@ -22,11 +25,14 @@ pub(super) enum End {
 impl Server {
     /// Begins to end: nobody connects any more and no further call is let in, those that run are
     /// answered, and what was acknowledged is made durable. Goes on with [`Server::poll`].
+    ///
+    /// Who waits for a check is not answered, and who holds its calls back, by reading none of its answers, for
+    /// [`Limits::stall_ms`](crate::Limits::stall_ms) is ended.
     pub fn shut_down(&mut self) {
         if matches!(self.end, End::Serving) {
-            self.end = End::Finishing;
+            self.end = End::Finishing { until: None };
             if let Ok(journal) = self.shared.store.journal() {
-                // Begins at once, even if a call should never end.
+                // Begins at once, however long calls take.
                 drop(journal.sync());
             }
         }
@@ -39,22 +45,36 @@ impl Server {
         self.is_synced() && self.sessions.values().all(Session::is_quiet)
     }
 
-    /// Whether a shutdown has answered every call and made durable what it could.
+    /// Whether a shutdown has answered every call that it waits for and made durable what it could.
     #[must_use]
     pub fn is_synced(&self) -> bool {
         matches!(self.end, End::Done)
     }
 
-    /// Goes on with a shutdown.
-    pub(super) fn finish(&mut self) {
-        if matches!(self.end, End::Finishing) && self.sessions.values().all(|s| s.calls() == 0) {
+    /// Goes on with a shutdown; yields when to look again.
+    pub(super) fn finish(&mut self, now: u64) -> Option<u64> {
+        if let End::Finishing { until } = &mut self.end {
+            // By a clock that may have stood still since the last poll it would be over before it began.
+            let stall_ms = self.shared.limits.stall_ms;
+            let until = *until.get_or_insert_with(|| now.saturating_add(stall_ms));
+            if now >= until {
+                self.recount();
+                let held_max = self.held_max();
+                let waited_for = self.sessions.values_mut().filter(|session| session.calls() > 0);
+                waited_for
+                    .filter(|session| session.is_held_back(held_max))
+                    .for_each(|session| session.end(Closed::Transport));
+            }
+            if self.sessions.values().any(|session| session.calls() > 0) {
+                return Some(until);
+            }
             let Ok(journal) = self.shared.store.journal() else {
                 self.end = End::Done;
-                return;
+                return None;
             };
             if self.shared.limits.plants.has(Plant::ShutdownUnsynced) {
                 self.end = End::Done;
-                return;
+                return None;
             }
             self.write_audit(&journal, true);
             // A failure was told to those who waited, and is an event.
@@ -70,5 +90,6 @@ impl Server {
                 self.drive();
             }
         }
+        None
     }
 }

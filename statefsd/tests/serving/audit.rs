@@ -410,6 +410,46 @@ fn what_was_gathered_is_written_when_the_server_ends() {
     assert_eq!(denials(&mut rig, &admin).len(), 3);
 }
 
+/// Neither a check that takes years nor a client that reads none of its answers keeps a server from its end.
+#[test]
+fn what_was_gathered_is_written_at_the_end_whatever_call_has_none() {
+    for deaf in [false, true] {
+        let mut limits = Limits::default();
+        // What is read comes from the device.
+        limits.journal.cache_bytes = 0;
+        let mut rig = rig(limits);
+        rig.server.set_policy(crate::admin::policy("\"admin.audit\", \"admin.check\""));
+        let (net, all) = (rig.connect("net"), all(&mut rig));
+        let net = rig.directory(net, "/state/net");
+        version(&rig.wait(put(&all, "large", &[7; 60_000], If::Any, DURABLE)).unwrap());
+        assert_eq!(rig.wait(get(&net, "secret/1")).unwrap(), "ACCESS_DENIED");
+        written(&mut rig);
+        let client = rig.connect("keeper");
+        let own = rig.directory(client, "/state");
+        let mut check = auditor(&mut rig).check_request();
+        check.get().set_bytes_per_second(1);
+        rig.settle();
+        let _check = (!deaf).then(|| check.send().promise);
+        rig.clients[client].deaf = deaf;
+        let _gets: Vec<_> = (0..64).filter(|_| deaf).map(|_| get(&own, "large")).collect();
+        rig.settle();
+        assert_eq!(rig.wait(get(&net, "secret/2")).unwrap(), "ACCESS_DENIED");
+        rig.server.shut_down();
+        rig.settle();
+        assert_eq!(rig.server.is_synced(), !deaf, "who may yet read is waited for");
+        let begun = rig.now;
+        while !rig.server.is_synced() {
+            rig.now = rig.server.poll(rig.now).deadline.expect("it says when it goes on");
+            assert!(rig.now <= begun + limits.stall_ms, "and for no longer than that");
+            rig.settle();
+        }
+        assert_eq!(rig.server.is_over(rig.clients[client].id), deaf);
+        let mut rig = watched(rig.restart());
+        let admin = auditor(&mut rig);
+        assert_eq!(denials(&mut rig, &admin).len(), 2);
+    }
+}
+
 #[test]
 fn records_that_damage_took_are_missing_from_the_numbers() {
     let mut rig = rig(Limits::default());
