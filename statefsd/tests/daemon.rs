@@ -295,6 +295,39 @@ fn a_service_manager_passes_sockets_on_and_hears_how_it_goes() {
     assert!(Path::new(&socket).exists(), "its file is the manager's");
 }
 
+/// A hangup while the volume is opened, and one while the daemon ends, make it ready for nobody.
+#[test]
+fn a_service_manager_hears_ready_of_an_open_volume_alone() {
+    let folder = Folder::new("early");
+    drop(Daemon::dev(&folder));
+    let bus = folder.path("manager");
+    let manager = UnixDatagram::bind(&bus).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    for _ in 0..5 {
+        let mut command = Command::new(PROGRAM);
+        command.arg("--dev").arg(&folder.0).env("NOTIFY_SOCKET", &bus).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let log = child.stderr.take().map(BufReader::new);
+        let mut daemon = Daemon { child, log, seen: String::new() };
+        assert_eq!(heard(&manager), "STATUS=opening the volume\n");
+        daemon.signal(Signal::HUP);
+        assert_eq!(heard(&manager), "READY=1\nSTATUS=serving\n");
+        daemon.wait_for("another policy is in force");
+        daemon.signal(Signal::TERM);
+        daemon.signal(Signal::HUP);
+        assert!(daemon.child.wait().unwrap().success());
+        manager.set_nonblocking(true).unwrap();
+        let mut said = Vec::new();
+        let mut buffer = [0; 1024];
+        while let Ok(bytes) = manager.recv(&mut buffer) {
+            said.push(String::from_utf8(buffer[..bytes].to_vec()).unwrap());
+        }
+        manager.set_nonblocking(false).unwrap();
+        let stopping = said.iter().position(|said| said.starts_with("STOPPING=1")).unwrap();
+        assert!(!said[stopping..].iter().any(|said| said.contains("READY=1")), "{said:?}");
+    }
+}
+
 #[test]
 fn what_is_passed_on_has_to_listen() {
     let folder = Folder::new("passed");

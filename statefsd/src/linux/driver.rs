@@ -406,7 +406,9 @@ impl Driver {
                 Event::Opened { health, .. } => {
                     let sockets: Vec<_> = self.listeners.iter().map(Listener::path).collect();
                     tracing::info!(?sockets, "ready");
-                    self.notify.ready(&status(&health));
+                    if self.stop_at.is_none() {
+                        self.notify.ready(&status(&health));
+                    }
                 }
                 Event::ModeChanged { health } => self.notify.status(&status(&health)),
                 _ => {}
@@ -417,7 +419,11 @@ impl Driver {
 
     fn load_policy(&mut self) {
         drain(&mut self.reload);
-        self.notify.reloading();
+        // Ready is what comes behind it: before the volume is open nothing is, and a manager that stops the daemon waits for no more.
+        let tells = self.server.health().mode != Mode::Opening && self.stop_at.is_none();
+        if tells {
+            self.notify.reloading();
+        }
         match policy_file::load(&self.policy) {
             Ok(policy) => self.server.set_policy(policy),
             Err(failure) => {
@@ -425,7 +431,9 @@ impl Driver {
                 self.server.keep_policy(format!("{failure}"));
             }
         }
-        self.notify.ready(&status(&self.server.health()));
+        if tells {
+            self.notify.ready(&status(&self.server.health()));
+        }
     }
 
     fn shut_down(&mut self) {
