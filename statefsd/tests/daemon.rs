@@ -236,6 +236,18 @@ fn without_a_policy_everything_is_denied_and_it_is_said_loudly() {
     }
 }
 
+/// From within the sandbox a folder that is made later could not be read, however often the daemon were told to.
+#[test]
+fn a_folder_of_the_policy_that_is_not_there_is_no_start() {
+    let folder = Folder::new("nowhere");
+    drop(Daemon::dev(&folder));
+    let (image, socket) = (folder.path("state.img"), folder.path("socket"));
+    let policy = folder.path("nowhere/policy.toml");
+    let said = fails(1, &["--image", &image, "--policy", &policy, "--socket", &socket]);
+    assert!(said.contains(&format!("policy {policy}: its folder cannot be reached: ")), "{said}");
+    assert!(!Path::new(&socket).exists());
+}
+
 #[test]
 fn what_the_device_fails_is_logged_in_the_words_of_the_system() {
     let folder = Folder::new("full");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::string::String;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::vec::Vec;
-use std::{format, mem, vec};
+use std::{format, fs, mem, vec};
 
 use blockdev::{BlockDevice as _, FileDevice, OpenOptions};
 use mio::net::UnixStream;
@@ -133,7 +133,7 @@ impl Driver {
             place.check()?;
         }
         let nobody = listen::nobody();
-        let (rules, fault) = first_policy(&policy);
+        let (rules, fault) = first_policy(&policy)?;
         if confinement != Confinement::Off {
             // Before the device's threads, which inherit it.
             let kept = files(&image, &policy, &sockets, metrics.as_ref());
@@ -471,14 +471,19 @@ fn watch(poll: &Poll, device: &FileDevice) -> io::Result<()> {
 }
 
 /// Loads the policy; where there is none to be had, the one that denies everything, and why.
-fn first_policy(path: &Path) -> (::policy::Policy, Option<Failure>) {
-    match policy_file::load(path) {
+///
+/// # Errors
+/// Its folder is out of reach, and from within the sandbox would be for good: no policy could be loaded later either.
+fn first_policy(path: &Path) -> Result<(::policy::Policy, Option<Failure>), Failure> {
+    let within = fs::metadata(folder(path));
+    within.map_err(|error| Failure::PolicyFolder { path: path.into(), error })?;
+    Ok(match policy_file::load(path) {
         Ok(rules) => (rules, None),
         Err(failure) => {
             tracing::error!(%failure, "there is no policy, and everything is denied until one can be loaded");
             (::policy::Policy::deny_all(), Some(failure))
         }
-    }
+    })
 }
 
 /// The text of all that is counted.
@@ -490,9 +495,7 @@ fn figures(server: &Server, asked: &DeviceTally, sandbox: &Sandbox) -> String {
 
 /// The files that serving takes.
 fn files(image: &Path, policy: &Path, sockets: &[Socket], metrics: Option<&Place>) -> Vec<Access> {
-    let mut kept = vec![Access::Image(image.into())];
-    // Where the folder is not there, no policy can be either.
-    kept.extend(Some(folder(policy)).filter(|folder| folder.exists()).map(Access::Read));
+    let mut kept = vec![Access::Image(image.into()), Access::Read(folder(policy))];
     // Where the device is in use, it tells who has it.
     kept.push(Access::Read("/proc".into()));
     // Nor figures, where theirs is not; that is logged, and takes no layer away.

@@ -24,6 +24,8 @@ pub(crate) enum Failure {
     Dev { path: PathBuf, error: io::Error },
     /// The policy cannot be read.
     PolicyFile { path: PathBuf, error: io::Error },
+    /// The folder of the policy cannot be reached.
+    PolicyFolder { path: PathBuf, error: io::Error },
     /// The policy file could be written by others.
     PolicyTrust { path: PathBuf, mistrust: Mistrust },
     /// The policy is not sound; one line for each fault.
@@ -72,6 +74,7 @@ impl fmt::Display for Failure {
                  be read (--policy PATH), or mend it and reload",
                 path.display()
             ),
+            Self::PolicyFolder { path, error } => no_folder(f, path, error),
             Self::PolicyTrust { path, mistrust } => {
                 write!(f, "policy {}: {mistrust}", path.display())
             }
@@ -128,6 +131,16 @@ fn remedy(error: &OpenError) -> &'static str {
         }
         _ => "",
     }
+}
+
+/// Says that the folder of the policy is out of reach, and what to do.
+fn no_folder(f: &mut fmt::Formatter<'_>, path: &Path, error: &io::Error) -> fmt::Result {
+    write!(
+        f,
+        "policy {}: its folder cannot be reached: {error}; once confined the daemon could load no \
+         policy from it either, so make the folder first, or name another one: --policy PATH",
+        path.display()
+    )
 }
 
 /// Says that something is where something of ours would be, and what to do.
