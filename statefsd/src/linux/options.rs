@@ -63,7 +63,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PATH", required_unless_present = "dev")]
     policy: Option<PathBuf>,
 
-    /// Permissions of the sockets for clients
+    /// Permissions of the sockets for clients, the same for all of them; what keeps a socket for one
+    /// service is the folder that it is in, or a uid beside the channel in the policy
     #[arg(long, value_name = "OCTAL", default_value = "0600", value_parser = mode)]
     socket_mode: u32,
 
@@ -112,7 +113,8 @@ const EXAMPLES: &str = "Examples:
   Try it out in ./statefs-dev, then `statefs put /state/net/ssid home` in another terminal:
     statefsd --dev
 
-  Serve one socket for all, and one that only the key store may reach:
+  Serve one socket for all, and one in a folder that only the key store may enter, since the
+  permissions are those of both:
     statefsd --image /dev/disk/by-partlabel/state --policy /etc/statefs/policy.toml \\
         --socket /run/statefs/statefs.sock --socket keystored=/run/keystored/statefs.sock \\
         --socket-mode 0666
