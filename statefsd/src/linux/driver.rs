@@ -496,7 +496,7 @@ fn figures(server: &Server, asked: &DeviceTally, sandbox: &Sandbox) -> String {
 /// The files that serving takes.
 fn files(image: &Path, policy: &Path, sockets: &[Socket], metrics: Option<&Place>) -> Vec<Access> {
     let mut kept = vec![Access::Image(image.into()), Access::Read(folder(policy))];
-    // Where the device is in use, it tells who has it.
+    // Where the device is in use, it tells who has it; the device is opened behind this, as its threads are to be confined.
     kept.push(Access::Read("/proc".into()));
     // Nor figures, where theirs is not; that is logged, and takes no layer away.
     let figures = metrics.map(|place| folder(place.path())).filter(|folder| folder.exists());
