@@ -17,6 +17,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
+use statefs::state_fs;
 
 use rig::{Client, Daemon, Folder, PROGRAM, fails, heard, run};
 
@@ -47,6 +48,42 @@ fn what_was_put_is_there_after_a_restart() {
     let (code, log) = daemon.stop(Signal::INT);
     assert_eq!(code, Some(0), "{log}");
     assert!(!log.contains("home") && !log.contains("vvvv"), "no value is logged: {log}");
+}
+
+/// The call is the first thing that happens since its capability was over.
+#[test]
+fn a_call_after_a_pause_has_the_time_of_the_call() {
+    let folder = Folder::new("pause");
+    let daemon = Daemon::dev(&folder);
+    let mut client = Client::connect(folder.path("statefs.sock"));
+    let mut request = client.directory().restrict_request();
+    request.get().set_expiry_millis(200);
+    request.get().init_rights().set_get(true);
+    let restricted = client.wait(request.send().promise).unwrap();
+    let short = restricted.get().unwrap().get_directory().unwrap();
+    std::thread::sleep(Duration::from_millis(250));
+    let mut request = short.get_request();
+    request.get().set_key("k");
+    let refused = client.wait(request.send().promise).err().unwrap();
+    assert_eq!(refused.extra, "EXPIRED: the time of the capability is over");
+    assert_eq!(daemon.stop(Signal::TERM).0, Some(0));
+}
+
+#[test]
+fn a_check_under_way_is_left_at_the_end() {
+    let folder = Folder::new("check");
+    let daemon = Daemon::dev(&folder);
+    let mut client = Client::connect(folder.path("statefs.sock"));
+    let root: state_fs::Client = client.vat.bootstrap();
+    let admin = root.admin_request().send().pipeline.get_admin();
+    let mut request = admin.check_request();
+    request.get().set_bytes_per_second(1);
+    let check = request.send().promise;
+    // Calls arrive in their order.
+    assert_eq!(client.health(), "Healthy: ");
+    let (code, log) = daemon.stop(Signal::TERM);
+    assert_eq!(code, Some(0), "{log}");
+    assert!(client.wait(check).is_err(), "it was not answered");
 }
 
 #[test]
