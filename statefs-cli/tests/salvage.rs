@@ -15,6 +15,7 @@ use std::path::Path;
 use common::daemon::Daemon;
 use common::volume::{self, Change, SMALL_BYTES, ZONES, puts};
 use common::{Folder, statefs};
+use journal::{Superblock, VolumeGeometry};
 
 fn volume(mounts: &[Vec<Change>]) -> Folder {
     let folder = Folder::new();
@@ -138,6 +139,35 @@ fn without_a_superblock_nothing_is_made() {
     fs::write(&path, &bytes).unwrap();
     statefs(folder.path(), "image salvage x.img --out y.img").exits(6);
     assert!(!folder.path().join("y.img").exists());
+}
+
+/// The new image is made of real zeros before anything is saved: what the volume claims must not fill the disk.
+#[test]
+fn the_new_image_is_sized_by_what_is_there() {
+    let folder = Folder::new();
+    let path = folder.path().join("x.img");
+    volume::make(&path, 64 << 20, 2, &[puts(6, 0)]);
+    let good = contents(folder.path(), "x.img");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes.truncate(4 << 20);
+    let stated = Superblock::decode(bytes.first_chunk().unwrap()).unwrap();
+    // The first would overflow, and so fail before it fills a disk.
+    for volume_bytes in [0xFFFF_FFFF_FFFF_F000, 1 << 50, 1 << 40, 64 << 20] {
+        let of = &stated.geometry;
+        let block_bytes = u32::try_from(of.block_bytes()).unwrap();
+        let (blocks, segments) = (of.segment_blocks(), of.segment_count());
+        let geometry = VolumeGeometry::new(block_bytes, volume_bytes, blocks, segments, 2).unwrap();
+        let forged = Superblock { geometry, ..stated.clone() }.encode();
+        for slot in [0, 4096] {
+            bytes[slot..slot + forged.len()].copy_from_slice(&forged);
+        }
+        fs::write(&path, &bytes).unwrap();
+        statefs(folder.path(), "image salvage x.img --out y.img");
+        assert_eq!(contents(folder.path(), "y.img"), good, "{volume_bytes}");
+        let size = fs::metadata(folder.path().join("y.img")).unwrap().len();
+        assert!(size <= 16 << 20, "{volume_bytes}: {size}");
+        fs::remove_file(folder.path().join("y.img")).unwrap();
+    }
 }
 
 #[test]

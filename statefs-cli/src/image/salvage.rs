@@ -29,8 +29,10 @@ pub(crate) fn salvage(arguments: &SalvageArgs, mut output: Output) -> Result<(),
     let geometry = volume.superblock.geometry;
     // Whatever the old blocks were, the new file's device may write no smaller ones.
     let options = FormatOptions { copies: geometry.copies(), ..FormatOptions::default() };
-    let room = geometry.volume_bytes() + geometry.volume_bytes() / 4;
-    let size = room.next_multiple_of(4096).max(SIZE_MIN);
+    // Of what the volume claims to be, no more than the device can hold of each copy is there to be saved.
+    let there = found.device_bytes.saturating_mul(u64::from(geometry.copies()));
+    let room = geometry.volume_bytes().min(there);
+    let size = (room.saturating_add(room / 4) / 4096 * 4096).max(SIZE_MIN);
     let mut fill = Fill::create(out, size, options)?;
     for fault in &volume.faults {
         output.either(&fault_json(fault), &fault_text(fault))?;
