@@ -25,7 +25,7 @@ use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-pub use carve::Carved;
+pub use carve::{Gives, RecordFact};
 pub use fault::{Fault, FaultKind, KEYS_NAMED_MAX, Source, Span};
 
 /// Beyond this no volume's counters come; a field that says more was forged.

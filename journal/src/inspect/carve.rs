@@ -3,14 +3,16 @@
 //! A group's header, which its keyed tag vouches for, names the epoch that its records are checked
 //! with; where no header verifies, the epochs of the last uses that begin before the block are tried.
 
-use super::VolumeFacts;
+use super::{KeyFact, VolumeFacts};
 use crate::disk::Disk;
 use crate::field::{is_zero, u8_at, u16_at, u32_at};
+use crate::index::Entry;
 use crate::large::is_internal;
 use crate::layout::group as at;
-use crate::record::{Kind, Record};
+use crate::record::{Kind, Record, record_bytes};
 use crate::scan::blocks;
-use crate::types::{Birth, BlockIndex, Epoch, Place, SegmentIndex, Version};
+use crate::types::{Birth, BlockIndex, Epoch, Place, SegmentIndex};
+use alloc::vec::Vec;
 
 /// Bytes that may be summed for each byte of a segment: forged lengths must not make this slow.
 const WORK_MAX: u64 = 64;
@@ -18,27 +20,47 @@ const WORK_MAX: u64 = 64;
 /// that one, should it be damaged at the end of one of them. A forged checkpoint may list one for every few bytes.
 const EPOCHS_MAX: usize = 8;
 
-/// A record that verifies.
-pub struct Carved<'a> {
-    /// Its key.
-    pub key: &'a [u8],
-    /// Its value; `None` in a delete.
-    pub value: Option<&'a [u8]>,
-    /// The value is large, and this is the manifest that stands for it: [`VolumeFacts::read_chunks`] finds the chunks.
-    pub large: bool,
+/// What a record gives its key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Gives {
+    /// It takes the key away.
+    Nothing,
+    /// A value.
+    Value,
+    /// The manifest that stands for a large value: [`VolumeFacts::read_chunks`] finds the chunks.
+    Manifest,
+}
+
+/// A record, and what it takes to read it again: places are kept, for values would not fit into memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RecordFact {
+    /// What it gives its key.
+    pub gives: Gives,
     /// The write that it comes of; later writes of one volume have greater ones.
     pub birth: Birth,
-    /// What clients would see of that.
-    pub version: Version,
+    place: Place,
+    epoch: Epoch,
+    value_bytes: usize,
+}
+
+impl RecordFact {
+    fn new(record: &Record<'_>, epoch: Epoch, place: Place) -> Self {
+        let gives = match record.kind {
+            Kind::Delete => Gives::Nothing,
+            _ if record.manifest => Gives::Manifest,
+            _ => Gives::Value,
+        };
+        Self { gives, birth: record.birth, place, epoch, value_bytes: record.value.len() }
+    }
 }
 
 impl VolumeFacts {
-    /// Shows every record that verifies in either copy of `segment` to `each`, stale ones and torn ones too.
+    /// Shows every key's records that verify in either copy of `segment` to `each`, stale ones and torn ones too.
     pub async fn carve(
         &self,
         disk: &Disk,
         segment: SegmentIndex,
-        mut each: impl FnMut(Carved<'_>),
+        mut each: impl FnMut(&[u8], RecordFact),
     ) {
         let geometry = self.verifier.geometry;
         for zone in geometry.zones() {
@@ -48,6 +70,37 @@ impl VolumeFacts {
             let mut carver = Carver { facts: self, segment, bytes: &bytes, from: 0, work };
             carver.segment(&mut each);
         }
+    }
+
+    /// Yields the record that the index has of a key; `None` if none can lie there.
+    pub fn record(&self, key: &[u8], fact: &KeyFact) -> Option<RecordFact> {
+        let Entry { place, birth, upload, .. } = fact.entry;
+        if !self.is_possible(key, &fact.entry) {
+            return None;
+        }
+        let epoch = self.use_of(place.segment, self.verifier.geometry.block_of(place))?.epoch;
+        let value_bytes = fact.entry.stored_bytes();
+        let gives = if upload.is_some() { Gives::Manifest } else { Gives::Value };
+        Some(RecordFact { gives, birth, place, epoch, value_bytes })
+    }
+
+    /// Reads what a record gives its key from whichever copy holds it; `None` where none does.
+    pub async fn read_record(&self, disk: &Disk, key: &[u8], fact: &RecordFact) -> Option<Vec<u8>> {
+        let (geometry, place) = (self.verifier.geometry, fact.place);
+        let skip = place.offset as usize % geometry.block_bytes();
+        let count = geometry.blocks(skip + record_bytes(key.len(), fact.value_bytes));
+        for zone in geometry.zones() {
+            let (first, segment) = (geometry.block_of(place), place.segment);
+            let bytes = blocks(disk, &self.verifier, zone, segment, first, count).await;
+            let bytes = bytes.get(skip..).unwrap_or_default();
+            if let Ok(found) = Record::decode(fact.epoch, place, bytes)
+                && found.key == key
+                && RecordFact::new(&found, fact.epoch, place) == *fact
+            {
+                return Some(found.value.to_vec());
+            }
+        }
+        None
     }
 
     /// Yields the number of segments.
@@ -71,7 +124,7 @@ struct Carver<'a> {
 }
 
 impl<'a> Carver<'a> {
-    fn segment(&mut self, each: &mut impl FnMut(Carved<'_>)) {
+    fn segment(&mut self, each: &mut impl FnMut(&[u8], RecordFact)) {
         let facts = self.facts;
         let block_bytes = facts.verifier.geometry.block_bytes();
         for block in (0..facts.verifier.geometry.segment_blocks()).map(BlockIndex) {
@@ -100,9 +153,9 @@ impl<'a> Carver<'a> {
     }
 
     /// Shows the records that begin between where this stands and `end`.
-    fn records(&mut self, epoch: Epoch, end: usize, each: &mut impl FnMut(Carved<'_>)) {
+    fn records(&mut self, epoch: Epoch, end: usize, each: &mut impl FnMut(&[u8], RecordFact)) {
         while self.from < end {
-            let Some(record) = self.record(epoch) else {
+            let Some((record, place)) = self.record(epoch) else {
                 self.from += crate::layout::record::ALIGNMENT;
                 continue;
             };
@@ -111,17 +164,11 @@ impl<'a> Carver<'a> {
             if is_internal(record.key) {
                 continue;
             }
-            each(Carved {
-                key: record.key,
-                value: (record.kind != Kind::Delete).then_some(record.value),
-                large: record.manifest,
-                birth: record.birth,
-                version: self.facts.verifier.keys.version(record.birth),
-            });
+            each(record.key, RecordFact::new(&record, epoch, place));
         }
     }
 
-    fn record(&mut self, epoch: Epoch) -> Option<Record<'a>> {
+    fn record(&mut self, epoch: Epoch) -> Option<(Record<'a>, Place)> {
         let bytes: &'a [u8] = self.bytes.get(self.from..)?;
         let fixed = bytes.get(..crate::layout::record::BYTES)?;
         // Cheap first: most places hold no record.
@@ -134,6 +181,6 @@ impl<'a> Carver<'a> {
         self.work = self.work.checked_sub(lengths.min(bytes.len() as u64))?;
         let offset = u32::try_from(self.from).ok()?;
         let place = Place { segment: self.segment, offset };
-        Record::decode(epoch, place, bytes).ok()
+        Some((Record::decode(epoch, place, bytes).ok()?, place))
     }
 }

@@ -13,7 +13,7 @@ fn uses_without_end_are_not_each_tried_on_each_block() {
     let (segment, start, end) = (SegmentIndex(3), BlockIndex(0), None);
     let epochs = (1..1_000_000_u128).map(|number| Epoch(number.to_le_bytes()));
     facts.uses = epochs.map(|epoch| Use { segment, start, end, epoch }).collect();
-    run(&disk, &mut device, facts.carve(&disk, segment, |_| panic!("nothing verifies")));
+    run(&disk, &mut device, facts.carve(&disk, segment, |_, _| panic!("nothing verifies")));
 }
 
 /// Nothing is damaged, and no mount takes it any more: that is told.

@@ -1,9 +1,10 @@
 //! `statefs image salvage`.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use journal::inspect::VolumeFacts;
-use journal::{Birth, FormatOptions, SegmentIndex};
+use journal::inspect::{Gives, RecordFact, VolumeFacts};
+use journal::{FormatOptions, SegmentIndex};
 use serde_json::json;
 
 use super::facts::{Image, fault_json, fault_text, key_json, key_text, no_volume_failure};
@@ -56,28 +57,17 @@ pub(crate) fn salvage(arguments: &SalvageArgs, mut output: Output) -> Result<(),
         .about(path.display()))
 }
 
-/// The newest record of a key that verifies anywhere, `None` for a delete.
-type Carved = BTreeMap<Vec<u8>, (Birth, Option<Found>)>;
+/// The newest record of each key that verifies anywhere.
+type Carved = BTreeMap<Vec<u8>, RecordFact>;
 
-/// What a record gives its key.
-#[derive(Clone)]
-enum Found {
-    Value(Vec<u8>),
-    /// The manifest of a large value.
-    Large(Vec<u8>),
-}
-
-/// Looks through the whole volume for the newest record of each key that is not certain.
+/// Looks through the whole volume for the newest record of each key.
 fn carve(image: &mut Image, volume: &VolumeFacts) -> Carved {
     let mut carved = Carved::new();
     let disk = image.disk.clone();
     for segment in (0..volume.segment_count()).map(SegmentIndex) {
-        let carving = volume.carve(&disk, segment, |record| {
-            let newest = carved.get(record.key).map(|(birth, _)| *birth);
-            if newest.is_none_or(|newest| newest < record.birth) {
-                let found = if record.large { Found::Large } else { Found::Value };
-                let value = record.value.map(|value| found(value.to_vec()));
-                carved.insert(record.key.to_vec(), (record.birth, value));
+        let carving = volume.carve(&disk, segment, |key, record| {
+            if carved.get(key).is_none_or(|newest| newest.birth < record.birth) {
+                carved.insert(key.to_vec(), record);
             }
         });
         image.run(carving);
@@ -106,69 +96,74 @@ fn save(
     tally: &mut Tally,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let disk = image.disk.clone();
     for (key, fact) in volume.keys_from(b"") {
-        let key = &*key;
-        let birth = volume.birth(key).unwrap_or_default();
-        let [first, second] = image.run(volume.value(&disk, key, &fact));
-        let found = if fact.is_large() { Found::Large } else { Found::Value };
-        let value = first.or(second).map(found);
+        let known = volume.record(&key, &fact);
         if !fact.in_doubt()
-            && let Some(value) = &value
-            && put(key, value, volume, image, fill)?
+            && let Some(known) = &known
+            && put(&key, known, volume, image, fill)?
         {
             tally.saved += 1;
             continue;
         }
         // The index is not to be trusted here, or its value is gone: the newest that verifies counts.
-        let newest = match (value, carved.get(key)) {
-            (Some(value), Some((other, _))) if *other <= birth => Some(value),
-            (Some(value), None) => Some(value),
-            (_, Some((_, found))) => found.clone(),
-            (None, None) => None,
-        };
-        let kept = match &newest {
-            Some(newest) => put(key, newest, volume, image, fill)?,
-            None => false,
-        };
-        tell_kept(key, kept, tally, output)?;
+        let known = known.filter(|_| fact.in_doubt());
+        let mut records: Vec<_> = known.into_iter().chain(carved.get(&*key).copied()).collect();
+        records.sort_by_key(|record| Reverse(record.birth));
+        let kept = settle(&key, &records, volume, image, fill)?;
+        tell_kept(&key, kept, tally, output)?;
     }
     if !volume.absent_in_doubt {
         return Ok(());
     }
-    for (key, (_, value)) in carved {
+    for (key, record) in carved {
         // Its delete may be written over by now, and older values of it not.
-        if volume.birth(key).is_none()
-            && !volume.is_deleted(key)
-            && let Some(value) = value
+        if volume.birth(key).is_none() && !volume.is_deleted(key) && record.gives != Gives::Nothing
         {
-            let kept = put(key, value, volume, image, fill)?;
+            let kept = settle(key, &[*record], volume, image, fill)?;
             tell_kept(key, kept, tally, output)?;
         }
     }
     Ok(())
 }
 
-/// Puts what was found of a key into the new image, unless parts of it are missing.
-fn put(
+/// Puts what the newest of `records`, which are the newest first, gives their key; a delete ends them.
+fn settle(
     key: &[u8],
-    found: &Found,
+    records: &[RecordFact],
     volume: &VolumeFacts,
     image: &mut Image,
     fill: &mut Fill,
 ) -> Result<bool, Failure> {
-    let manifest = match found {
-        Found::Value(value) => {
-            // What the daemon keeps under its own keys may hold of this volume alone.
-            let carried = statefsd::carried_over(key, value);
-            return fill.put(key, carried.as_deref().unwrap_or(value)).map(|()| true);
+    for record in records.iter().take_while(|record| record.gives != Gives::Nothing) {
+        if put(key, record, volume, image, fill)? {
+            return Ok(true);
         }
-        Found::Large(manifest) => manifest,
-    };
+    }
+    Ok(false)
+}
+
+/// Puts what a record gives its key into the new image, unless it gives nothing or parts of it are missing.
+fn put(
+    key: &[u8],
+    record: &RecordFact,
+    volume: &VolumeFacts,
+    image: &mut Image,
+    fill: &mut Fill,
+) -> Result<bool, Failure> {
     let disk = image.disk.clone();
+    let Some(value) = image.run(volume.read_record(&disk, key, record)) else { return Ok(false) };
+    match record.gives {
+        Gives::Nothing => return Ok(false),
+        Gives::Value => {
+            // What the daemon keeps under its own keys may hold of this volume alone.
+            let carried = statefsd::carried_over(key, &value);
+            return fill.put(key, carried.as_deref().unwrap_or(&value)).map(|()| true);
+        }
+        Gives::Manifest => {}
+    }
     let mut upload = fill.begin();
     let mut written = Ok(());
-    let reading = volume.read_chunks(&disk, manifest, |chunk| {
+    let reading = volume.read_chunks(&disk, &value, |chunk| {
         if written.is_ok() {
             written = fill.append(&mut upload, chunk);
         }
