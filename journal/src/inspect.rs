@@ -12,7 +12,7 @@ use crate::disk::Disk;
 use crate::geometry::{KEY_BYTES_MAX, VALUE_BYTES_MAX, superblock_offset};
 use crate::group::{Header, Verifier};
 use crate::index::{Entry, Index};
-use crate::large::{Manifest, UploadId, callers_from, chunk_key, chunk_of, collect, owners};
+use crate::large::{Manifest, UploadId, callers_from, chunk_of, collect, owners};
 use crate::replay::{Doubt, Replayed, read, records};
 use crate::ring::{note_of, trim};
 use crate::scan;
@@ -147,6 +147,7 @@ pub struct VolumeFacts {
     index: Index,
     /// The key of each large value.
     owners: BTreeMap<UploadId, Rc<[u8]>>,
+    chunks: carve::Chunks,
     verifier: Verifier,
     /// The uses in which values may lie, by segment and start once all are known.
     uses: Vec<Use>,
@@ -230,6 +231,7 @@ impl<P: FnMut(u64, u64)> Look<'_, P> {
             deleted: BTreeSet::new(),
             index: Index::default(),
             owners: BTreeMap::new(),
+            chunks: BTreeMap::new(),
             verifier,
             uses: Vec::new(),
             superblock,
@@ -396,7 +398,8 @@ impl VolumeFacts {
         }
     }
 
-    /// The same for a manifest that was carved: its chunks are looked for among those that recovery found.
+    /// The same for a manifest that was carved: its chunks are looked for among those that recovery found, and then among
+    /// those that were carved so far. The manifest's digest tells whether they are its own.
     pub async fn read_chunks(
         &self,
         disk: &Disk,
@@ -407,10 +410,8 @@ impl VolumeFacts {
         let mut window = values::Windows::default();
         let mut hasher = blake3::Hasher::new();
         for number in 0..manifest.chunks() {
-            let key = chunk_key(manifest.upload, number);
-            let Some(entry) = self.index.get(&key) else { return false };
-            let [first, second] = values::read(disk, self, &mut window, &key, &entry).await;
-            let chunk = first.or(second).filter(|it| it.len() == manifest.chunk_len(number));
+            let chunk = self.read_chunk(disk, &mut window, manifest.upload, number).await;
+            let chunk = chunk.filter(|it| it.len() == manifest.chunk_len(number));
             let Some(chunk) = chunk else { return false };
             hasher.update(&chunk);
             each(&chunk);

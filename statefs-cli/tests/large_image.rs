@@ -10,11 +10,13 @@
 
 mod common;
 
+use std::cmp::Reverse;
 use std::fs;
 use std::path::Path;
 
-use common::volume::{self, puts};
-use common::{Folder, statefs};
+use common::daemon::Daemon;
+use common::volume::{self, flip_in_group, puts};
+use common::{Folder, statefs, statefs_with};
 use serde_json::Value as Json;
 
 /// A volume whose chunks have nearly 64 KiB.
@@ -140,4 +142,46 @@ fn a_part_damaged_in_both_copies_is_told_for_its_key_and_never_given_as_a_whole(
     let (lines, _) = dump(folder.path(), "y.img", 0);
     assert!(lines.iter().all(|line| line["key"] != LARGE));
     assert_eq!(lines.len(), 3);
+}
+
+/// Puts the values one after the other under one key, each cut where it is long, and stops.
+fn served(values: &[&[u8]], checkpoint: bool) -> Folder {
+    let folder = Folder::new();
+    let rights = "rights = [\"get\", \"put\", \"admin.checkpoint\"]\n";
+    let grants = format!("[[grant]]\nto = \"tester\"\nprefix = \"/state\"\n{rights}");
+    let mut daemon = Daemon::start(folder.path(), "8M", &grants);
+    for value in values {
+        statefs_with(folder.path(), &format!("put {LARGE}"), value).exits(0);
+    }
+    if checkpoint {
+        statefs(folder.path(), "admin checkpoint").exits(0);
+    }
+    daemon.stop();
+    fs::rename(folder.path().join("state.img"), folder.path().join("x.img")).unwrap();
+    folder
+}
+
+/// Salvages the image, which lost something; the key must be reported as `kind`. Yields its value, which is shown in one line.
+fn salvaged(folder: &Folder, kind: &str) -> Option<Vec<u8>> {
+    let run = statefs(folder.path(), "image salvage x.img --out y.img -o json").exits(6);
+    let told = format!("{{\"key\":\"{LARGE}\",\"kind\":\"{kind}\"}}");
+    assert!(run.text().contains(&told), "{}", run.text());
+    let (lines, _) = dump(folder.path(), "y.img", 0);
+    let line = lines.iter().find(|line| line["key"] == LARGE)?;
+    Some(decoded(line["value"].as_str().unwrap()))
+}
+
+#[test]
+fn chunks_that_no_index_lists_any_more_are_found() {
+    let value = &large(3)[..10_000];
+    // The first part of the checkpoint lists what lies where.
+    let folder = served(&[value], true);
+    flip_in_group(folder.path(), 200, |group| {
+        (group["role"] == "checkpoint").then(|| group["lsns"][0].as_u64())
+    });
+    assert!(salvaged(&folder, "keptInDoubt").as_deref() == Some(value));
+    // Without one, the header of the group that holds the chunks and their manifest tells of it.
+    let folder = served(&[value], false);
+    flip_in_group(folder.path(), 3, |group| Some(Reverse(group["liveBytes"].as_u64())));
+    assert!(salvaged(&folder, "keptInDoubt").as_deref() == Some(value));
 }

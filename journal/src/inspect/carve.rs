@@ -3,15 +3,17 @@
 //! A group's header, which its keyed tag vouches for, names the epoch that its records are checked
 //! with; where no header verifies, the epochs of the last uses that begin before the block are tried.
 
+use super::values::{Windows, read};
 use super::{KeyFact, VolumeFacts};
 use crate::disk::Disk;
 use crate::field::{is_zero, u8_at, u16_at, u32_at};
 use crate::index::Entry;
-use crate::large::is_internal;
+use crate::large::{UploadId, chunk_key, chunk_of, is_internal};
 use crate::layout::group as at;
 use crate::record::{Kind, Record, record_bytes};
 use crate::scan::blocks;
 use crate::types::{Birth, BlockIndex, Epoch, Place, SegmentIndex};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 /// Bytes that may be summed for each byte of a segment: forged lengths must not make this slow.
@@ -19,6 +21,9 @@ const WORK_MAX: u64 = 64;
 /// Epochs that a block is tried with whose group has no header: the last use that begins before it, whose it is, and those before
 /// that one, should it be damaged at the end of one of them. A forged checkpoint may list one for every few bytes.
 const EPOCHS_MAX: usize = 8;
+
+/// Where the chunks of each upload were carved. No two uploads are named alike, so any record of a chunk is the chunk.
+pub(super) type Chunks = BTreeMap<(UploadId, u32), RecordFact>;
 
 /// What a record gives its key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,21 +60,53 @@ impl RecordFact {
 }
 
 impl VolumeFacts {
-    /// Shows every key's records that verify in either copy of `segment` to `each`, stale ones and torn ones too.
+    /// Shows every key's records that verify in either copy of `segment` to `each`, stale ones and torn ones too, and
+    /// notes where chunks lie, for [`VolumeFacts::read_chunks`].
+    ///
+    /// Memory: a place for each chunk that verifies, so no more than the device holds.
     pub async fn carve(
-        &self,
+        &mut self,
         disk: &Disk,
         segment: SegmentIndex,
         mut each: impl FnMut(&[u8], RecordFact),
     ) {
         let geometry = self.verifier.geometry;
+        let mut chunks = Chunks::new();
+        let mut show = |key: &[u8], record: RecordFact| match chunk_of(key) {
+            Some(chunk) if record.gives == Gives::Value => {
+                chunks.insert(chunk, record);
+            }
+            // A note is no key of anybody.
+            _ if is_internal(key) => {}
+            _ => each(key, record),
+        };
         for zone in geometry.zones() {
             let all = geometry.segment_blocks();
             let bytes = blocks(disk, &self.verifier, zone, segment, BlockIndex(0), all).await;
             let work = WORK_MAX * bytes.len() as u64;
             let mut carver = Carver { facts: self, segment, bytes: &bytes, from: 0, work };
-            carver.segment(&mut each);
+            carver.segment(&mut show);
         }
+        self.chunks.extend(chunks);
+    }
+
+    /// Reads a chunk of an upload: the one that the index knows, or else the one that was carved.
+    pub(super) async fn read_chunk(
+        &self,
+        disk: &Disk,
+        window: &mut Windows,
+        upload: UploadId,
+        number: u32,
+    ) -> Option<Vec<u8>> {
+        let key = chunk_key(upload, number);
+        if let Some(entry) = self.index.get(&key)
+            && let [first, second] = read(disk, self, window, &key, &entry).await
+            && let Some(chunk) = first.or(second)
+        {
+            return Some(chunk);
+        }
+        let carved = self.chunks.get(&(upload, number))?;
+        self.read_record(disk, &key, carved).await
     }
 
     /// Yields the record that the index has of a key; `None` if none can lie there.
@@ -160,10 +197,6 @@ impl<'a> Carver<'a> {
                 continue;
             };
             self.from += record.bytes();
-            // A chunk says nothing without the manifest that names it, and a note is no key of anybody.
-            if is_internal(record.key) {
-                continue;
-            }
             each(record.key, RecordFact::new(&record, epoch, place));
         }
     }

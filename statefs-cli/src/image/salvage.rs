@@ -21,8 +21,8 @@ pub(crate) fn salvage(arguments: &SalvageArgs, mut output: Output) -> Result<(),
     let SalvageArgs { path, out } = arguments;
     output.work_on();
     let mut image = Image::open(path, true)?;
-    let found = image.inspect();
-    let Some(volume) = &found.volume else {
+    let mut found = image.inspect();
+    let Some(volume) = &mut found.volume else {
         let failure = no_volume_failure(&found);
         let exit = if failure.exit == Exit::DAMAGE_LEFT { Exit::DataLoss } else { Exit::Failure };
         return Err(Failure { exit, ..failure }.about(path.display()));
@@ -61,7 +61,7 @@ pub(crate) fn salvage(arguments: &SalvageArgs, mut output: Output) -> Result<(),
 type Carved = BTreeMap<Vec<u8>, RecordFact>;
 
 /// Looks through the whole volume for the newest record of each key.
-fn carve(image: &mut Image, volume: &VolumeFacts) -> Carved {
+fn carve(image: &mut Image, volume: &mut VolumeFacts) -> Carved {
     let mut carved = Carved::new();
     let disk = image.disk.clone();
     for segment in (0..volume.segment_count()).map(SegmentIndex) {

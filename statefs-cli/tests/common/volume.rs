@@ -11,6 +11,7 @@ use journal::{
     Batch, Clock, Disk, Durability, FormatOptions, Journal, Operation, Options, Origin,
     Precondition, Random, format,
 };
+use serde_json::Value as Json;
 
 /// Bytes of the volumes of most tests: the smallest with room for some groups in each segment.
 pub(crate) const SMALL_BYTES: u64 = 256 << 10;
@@ -47,6 +48,28 @@ pub(crate) fn make_with_a_loss(path: &Path) {
         *bytes.get_mut(zone + 2 * 512 + 180).unwrap() ^= 1;
     }
     fs::write(path, &bytes).unwrap();
+}
+
+/// Flips a bit in both copies of one group of the image `x.img` in `folder`: in byte `at` of the group that `least` yields the least for.
+pub(crate) fn flip_in_group<K: Ord + Copy>(
+    folder: &Path,
+    at: u64,
+    least: impl Fn(&Json) -> Option<K>,
+) {
+    let shown = super::statefs(folder, "image inspect x.img -o json").exits(0);
+    let shown: Json = serde_json::from_str(shown.text()).unwrap();
+    let number = |of: &Json, name: &str| of.get(name).and_then(Json::as_u64).unwrap();
+    let groups = shown.get("groups").and_then(Json::as_array).unwrap().iter();
+    let group = groups.filter_map(|group| Some((least(group)?, group))).min_by_key(|it| it.0);
+    let (_, group) = group.expect("there is one");
+    let there = number(group, "segment") * number(&shown, "segmentBytes")
+        + number(group, "block") * number(&shown, "blockBytes");
+    let path = folder.join("x.img");
+    let mut bytes = fs::read(&path).unwrap();
+    for zone in [2 * 4096, number(&shown, "zoneB")] {
+        *bytes.get_mut(usize::try_from(zone + there + at).unwrap()).unwrap() ^= 1;
+    }
+    fs::write(&path, &bytes).unwrap();
 }
 
 /// Goes on with the volume at `path` in the same way, its next mount being number `first`.
