@@ -90,9 +90,9 @@ fn a_salvage_carries_them_over_whole() {
     statefs(folder.path(), "image fsck y.img").exits(0);
 }
 
-/// Finds a piece of the large value in both zones.
-fn places(image: &[u8], at: usize) -> Vec<usize> {
-    let wanted = &large(2)[at..at + 64];
+/// Finds a piece of a large value in both zones.
+fn places(image: &[u8], value: &[u8], at: usize) -> Vec<usize> {
+    let wanted = &value[at..at + 64];
     let found: Vec<usize> = image
         .windows(64)
         .enumerate()
@@ -108,7 +108,7 @@ fn a_part_damaged_in_one_copy_costs_nothing() {
     let folder = volume();
     let path = folder.path().join("x.img");
     let mut image = fs::read(&path).unwrap();
-    let place = places(&image, 100_000)[0];
+    let place = places(&image, &large(2), 100_000)[0];
     image[place] ^= 1;
     fs::write(&path, &image).unwrap();
     let run = statefs(folder.path(), "image fsck x.img").exits(4);
@@ -123,7 +123,11 @@ fn a_part_damaged_in_both_copies_is_told_for_its_key_and_never_given_as_a_whole(
     let folder = volume();
     let path = folder.path().join("x.img");
     let mut image = fs::read(&path).unwrap();
-    for place in places(&image, 100_000) {
+    for place in places(&image, &large(2), 100_000) {
+        image[place] ^= 1;
+    }
+    // The value before it, which is there yet, would be taken.
+    for place in places(&image, &large(1), 100_000) {
         image[place] ^= 1;
     }
     fs::write(&path, &image).unwrap();
@@ -184,4 +188,20 @@ fn chunks_that_no_index_lists_any_more_are_found() {
     let folder = served(&[value], false);
     flip_in_group(folder.path(), 3, |group| Some(Reverse(group["liveBytes"].as_u64())));
     assert!(salvaged(&folder, "keptInDoubt").as_deref() == Some(value));
+}
+
+/// What is whole of a key counts, the newest first.
+#[test]
+fn an_older_value_is_kept_where_a_newer_one_misses_a_chunk() {
+    let newest = &large(3)[..10_000];
+    for (older, checkpoint) in [(&b"v1"[..], false), (b"v1", true), (&large(4)[..20_000], false)] {
+        let folder = served(&[b"v0", older, newest], checkpoint);
+        let path = folder.path().join("x.img");
+        let mut image = fs::read(&path).unwrap();
+        for place in places(&image, newest, 500) {
+            image[place] ^= 1;
+        }
+        fs::write(&path, &image).unwrap();
+        assert!(salvaged(&folder, "keptInDoubt").as_deref() == Some(older), "{checkpoint}");
+    }
 }

@@ -109,6 +109,22 @@ fn a_header_lost_in_both_copies_gives_up_no_record() {
     assert_eq!(contents(folder.path(), "y.img"), good);
 }
 
+/// The delete may not be the last change of its key, but nothing of what it took away is lost.
+#[test]
+fn a_key_whose_newest_record_is_a_delete_is_told_as_deleted() {
+    let delete = ("/state/k/000".to_owned(), None);
+    let folder =
+        volume(&[puts(2, 0).into_iter().chain([delete]).chain(puts(2, 0).pop()).collect()]);
+    volume::flip_in_group(folder.path(), 3, |group| {
+        (group["records"] == 1 && group["lsns"][0] == 3).then_some(())
+    });
+    let run = statefs(folder.path(), "image salvage x.img --out y.img -o json").exits(6);
+    let told = "{\"key\":\"/state/k/000\",\"kind\":\"deletedInDoubt\"}";
+    assert!(run.text().contains(told), "{}", run.text());
+    let saved = contents(folder.path(), "y.img");
+    assert!(saved.len() == 1 && saved[0].contains("/state/k/001"), "{saved:?}");
+}
+
 #[test]
 fn a_lost_checkpoint_is_made_up_for_by_the_values() {
     let folder = volume(&[puts(30, 0), puts(30, 1), puts(5, 2)]);

@@ -1,6 +1,5 @@
 //! `statefs image salvage`.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use journal::inspect::{Gives, RecordFact, VolumeFacts};
@@ -15,6 +14,9 @@ use crate::output::Output;
 
 /// Least bytes of the new image: there the longest values fit.
 const SIZE_MIN: u64 = 16 << 20;
+/// Most manifests that are kept of a key: one that was put for years leaves one for each time, and the newest that is whole is
+/// most likely one of the last.
+const MANIFESTS_MAX: usize = 64;
 
 /// Saves all that verifies of one image into a new one, and reports on the rest.
 pub(crate) fn salvage(arguments: &SalvageArgs, mut output: Output) -> Result<(), Failure> {
@@ -57,22 +59,41 @@ pub(crate) fn salvage(arguments: &SalvageArgs, mut output: Output) -> Result<(),
         .about(path.display()))
 }
 
-/// The newest record of each key that verifies anywhere.
-type Carved = BTreeMap<Vec<u8>, RecordFact>;
+/// The records of each key that verify anywhere, the newest first: manifests, of whose chunks some may be gone, and behind them
+/// the newest value or delete that stands by itself.
+type Carved = BTreeMap<Vec<u8>, Vec<RecordFact>>;
 
-/// Looks through the whole volume for the newest record of each key.
+/// Looks through the whole volume for the records of each key.
 fn carve(image: &mut Image, volume: &mut VolumeFacts) -> Carved {
     let mut carved = Carved::new();
     let disk = image.disk.clone();
     for segment in (0..volume.segment_count()).map(SegmentIndex) {
-        let carving = volume.carve(&disk, segment, |key, record| {
-            if carved.get(key).is_none_or(|newest| newest.birth < record.birth) {
-                carved.insert(key.to_vec(), record);
-            }
+        let carving = volume.carve(&disk, segment, |key, record| match carved.get_mut(key) {
+            Some(records) => keep(records, record),
+            None => drop(carved.insert(key.to_vec(), vec![record])),
         });
         image.run(carving);
     }
     carved
+}
+
+/// Takes a record among those of its key, and drops what is not asked for behind it.
+fn keep(records: &mut Vec<RecordFact>, record: RecordFact) {
+    let stands_alone = |record: &RecordFact| record.gives != Gives::Manifest;
+    let at = records.partition_point(|other| other.birth > record.birth);
+    let (newer, others) = records.split_at(at);
+    let known = others.first().is_some_and(|other| other.birth == record.birth);
+    if known || newer.last().is_some_and(stands_alone) {
+        return;
+    }
+    if stands_alone(&record) {
+        records.truncate(at);
+    }
+    records.insert(at, record);
+    let manifests = records.len() - usize::from(records.last().is_some_and(stands_alone));
+    if manifests > MANIFESTS_MAX {
+        records.remove(MANIFESTS_MAX);
+    }
 }
 
 #[derive(Default)]
@@ -80,12 +101,6 @@ struct Tally {
     saved: u64,
     in_doubt: u64,
     lost: u64,
-}
-
-/// Reports on a key that is not simply saved.
-fn tell(output: &mut Output, key: &[u8], what: &'static str) -> Result<(), Failure> {
-    let object = json!({"key": key_json(key), "kind": what});
-    output.either(&object, &format!("{what}: {}", key_text(key)))
 }
 
 fn save(
@@ -105,41 +120,56 @@ fn save(
             tally.saved += 1;
             continue;
         }
-        // The index is not to be trusted here, or its value is gone: the newest that verifies counts.
-        let known = known.filter(|_| fact.in_doubt());
-        let mut records: Vec<_> = known.into_iter().chain(carved.get(&*key).copied()).collect();
-        records.sort_by_key(|record| Reverse(record.birth));
-        let kept = settle(&key, &records, volume, image, fill)?;
-        tell_kept(&key, kept, tally, output)?;
+        // The index is not to be trusted here, or its value is gone: the newest that is whole counts.
+        let mut records = carved.get(&*key).cloned().unwrap_or_default();
+        if let Some(known) = known.filter(|_| fact.in_doubt()) {
+            let at = records.partition_point(|other| other.birth > known.birth);
+            records.insert(at, known);
+        }
+        let end = settle(&key, &records, volume, image, fill)?;
+        tell_end(&key, end, tally, output)?;
     }
     if !volume.absent_in_doubt {
         return Ok(());
     }
-    for (key, record) in carved {
+    for (key, records) in carved {
+        let deleted = records.first().is_some_and(|newest| newest.gives == Gives::Nothing);
         // Its delete may be written over by now, and older values of it not.
-        if volume.birth(key).is_none() && !volume.is_deleted(key) && record.gives != Gives::Nothing
-        {
-            let kept = settle(key, &[*record], volume, image, fill)?;
-            tell_kept(key, kept, tally, output)?;
+        if volume.birth(key).is_none() && !volume.is_deleted(key) && !deleted {
+            let end = settle(key, records, volume, image, fill)?;
+            tell_end(key, end, tally, output)?;
         }
     }
     Ok(())
 }
 
-/// Puts what the newest of `records`, which are the newest first, gives their key; a delete ends them.
+/// What became of a key that was in doubt, or whose value the index does not lead to.
+enum End {
+    /// Some value of it is in the new image.
+    Kept,
+    /// The newest that verifies of it is a delete.
+    Deleted,
+    /// Nothing of it is whole.
+    Lost,
+}
+
+/// Puts the newest of `records`, which are the newest first, that is whole. What is behind a delete was taken away.
 fn settle(
     key: &[u8],
     records: &[RecordFact],
     volume: &VolumeFacts,
     image: &mut Image,
     fill: &mut Fill,
-) -> Result<bool, Failure> {
+) -> Result<End, Failure> {
+    if records.first().is_some_and(|newest| newest.gives == Gives::Nothing) {
+        return Ok(End::Deleted);
+    }
     for record in records.iter().take_while(|record| record.gives != Gives::Nothing) {
         if put(key, record, volume, image, fill)? {
-            return Ok(true);
+            return Ok(End::Kept);
         }
     }
-    Ok(false)
+    Ok(End::Lost)
 }
 
 /// Puts what a record gives its key into the new image, unless it gives nothing or parts of it are missing.
@@ -176,19 +206,20 @@ fn put(
     Ok(whole)
 }
 
-/// Reports on a key that was in doubt, or of which nothing is whole.
-fn tell_kept(
-    key: &[u8],
-    kept: bool,
-    tally: &mut Tally,
-    output: &mut Output,
-) -> Result<(), Failure> {
-    if kept {
-        tally.saved += 1;
-        tally.in_doubt += 1;
-        tell(output, key, "keptInDoubt")
-    } else {
-        tally.lost += 1;
-        tell(output, key, "keyLost")
-    }
+/// Reports on a key that is not simply saved.
+fn tell_end(key: &[u8], end: End, tally: &mut Tally, output: &mut Output) -> Result<(), Failure> {
+    let what = match end {
+        End::Kept => {
+            tally.saved += 1;
+            tally.in_doubt += 1;
+            "keptInDoubt"
+        }
+        End::Deleted => "deletedInDoubt",
+        End::Lost => {
+            tally.lost += 1;
+            "keyLost"
+        }
+    };
+    let object = json!({"key": key_json(key), "kind": what});
+    output.either(&object, &format!("{what}: {}", key_text(key)))
 }
