@@ -9,15 +9,18 @@ use crate::disk::Disk;
 use crate::field::{is_zero, u8_at, u16_at, u32_at};
 use crate::index::Entry;
 use crate::large::{UploadId, chunk_key, chunk_of, is_internal};
-use crate::layout::group as at;
-use crate::record::{Kind, Record, record_bytes};
+use crate::layout::{group as at, record as record_at};
+use crate::record::{Kind, Record, RecordError, record_bytes};
 use crate::scan::blocks;
 use crate::types::{Birth, BlockIndex, Epoch, Place, SegmentIndex};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-/// Bytes that may be summed for each byte of a segment: forged lengths must not make this slow.
+/// Bytes that may be summed for each byte of a segment: lengths that were made up must not make this slow.
 const WORK_MAX: u64 = 64;
+/// What of a record is summed at every place where one may begin: no more than that, since these are as far apart as records are
+/// aligned. So no client's value that looks like records uses up what finds a short one behind it.
+const SHORT_BYTES: u64 = WORK_MAX * record_at::ALIGNMENT as u64;
 /// Epochs that a block is tried with whose group has no header: the last use that begins before it, whose it is, and those before
 /// that one, should it be damaged at the end of one of them. A forged checkpoint may list one for every few bytes.
 const EPOCHS_MAX: usize = 8;
@@ -84,7 +87,8 @@ impl VolumeFacts {
             let all = geometry.segment_blocks();
             let bytes = blocks(disk, &self.verifier, zone, segment, BlockIndex(0), all).await;
             let work = WORK_MAX * bytes.len() as u64;
-            let mut carver = Carver { facts: self, segment, bytes: &bytes, from: 0, work };
+            let (from, expected) = (0, 0);
+            let mut carver = Carver { facts: self, segment, bytes: &bytes, from, expected, work };
             carver.segment(&mut show);
         }
         self.chunks.extend(chunks);
@@ -157,6 +161,10 @@ struct Carver<'a> {
     bytes: &'a [u8],
     /// Everything before this is done.
     from: usize,
+    /// Where a record begins if what lies before it says so: a header that verifies, or the lengths of the record there, whether
+    /// or not that is whole. It only moves on, and so costs no more than the bytes that it passes, whatever they say.
+    expected: usize,
+    /// Bytes that may be summed yet where none is expected.
     work: u64,
 }
 
@@ -170,50 +178,71 @@ impl<'a> Carver<'a> {
             if let Some(header) = facts.verifier.header(self.segment, block, rest) {
                 let end = start + at::BYTES + header.payload_bytes as usize;
                 if header.checkpoint {
-                    self.from =
-                        self.from.max(end.next_multiple_of(crate::layout::record::ALIGNMENT));
+                    self.from = self.from.max(end.next_multiple_of(record_at::ALIGNMENT));
                 } else {
-                    self.from = self.from.max(start + at::BYTES);
-                    self.records(header.epoch, end, each);
+                    self.expected = start + at::BYTES;
+                    self.from = self.from.max(self.expected);
+                    let inside = self.bytes.get(..end).unwrap_or(self.bytes);
+                    self.records(header.epoch, inside, end, each);
                 }
                 continue;
             }
-            let before = self.from.max(start);
+            let before = (self.from.max(start), self.expected);
             let mut reached = before;
             for use_ in facts.uses_up_to(self.segment, block).iter().rev().take(EPOCHS_MAX) {
-                self.from = before;
-                self.records(use_.epoch, start + block_bytes, each);
-                reached = reached.max(self.from);
+                (self.from, self.expected) = before;
+                self.records(use_.epoch, self.bytes, start + block_bytes, each);
+                reached = reached.max((self.from, self.expected));
             }
-            self.from = reached;
+            (self.from, self.expected) = reached;
         }
     }
 
-    /// Shows the records that begin between where this stands and `end`.
-    fn records(&mut self, epoch: Epoch, end: usize, each: &mut impl FnMut(&[u8], RecordFact)) {
+    /// Shows the records that begin between where this stands and `end`, and end in `bytes`, which are of the segment's start.
+    fn records(
+        &mut self,
+        epoch: Epoch,
+        bytes: &'a [u8],
+        end: usize,
+        each: &mut impl FnMut(&[u8], RecordFact),
+    ) {
         while self.from < end {
-            let Some((record, place)) = self.record(epoch) else {
-                self.from += crate::layout::record::ALIGNMENT;
+            let Some((record, place)) = self.record(epoch, bytes) else {
+                self.from += record_at::ALIGNMENT;
                 continue;
             };
             self.from += record.bytes();
+            self.expected = self.expected.max(self.from);
             each(record.key, RecordFact::new(&record, epoch, place));
         }
     }
 
-    fn record(&mut self, epoch: Epoch) -> Option<(Record<'a>, Place)> {
-        let bytes: &'a [u8] = self.bytes.get(self.from..)?;
-        let fixed = bytes.get(..crate::layout::record::BYTES)?;
+    /// Reads the record that begins where this stands, unless none is expected there and it would take more work than is left.
+    fn record(&mut self, epoch: Epoch, bytes: &'a [u8]) -> Option<(Record<'a>, Place)> {
+        let bytes = bytes.get(self.from..)?;
+        let fixed = bytes.get(..record_at::BYTES)?;
         // Cheap first: most places hold no record.
-        let kind = u8_at(fixed, crate::layout::record::KIND);
-        if !matches!(kind, 1..=4 | 7) || !is_zero(fixed, crate::layout::record::RESERVED) {
+        let kind = u8_at(fixed, record_at::KIND);
+        if !matches!(kind, 1..=4 | 7) || !is_zero(fixed, record_at::RESERVED) {
             return None;
         }
-        let lengths = u64::from(u16_at(fixed, crate::layout::record::KEY_BYTES))
-            + u64::from(u32_at(fixed, crate::layout::record::VALUE_BYTES));
-        self.work = self.work.checked_sub(lengths.min(bytes.len() as u64))?;
+        let key_bytes = u16_at(fixed, record_at::KEY_BYTES);
+        let value_bytes = u32_at(fixed, record_at::VALUE_BYTES);
+        let summed = u64::from(key_bytes) + u64::from(value_bytes);
+        let beyond = summed.saturating_sub(SHORT_BYTES);
+        let expected = self.from == self.expected;
+        if !expected && beyond > self.work {
+            return None;
+        }
         let offset = u32::try_from(self.from).ok()?;
         let place = Place { segment: self.segment, offset };
-        Some((Record::decode(epoch, place, bytes).ok()?, place))
+        let found = Record::decode(epoch, place, bytes);
+        match &found {
+            // It is refused by its lengths alone, before anything is summed.
+            Err(RecordError::Length) => {}
+            _ if expected => self.expected += record_bytes(key_bytes.into(), value_bytes as usize),
+            _ => self.work -= beyond,
+        }
+        Some((found.ok()?, place))
     }
 }

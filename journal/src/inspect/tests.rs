@@ -1,9 +1,14 @@
 use super::*;
 use crate::superblock::Superblock;
-use crate::tests::{run, volume};
+use crate::tests::{poll, run, volume};
 use crate::types::{Birth, Epoch};
-use crate::{Clock, Journal, OpenError, Options, Random};
-use blockdev::Buffer;
+use crate::{
+    Batch, Clock, Durability, Journal, OpenError, Operation, Options, Origin, Precondition, Random,
+};
+use blockdev::{Buffer, MemoryDevice};
+use core::future::poll_fn;
+use core::ops::Range;
+use core::pin::pin;
 
 /// A checkpoint may list use after use of one segment, as many as there is room for. To try all of them on each block takes minutes.
 #[test]
@@ -34,4 +39,58 @@ fn a_counter_that_is_used_up_is_not_clean() {
     let facts = run(&disk, &mut device, inspect(&disk, |_, _| {})).volume.unwrap();
     let kinds: Vec<_> = facts.faults.iter().map(|fault| fault.kind).collect();
     assert_eq!(kinds, [FaultKind::Counters]);
+}
+
+/// A client may store what looks like the heads of records, so many and so long that to sum them all takes more than there is.
+/// Where its record is damaged, it hides no record of others in the same group.
+#[test]
+fn a_value_that_looks_like_records_hides_none_behind_it() {
+    // As long as no record is, and as long as many may be that begin there.
+    for claimed in [u32::MAX, 8_000] {
+        // A byte of the value, and the block with the heads of the group and of the record, behind which a short one is found.
+        behind_a_hostile_value(claimed, 5_000..5_001, 1_000);
+        behind_a_hostile_value(claimed, 0..512, 300);
+    }
+}
+
+/// Inverts what lies at `damage` in both copies of a group whose first value is of heads that claim to be of so many bytes.
+fn behind_a_hostile_value(claimed: u32, damage: Range<usize>, value_bytes: usize) {
+    let (disk, mut device) = volume();
+    let opening = Journal::open(
+        disk.clone(),
+        Random::from_seed([8; 32]),
+        Clock::default(),
+        Options::default(),
+    );
+    let journal = run(&disk, &mut device, opening).unwrap();
+    let [a, b, c, d] = claimed.to_le_bytes();
+    // With a key of eight bytes it begins where a record may.
+    let hostile = [0, 0, 0, 0, 1, 0, 1, 0, a, b, c, d, 0, 0, 0, 0].repeat(937);
+    let puts = [(&b"/hostile"[..], hostile), (b"/b", vec![7; value_bytes])];
+    let put = |(key, value): (&[u8], Vec<u8>)| Operation {
+        key: key.into(),
+        value: Some(value.into()),
+        precondition: Precondition::Any,
+    };
+    let operations = puts.map(put).into();
+    let batch = Batch { operations, durability: Durability::Durable, origin: Origin(1) };
+    let (mut writing, mut committing) = (pin!(journal.run()), pin!(journal.commit(batch)));
+    let both = poll_fn(|_| {
+        let _ = poll(writing.as_mut());
+        poll(committing.as_mut())
+    });
+    run(&disk, &mut device, both).unwrap();
+    let facts = run(&disk, &mut device, inspect(&disk, |_, _| {})).volume.unwrap();
+    let header = facts.groups.iter().map(|it| it.header).find(|it| it.record_count == 2).unwrap();
+    let mut bytes = device.into_bytes();
+    for zone in [Zone::A, Zone::B] {
+        let at = usize::try_from(facts.block_offset(zone, header.segment, header.block)).unwrap();
+        bytes[at..][damage.clone()].iter_mut().for_each(|byte| *byte = !*byte);
+    }
+    let mut device = MemoryDevice::from_bytes(bytes);
+    let mut facts = run(&disk, &mut device, inspect(&disk, |_, _| {})).volume.unwrap();
+    let mut found = Vec::new();
+    let carving = facts.carve(&disk, header.segment, |key, _| found.push(key.to_vec()));
+    run(&disk, &mut device, carving);
+    assert_eq!(found, [b"/b", b"/b"], "{claimed}, {damage:?}");
 }
