@@ -11,6 +11,7 @@
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 mod flight;
+mod leash;
 mod setup;
 #[cfg(all(test, feature = "sim"))]
 mod tests;
@@ -22,10 +23,11 @@ use core::sync::atomic::{Ordering, fence};
 
 use virtio_drivers::Hal;
 use virtio_drivers::queue::VirtQueue;
-use virtio_drivers::transport::{DeviceStatus, InterruptStatus, Transport};
+use virtio_drivers::transport::{InterruptStatus, Transport};
 
 use crate::{BlockDevice, Buffer, Completion, DeviceError, Geometry, Operation, Request};
 use flight::Flight;
+pub use leash::Leash;
 pub use setup::SetupError;
 
 /// Milliseconds after which a request that did not complete condemns the device: what Linux gives
@@ -39,9 +41,6 @@ const QUEUE_SLOTS: usize = 64;
 /// Descriptors that one request takes where the device knows no indirect ones.
 const REQUEST_DESCRIPTORS: usize = 3;
 
-/// Looks at the status of a device that was told to reset, before it is taken for stuck.
-const RESET_LOOKS_MAX: u32 = 100_000;
-
 /// A block device behind a virtio transport.
 ///
 /// Where the device did not negotiate flush, it is write-through by the specification (virtio 1.2,
@@ -51,7 +50,7 @@ const RESET_LOOKS_MAX: u32 = 100_000;
 /// A failed flush is final, as that of a file is: whoever serves the device may tell of a lost write once and then
 /// call its cache clean, so every later flush fails too. Another `VirtioDevice` over the same device knows nothing of it.
 pub struct VirtioDevice<H: Hal, T: Transport> {
-    transport: T,
+    transport: Leash<T>,
     /// `None` once the device is condemned.
     queue: Option<VirtQueue<H, QUEUE_SLOTS>>,
     /// What the device owns, at the token that the queue gave it.
@@ -95,7 +94,8 @@ impl<H: Hal, T: Transport> VirtioDevice<H, T> {
     ///
     /// # Errors
     /// [`SetupError`] says what the device refuses or pretends.
-    pub fn new(mut transport: T) -> Result<Self, SetupError> {
+    pub fn new(transport: T) -> Result<Self, SetupError> {
+        let mut transport = Leash::new(transport);
         let setup::Ready { queue, geometry, flushes } = setup::run(&mut transport)?;
         Ok(Self {
             transport,
@@ -209,7 +209,7 @@ impl<H: Hal, T: Transport> VirtioDevice<H, T> {
     /// Ends the device: resets it, and fails what it has and what waits.
     fn condemn(&mut self, fault: Fault) {
         self.fault.get_or_insert(fault);
-        let stopped = self.reset();
+        let stopped = self.transport.reset();
         for slot in &mut self.flights {
             let Some(mut flight) = slot.take() else {
                 continue;
@@ -231,12 +231,6 @@ impl<H: Hal, T: Transport> VirtioDevice<H, T> {
         {
             mem::forget(queue);
         }
-    }
-
-    /// Resets the device; tells whether it says that it has.
-    fn reset(&mut self) -> bool {
-        self.transport.set_status(DeviceStatus::empty());
-        (0..RESET_LOOKS_MAX).any(|_| self.transport.get_status().is_empty())
     }
 }
 

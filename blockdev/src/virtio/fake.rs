@@ -124,9 +124,9 @@ pub struct Device {
     queues: BTreeMap<u16, Queue>,
 }
 
-/// A device that the driver and the test both hold.
-#[derive(Clone, Debug)]
-pub struct Fake(pub Rc<RefCell<Device>>);
+/// A device that the driver and the test both hold: the test what it made, the driver a clone.
+#[derive(Debug)]
+pub struct Fake(pub Rc<RefCell<Device>>, bool);
 
 /// VIRTIO_BLK_F_RO.
 pub const READ_ONLY: u64 = 1 << 5;
@@ -154,7 +154,7 @@ impl Fake {
     /// Makes a device of another kind, whose queues the test serves.
     #[must_use]
     pub fn of(kind: DeviceType, configuration: Vec<u8>, medium: Vec<u8>) -> Self {
-        Self(Rc::new(RefCell::new(Device {
+        let device = Device {
             features: !READ_ONLY,
             configuration,
             queue_size: 256,
@@ -170,7 +170,24 @@ impl Fake {
             status: DeviceStatus::empty(),
             generation: 0,
             queues: BTreeMap::new(),
-        })))
+        };
+        Self(Rc::new(RefCell::new(device)), false)
+    }
+}
+
+impl Clone for Fake {
+    fn clone(&self) -> Self {
+        Self(self.0.clone(), true)
+    }
+}
+
+/// What the driver drops waits for the reset without a bound, as a transport on a bus does.
+impl Drop for Fake {
+    fn drop(&mut self) {
+        if self.1 {
+            self.set_status(DeviceStatus::empty());
+            assert!(self.get_status().is_empty(), "whoever drops this transport hangs");
+        }
     }
 }
 

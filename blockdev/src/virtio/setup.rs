@@ -6,7 +6,7 @@ use virtio_drivers::Hal;
 use virtio_drivers::queue::VirtQueue;
 use virtio_drivers::transport::{DeviceStatus, DeviceType, Transport};
 
-use super::{QUEUE, QUEUE_SLOTS, RESET_LOOKS_MAX};
+use super::{Leash, QUEUE, QUEUE_SLOTS};
 use crate::{Geometry, SECTOR_BYTES_MAX, SECTOR_BYTES_MIN};
 
 /// Why a device cannot be used.
@@ -69,12 +69,11 @@ pub(super) struct Ready<H: Hal> {
 }
 
 /// Runs the initialisation of virtio 1.2, 3.1.1.
-pub(super) fn run<H: Hal>(transport: &mut impl Transport) -> Result<Ready<H>, SetupError> {
+pub(super) fn run<H: Hal>(transport: &mut Leash<impl Transport>) -> Result<Ready<H>, SetupError> {
     if transport.device_type() != DeviceType::Block {
         return Err(SetupError::NotBlock);
     }
-    transport.set_status(DeviceStatus::empty());
-    if !(0..RESET_LOOKS_MAX).any(|_| transport.get_status().is_empty()) {
+    if !transport.reset() {
         return Err(SetupError::Stuck);
     }
     let known = DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER;
@@ -91,10 +90,10 @@ pub(super) fn run<H: Hal>(transport: &mut impl Transport) -> Result<Ready<H>, Se
     if !transport.get_status().contains(DeviceStatus::FEATURES_OK) {
         return Err(SetupError::Features { chosen });
     }
-    let geometry = shape(transport, chosen)?;
+    let geometry = shape(&**transport, chosen)?;
     let (indirect, event_index) = (chosen & INDIRECT != 0, chosen & EVENT_INDEX != 0);
-    let queue =
-        VirtQueue::new(transport, QUEUE, indirect, event_index).map_err(|_| SetupError::Queue)?;
+    let queue = VirtQueue::new(&mut **transport, QUEUE, indirect, event_index)
+        .map_err(|_| SetupError::Queue)?;
     transport.finish_init();
     Ok(Ready { queue, geometry, flushes: chosen & FLUSH != 0 })
 }

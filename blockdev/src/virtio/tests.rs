@@ -1,5 +1,6 @@
 //! The device against one that keeps the specification, and against one that lies.
 
+use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -147,6 +148,22 @@ fn silence_ends_the_device_even_if_it_does_not_stop() {
         assert_eq!(completion.buffer.len(), 4096);
         assert_eq!(device.fault(), Some(Fault::Silent));
     }
+}
+
+#[test]
+fn a_device_that_does_not_stop_is_not_waited_for() {
+    let fake = Fake::new();
+    let device = open(&fake).unwrap();
+    fake.0.borrow_mut().resets = false;
+    drop(device);
+    assert_eq!(open(&fake).err(), Some(SetupError::Stuck));
+    // One that stops takes its transport with it.
+    fake.0.borrow_mut().resets = true;
+    let holders = Rc::strong_count(&fake.0);
+    drop(open(&fake).unwrap());
+    fake.0.borrow_mut().queue_size = 32;
+    assert_eq!(open(&fake).err(), Some(SetupError::Queue));
+    assert_eq!(Rc::strong_count(&fake.0), holders);
 }
 
 #[test]
