@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-use blockdev::virtio::TIMEOUT_MS;
-use virtio_drivers::transport::{DeviceStatus, Transport};
+use blockdev::virtio::{Leash, TIMEOUT_MS};
+use virtio_drivers::transport::Transport;
 use virtio_drivers::{Hal, Result};
 
 use crate::features::Features;
@@ -11,7 +11,8 @@ use crate::queue::Incoming;
 
 /// An entropy device.
 pub struct Entropy<H: Hal, T: Transport> {
-    transport: T,
+    /// The first to be dropped: the device stops before its buffer is given back.
+    transport: Leash<T>,
     requests: Incoming<H, SLOTS>,
 }
 
@@ -20,11 +21,12 @@ impl<H: Hal, T: Transport> Entropy<H, T> {
     ///
     /// # Errors
     /// The device does not keep the specification.
-    pub fn new(mut transport: T) -> Result<Self> {
+    pub fn new(transport: T) -> Result<Self> {
+        let mut transport = Leash::new(transport);
         let features = Features::negotiate(&mut transport, 0)?;
-        let mut requests = Incoming::new(&mut transport, 0, features)?;
+        let mut requests = Incoming::new(&mut *transport, 0, features)?;
         transport.finish_init();
-        requests.fill(&mut transport, 1, SEED_BYTES)?;
+        requests.fill(&mut *transport, 1, SEED_BYTES)?;
         Ok(Self { transport, requests })
     }
 
@@ -79,7 +81,7 @@ impl<H: Hal, T: Transport> Entropy<H, T> {
         }
         // No byte is used twice, and none stays behind.
         buffer.fill(0);
-        self.requests.give(&mut self.transport, buffer)?;
+        self.requests.give(&mut *self.transport, buffer)?;
         Ok(Some(count))
     }
 }
@@ -113,13 +115,6 @@ impl fmt::Display for NoSeed {
 /// Whether a seed holds so many equal bytes in a row that no random one does: one in 2^51.
 fn has_run(seed: &[u8]) -> bool {
     seed.windows(RUN_BYTES).any(|run| run.iter().all(|byte| Some(byte) == run.first()))
-}
-
-/// Stops the device before its buffer is given back.
-impl<H: Hal, T: Transport> Drop for Entropy<H, T> {
-    fn drop(&mut self) {
-        self.transport.set_status(DeviceStatus::empty());
-    }
 }
 
 /// One request is enough; QEMU's queue has 8 places.
@@ -215,6 +210,15 @@ mod tests {
             now
         });
         assert_eq!((seed, now), (Err(NoSeed::Silent), SEED_MS_MAX + 1));
+    }
+
+    #[test]
+    fn a_device_that_does_not_stop_is_not_waited_for() {
+        let fake = Fake::of(DeviceType::EntropySource, Vec::new(), Vec::new());
+        let entropy = Entropy::<Flat, Fake>::new(fake.clone()).unwrap();
+        fake.0.borrow_mut().resets = false;
+        drop(entropy);
+        assert!(Entropy::<Flat, Fake>::new(fake.clone()).is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The first steps with any virtio device: reset, features.
 
+use blockdev::virtio::Leash;
 use virtio_drivers::queue::VirtQueue;
 use virtio_drivers::transport::{DeviceStatus, Transport};
 use virtio_drivers::{Error, Hal, Result};
@@ -11,9 +12,8 @@ pub(crate) struct Features(u64);
 impl Features {
     /// Resets the device and chooses from its offer: what every queue can use, and `needed`, without
     /// which it is an error.
-    pub(crate) fn negotiate(transport: &mut impl Transport, needed: u64) -> Result<Self> {
-        transport.set_status(DeviceStatus::empty());
-        if !(0..RESET_LOOKS_MAX).any(|_| transport.get_status().is_empty()) {
+    pub(crate) fn negotiate(transport: &mut Leash<impl Transport>, needed: u64) -> Result<Self> {
+        if !transport.reset() {
             return Err(Error::NotReady);
         }
         let known = DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER;
@@ -40,9 +40,6 @@ impl Features {
         VirtQueue::new(transport, index, self.0 & INDIRECT != 0, self.0 & EVENT_INDEX != 0)
     }
 }
-
-/// Looks at the status of a device that was told to reset, before it is taken for stuck.
-const RESET_LOOKS_MAX: u32 = 100_000;
 
 // Feature bits: virtio 1.2, 6.
 const INDIRECT: u64 = 1 << 28;

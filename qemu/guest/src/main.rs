@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use blockdev::BlockDevice as _;
-use blockdev::virtio::{TIMEOUT_MS, VirtioDevice};
+use blockdev::virtio::{Leash, TIMEOUT_MS, VirtioDevice};
 use guest::mark::{early, plant};
 use guest::{Entropy, Link, Node, Ports, Program, SEED_BYTES, bench, forget, selftest};
 use machine::{Boot, Exit, Memory};
@@ -105,7 +105,7 @@ impl Machine {
                 DeviceType::Block if disk.is_none() => disk = Some(device),
                 DeviceType::Console if console.is_none() => console = Some(device),
                 DeviceType::EntropySource if source.is_none() => source = Some(device),
-                _ => {}
+                _ => drop(Leash::new(device)),
             }
         }
         let disk = disk.ok_or_else(|| refuse("there is no virtio block device"))?;

@@ -7,7 +7,8 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use virtio_drivers::transport::{DeviceStatus, InterruptStatus, Transport};
+use blockdev::virtio::Leash;
+use virtio_drivers::transport::{InterruptStatus, Transport};
 use virtio_drivers::{Hal, Result};
 
 use crate::features::Features;
@@ -37,7 +38,8 @@ const _: () = assert!(2 * PORTS_MAX as usize <= CONTROL_SLOTS);
 
 /// A console device with its ports.
 pub struct Ports<H: Hal, T: Transport> {
-    transport: T,
+    /// The first to be dropped: the device stops before its buffers are given back.
+    transport: Leash<T>,
     events: Incoming<H, CONTROL_SLOTS>,
     commands: Outgoing<H, CONTROL_SLOTS>,
     ports: Vec<Port<H>>,
@@ -67,25 +69,26 @@ impl<H: Hal, T: Transport> Ports<H, T> {
     ///
     /// # Errors
     /// The device has no ports with names, or does not keep the specification.
-    pub fn new(mut transport: T) -> Result<Self> {
+    pub fn new(transport: T) -> Result<Self> {
+        let mut transport = Leash::new(transport);
         let features = Features::negotiate(&mut transport, MULTIPORT)?;
         let count: u32 = transport.read_config_space(PORT_COUNT_AT)?;
-        let mut events = Incoming::new(&mut transport, EVENTS, features)?;
-        let commands = Outgoing::new(&mut transport, COMMANDS, features)?;
+        let mut events = Incoming::new(&mut *transport, EVENTS, features)?;
+        let commands = Outgoing::new(&mut *transport, COMMANDS, features)?;
         let mut ports = Vec::new();
         for id in 1..count.min(PORTS_MAX + 1) {
             let index = u16::try_from(2 * id + 2).unwrap_or_default();
             ports.push(Port {
                 id,
-                incoming: Incoming::new(&mut transport, index, features)?,
-                outgoing: Outgoing::new(&mut transport, index + 1, features)?,
+                incoming: Incoming::new(&mut *transport, index, features)?,
+                outgoing: Outgoing::new(&mut *transport, index + 1, features)?,
                 added: false,
                 name: None,
                 open: false,
             });
         }
         transport.finish_init();
-        events.fill(&mut transport, CONTROL_SLOTS, CONTROL_BYTES)?;
+        events.fill(&mut *transport, CONTROL_SLOTS, CONTROL_BYTES)?;
         let mut this = Self { transport, events, commands, ports };
         this.command(u32::MAX, DEVICE_READY)?;
         Ok(this)
@@ -103,14 +106,14 @@ impl<H: Hal, T: Transport> Ports<H, T> {
     /// The device does not keep the specification.
     pub fn events(&mut self, mut each: impl FnMut(usize, Event)) -> Result<bool> {
         let before: Vec<bool> = self.ports.iter().map(|port| port.open).collect();
-        let mut any = self.commands.pump(&mut self.transport)?;
+        let mut any = self.commands.pump(&mut *self.transport)?;
         let mut messages = Vec::new();
         while messages.len() < CONTROL_SLOTS
             && let Some((buffer, filled)) = self.events.take()?
         {
             messages.push(buffer.get(..filled).unwrap_or_default().to_vec());
             // Before anything is answered, so that there is room for what that brings.
-            self.events.give(&mut self.transport, buffer)?;
+            self.events.give(&mut *self.transport, buffer)?;
         }
         for message in messages {
             any = true;
@@ -138,7 +141,7 @@ impl<H: Hal, T: Transport> Ports<H, T> {
             return Ok(false);
         };
         take(buffer.get(..filled).unwrap_or_default());
-        port.incoming.give(&mut self.transport, buffer)?;
+        port.incoming.give(&mut *self.transport, buffer)?;
         Ok(true)
     }
 
@@ -147,7 +150,7 @@ impl<H: Hal, T: Transport> Ports<H, T> {
         let Some(port) = self.ports.get_mut(index) else {
             return Ok(false);
         };
-        port.outgoing.pump(&mut self.transport)?;
+        port.outgoing.pump(&mut *self.transport)?;
         Ok(port.outgoing.has_room())
     }
 
@@ -158,7 +161,7 @@ impl<H: Hal, T: Transport> Ports<H, T> {
     pub fn send(&mut self, index: usize, bytes: &[u8]) -> Result {
         match self.ports.get_mut(index) {
             Some(port) if !bytes.is_empty() => {
-                port.outgoing.send(&mut self.transport, bytes.into())
+                port.outgoing.send(&mut *self.transport, bytes.into())
             }
             _ => Ok(()),
         }
@@ -180,7 +183,7 @@ impl<H: Hal, T: Transport> Ports<H, T> {
         match event {
             PORT_ADDED if !port.added => {
                 port.added = true;
-                port.incoming.fill(&mut self.transport, INCOMING_COUNT, INCOMING_BYTES)?;
+                port.incoming.fill(&mut *self.transport, INCOMING_COUNT, INCOMING_BYTES)?;
                 self.command(id, PORT_READY)?;
                 // Or the device throws away what the other end sends.
                 self.command(id, PORT_OPEN)?;
@@ -205,14 +208,7 @@ impl<H: Hal, T: Transport> Ports<H, T> {
         let [i0, i1, i2, i3] = id.to_le_bytes();
         let [e0, e1] = event.to_le_bytes();
         let message: Box<[u8]> = [i0, i1, i2, i3, e0, e1, 1, 0].into();
-        self.commands.send(&mut self.transport, message)
-    }
-}
-
-/// Stops the device before its buffers are given back.
-impl<H: Hal, T: Transport> Drop for Ports<H, T> {
-    fn drop(&mut self) {
-        self.transport.set_status(DeviceStatus::empty());
+        self.commands.send(&mut *self.transport, message)
     }
 }
 

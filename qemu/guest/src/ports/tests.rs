@@ -82,6 +82,16 @@ fn a_console_that_cannot_be_used_is_refused() {
     }
 }
 
+/// Or the machine would never come to its end.
+#[test]
+fn a_console_that_does_not_stop_is_not_waited_for() {
+    let fake = fake(3);
+    let ports = Ports::<Flat, Fake>::new(fake.clone()).unwrap();
+    fake.0.borrow_mut().resets = false;
+    drop(ports);
+    assert!(Ports::<Flat, Fake>::new(fake.clone()).is_err());
+}
+
 /// Who is at a port is fixed once, by a name that is one.
 #[test]
 fn odd_names_name_nobody_and_a_name_never_changes() {
