@@ -34,6 +34,10 @@ pub use setup::SetupError;
 /// a block request.
 pub const TIMEOUT_MS: u64 = 30_000;
 
+/// Milliseconds that count between two ticks at most. Longer nobody looked: the machine stood still, and perhaps its device
+/// with it. A machine that sleeps for a second at a time, as ours, loses none.
+pub const TICK_MS_MAX: u64 = 2000;
+
 /// Requests in the queue at a time; more wait outside. The journal has a few dozen in flight when it
 /// replays.
 const QUEUE_SLOTS: usize = 64;
@@ -61,6 +65,9 @@ pub struct VirtioDevice<H: Hal, T: Transport> {
     flushes: bool,
     /// How flushes end: as they do, up to the first that fails, and as that one from then on.
     flushed: Result<(), DeviceError>,
+    /// When the last tick was.
+    ticked_ms: u64,
+    /// The time in which somebody looked.
     now_ms: u64,
     fault: Option<Fault>,
 }
@@ -106,16 +113,20 @@ impl<H: Hal, T: Transport> VirtioDevice<H, T> {
             geometry,
             flushes,
             flushed: Ok(()),
+            ticked_ms: 0,
             now_ms: 0,
             fault: None,
         })
     }
 
-    /// Tells the time, in milliseconds of a clock that never goes back, on which requests expire.
+    /// Tells the time, in milliseconds of a clock that never goes back, on which requests expire. Of what passed since the last
+    /// tick [`TICK_MS_MAX`] counts, so tick more often than that.
     pub fn tick(&mut self, now_ms: u64) {
-        self.now_ms = now_ms;
+        self.now_ms += now_ms.saturating_sub(self.ticked_ms).min(TICK_MS_MAX);
+        self.ticked_ms = now_ms;
         self.reap();
-        let late = |flight: &Flight| now_ms.saturating_sub(flight.since_ms) >= TIMEOUT_MS;
+        let now_ms = self.now_ms;
+        let late = |flight: &Flight| now_ms - flight.since_ms >= TIMEOUT_MS;
         if self.flights.iter().flatten().any(late) {
             self.condemn(Fault::Silent);
         }

@@ -139,6 +139,9 @@ fn silence_ends_the_device_even_if_it_does_not_stop() {
         fake.0.borrow_mut().lies = vec![Lie::Silence];
         device.tick(1000);
         device.submit(write(1, 0, &[1; 4096]));
+        for now in (1000..1000 + TIMEOUT_MS).step_by(1000) {
+            device.tick(now);
+        }
         device.tick(999 + TIMEOUT_MS);
         assert!(device.completion().is_none());
         fake.0.borrow_mut().resets = resets;
@@ -148,6 +151,21 @@ fn silence_ends_the_device_even_if_it_does_not_stop() {
         assert_eq!(completion.buffer.len(), 4096);
         assert_eq!(device.fault(), Some(Fault::Silent));
     }
+}
+
+/// As where a hypervisor was stopped and goes on: the clock has jumped, and what was done is told only then.
+#[test]
+fn time_in_which_nobody_looked_condemns_nobody() {
+    let fake = Fake::new();
+    fake.0.borrow_mut().lazy = true;
+    let mut device = open(&fake).unwrap();
+    device.tick(0);
+    device.submit(write(1, 0, &[1; 4096]));
+    device.tick(TIMEOUT_MS + 10_000);
+    fake.0.borrow_mut().work();
+    device.tick(TIMEOUT_MS + 10_001);
+    assert_eq!(device.completion().unwrap().result, Ok(()));
+    assert_eq!(device.fault(), None);
 }
 
 #[test]

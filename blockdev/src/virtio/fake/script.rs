@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 
 use super::{Deed, FLUSH, Fake, Flat, INDIRECT, Lie, READ_ONLY, VERSION_1};
-use crate::virtio::{TIMEOUT_MS, VirtioDevice};
+use crate::virtio::{TICK_MS_MAX, TIMEOUT_MS, VirtioDevice};
 use crate::{BlockDevice as _, Buffer, Operation, Request, RequestId};
 
 /// Plays a history on a device that says of itself what the first bytes want, and lies as the others do. With `stops` it
@@ -48,8 +48,9 @@ pub fn play(bytes: &[u8], stops: bool) {
     fake.0.borrow_mut().work();
     land(&mut device, &fake, &mut flying, flushes);
     // A device that was told to be silent, or nothing at all, is given up at last.
-    device.tick(now);
-    device.tick(now + TIMEOUT_MS);
+    for wait in (0..=TIMEOUT_MS + TICK_MS_MAX).step_by(1000) {
+        device.tick(now + wait);
+    }
     land(&mut device, &fake, &mut flying, flushes);
     assert!(flying.is_empty(), "requests that never end: {:?}", flying.keys());
 }
