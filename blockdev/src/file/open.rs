@@ -2,9 +2,10 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::format;
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io::{self, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -56,10 +57,13 @@ pub enum OpenError {
         /// What it must be a multiple of.
         unit: u64,
     },
-    /// The block device's sector of `bytes` bytes is outside of what this crate serves.
+    /// The block device's sector of `bytes` bytes is outside of what this crate serves, or lies across blocks of ours, of
+    /// which a power cut would tear two.
     Sector {
-        /// Sector found.
+        /// Sector found: the physical one where it lies across blocks.
         bytes: u32,
+        /// Bytes by which it is off; below zero where the kernel finds that nothing fits.
+        offset: i32,
     },
     /// The system failed.
     Io {
@@ -127,10 +131,16 @@ impl fmt::Display for OpenError {
                 "a device of {bytes} bytes cannot be made: the size must be a positive multiple \
                  of {unit}"
             ),
-            Self::Sector { bytes } => write!(
+            Self::Sector { bytes, offset: 0 } => write!(
                 f,
                 "its sector has {bytes} bytes, and only {SECTOR_BYTES_MIN} to {SECTOR_BYTES_MAX} \
                  are served"
+            ),
+            Self::Sector { bytes, offset } => write!(
+                f,
+                "its physical sectors of {bytes} bytes do not begin where it does (alignment offset \
+                 {offset}), so a power cut could tear what was acknowledged; make the partition \
+                 begin at a multiple of {bytes} bytes of the disk"
             ),
             Self::Io { action, code } => {
                 let action = match action {
@@ -246,6 +256,10 @@ fn finish(file: File, kind: Kind, options: OpenOptions) -> Result<Opened, OpenEr
         }
         Kind::BlockDevice => {
             let (sector_bytes, physical_bytes) = sectors(&file)?;
+            // Who only reads tears nothing.
+            if !options.read_only {
+                aligned(sector_bytes, physical_bytes, || alignment_offset(&file))?;
+            }
             let direct = !options.buffered
                 && direct_sector(&file)?.is_some_and(|least| least <= sector_bytes);
             (sector_bytes, physical_bytes, direct)
@@ -320,11 +334,40 @@ fn sectors(file: &File) -> Result<(u32, u32), OpenError> {
     let physical = rustix::fs::ioctl_blkpbszget(file).map_err(measure)?;
     let served = SECTOR_BYTES_MIN..=SECTOR_BYTES_MAX;
     if !served.contains(&logical) || !logical.is_power_of_two() {
-        return Err(OpenError::Sector { bytes: logical });
+        return Err(OpenError::Sector { bytes: logical, offset: 0 });
     }
     // A device that knows no physical sector, or reports nonsense, tears by the logical one.
     let physical = if physical.is_power_of_two() { physical.max(logical) } else { logical };
     Ok((logical, physical))
+}
+
+/// Refuses physical sectors that begin elsewhere than blocks of ours. `offset` is asked where a physical sector is more than a
+/// logical one, of which every device holds whole ones.
+fn aligned(
+    logical: u32,
+    physical: u32,
+    offset: impl FnOnce() -> Result<i32, OpenError>,
+) -> Result<(), OpenError> {
+    if physical == logical {
+        return Ok(());
+    }
+    let offset = offset()?;
+    // The kernel's unit may be a multiple of the physical sector.
+    if u32::try_from(offset).is_ok_and(|offset| offset.is_multiple_of(physical)) {
+        return Ok(());
+    }
+    Err(OpenError::Sector { bytes: physical, offset })
+}
+
+/// Yields by how many bytes a block device is off its disk's physical sectors: what the ioctl `BLKALIGNOFF` tells, for which there is no
+/// safe wrapper.
+fn alignment_offset(file: &File) -> Result<i32, OpenError> {
+    let device = metadata(file)?.rdev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let told = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/alignment_offset"))
+        .map_err(|error| OpenError::io(Action::Measure, &error))?;
+    // What is no number vouches for as little as the kernel's own -1.
+    Ok(told.trim().parse().unwrap_or(-1))
 }
 
 /// Yields the least sector with which direct I/O on `file` works, or `None` where none does, and
@@ -404,6 +447,28 @@ mod tests {
         });
         assert_eq!(made.err(), Some(full));
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn physical_sectors_that_lie_across_blocks_are_refused() {
+        assert_eq!(aligned(512, 512, || panic!("it cannot matter")), Ok(()));
+        for offset in [0, 4096, 65536] {
+            assert_eq!(aligned(512, 4096, || Ok(offset)), Ok(()));
+        }
+        for offset in [-1, 512, 3584, 4608] {
+            let refused = Err(OpenError::Sector { bytes: 4096, offset });
+            assert_eq!(aligned(512, 4096, || Ok(offset)), refused);
+        }
+        let unknown = OpenError::Io { action: Action::Measure, code: 2 };
+        assert_eq!(aligned(512, 4096, || Err(unknown.clone())), Err(unknown));
+    }
+
+    /// Of a file there is none.
+    #[test]
+    fn an_offset_that_the_kernel_does_not_tell_is_an_error() {
+        let file = File::open(std::env::current_exe().unwrap()).unwrap();
+        let asked = alignment_offset(&file);
+        assert_eq!(asked, Err(OpenError::Io { action: Action::Measure, code: 2 }));
     }
 
     #[test]

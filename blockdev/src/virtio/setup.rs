@@ -27,12 +27,14 @@ pub enum SetupError {
     ReadOnly,
     /// Its configuration cannot be read, or changes each time it is.
     Configuration,
-    /// No device has this shape.
+    /// No device has this shape, or what it writes at once lies across blocks of ours: a cut would tear two of them.
     Shape {
         /// Bytes of its sector.
         sector_bytes: u32,
         /// Binary logarithm of the sectors in what it writes at once.
         physical_exponent: u8,
+        /// Sectors before the first that begins what it writes at once.
+        alignment_offset: u8,
         /// Its size in units of 512 bytes.
         capacity: u64,
     },
@@ -49,10 +51,11 @@ impl fmt::Display for SetupError {
             Self::Features { chosen } => write!(f, "the device refuses features {chosen:#x}"),
             Self::ReadOnly => f.write_str("the device takes no writes"),
             Self::Configuration => f.write_str("the configuration of the device cannot be read"),
-            Self::Shape { sector_bytes, physical_exponent, capacity } => write!(
+            Self::Shape { sector_bytes, physical_exponent, alignment_offset, capacity } => write!(
                 f,
-                "no device has sectors of {sector_bytes} bytes, 2^{physical_exponent} of them \
-                 written at once, and {capacity} times 512 bytes"
+                "no device that can be used has sectors of {sector_bytes} bytes, \
+                 2^{physical_exponent} of them written at once from number {alignment_offset} on, \
+                 and {capacity} times 512 bytes"
             ),
             Self::Queue => f.write_str("the device has no queue that is long enough"),
         }
@@ -109,28 +112,33 @@ fn shape(transport: &impl Transport, chosen: u64) -> Result<Geometry, SetupError
             break;
         }
     }
-    let (capacity, sector_bytes, physical_exponent) = read.ok_or(SetupError::Configuration)?;
-    let refused = SetupError::Shape { sector_bytes, physical_exponent, capacity };
+    let (capacity, sector_bytes, [physical_exponent, alignment_offset]) =
+        read.ok_or(SetupError::Configuration)?;
+    let refused = SetupError::Shape { sector_bytes, physical_exponent, alignment_offset, capacity };
     let device_bytes = capacity.checked_mul(CAPACITY_UNIT_BYTES).ok_or(refused)?;
     let sectors = 1_u32.checked_shl(physical_exponent.into()).ok_or(refused)?;
     let physical_bytes = sector_bytes.checked_mul(sectors).ok_or(refused)?;
     let geometry = Geometry { sector_bytes, physical_bytes, device_bytes };
-    if geometry.is_valid() { Ok(geometry) } else { Err(refused) }
+    let aligned = u32::from(alignment_offset).is_multiple_of(sectors);
+    if geometry.is_valid() && aligned { Ok(geometry) } else { Err(refused) }
 }
 
-/// Reads capacity, sector and exponent of the physical unit once.
-fn configuration(transport: &impl Transport, chosen: u64) -> Option<(u64, u32, u8)> {
+/// Reads capacity, sector, and exponent and offset of the physical unit once.
+fn configuration(transport: &impl Transport, chosen: u64) -> Option<(u64, u32, [u8; 2])> {
     let low: u32 = transport.read_config_space(CAPACITY_AT).ok()?;
     let high: u32 = transport.read_config_space(CAPACITY_AT + 4).ok()?;
     let mut sector_bytes = SECTOR_BYTES_MIN;
     if chosen & BLOCK_SIZE != 0 {
         sector_bytes = transport.read_config_space(BLOCK_SIZE_AT).ok()?;
     }
-    let mut physical_exponent = 0;
+    let mut physical = [0; 2];
     if chosen & TOPOLOGY != 0 {
-        physical_exponent = transport.read_config_space(PHYSICAL_EXPONENT_AT).ok()?;
+        physical = [
+            transport.read_config_space(PHYSICAL_EXPONENT_AT).ok()?,
+            transport.read_config_space(ALIGNMENT_OFFSET_AT).ok()?,
+        ];
     }
-    Some((u64::from(low) | u64::from(high) << 32, sector_bytes, physical_exponent))
+    Some((u64::from(low) | u64::from(high) << 32, sector_bytes, physical))
 }
 
 const _: () = assert!(CAPACITY_UNIT_BYTES == SECTOR_BYTES_MIN as u64);
@@ -156,3 +164,4 @@ const WANTED: u64 = READ_ONLY | BLOCK_SIZE | FLUSH | TOPOLOGY | INDIRECT | EVENT
 const CAPACITY_AT: usize = 0;
 const BLOCK_SIZE_AT: usize = 20;
 const PHYSICAL_EXPONENT_AT: usize = 24;
+const ALIGNMENT_OFFSET_AT: usize = 25;

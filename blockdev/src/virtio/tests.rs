@@ -196,6 +196,7 @@ fn a_device_that_cannot_be_used_is_refused() {
     let shape = |sector_bytes, physical_exponent, capacity| SetupError::Shape {
         sector_bytes,
         physical_exponent,
+        alignment_offset: 0,
         capacity,
     };
     check(|device| device.configuration[24] = 255, shape(512, 255, 256));
@@ -203,6 +204,20 @@ fn a_device_that_cannot_be_used_is_refused() {
     check(|device| device.configuration[20..24].fill(0), shape(0, 3, 256));
     check(|device| device.configuration[20..24].fill(255), shape(u32::MAX, 3, 256));
     check(|device| device.configuration[..8].fill(255), shape(512, 3, u64::MAX));
+    let mut shifted = shape(512, 3, 256);
+    if let SetupError::Shape { alignment_offset, .. } = &mut shifted {
+        *alignment_offset = 9;
+    }
+    check(|device| device.configuration[25] = 9, shifted);
+}
+
+#[test]
+fn a_physical_sector_that_begins_where_the_device_does_is_taken() {
+    for (exponent, offset) in [(3, 0), (3, 8), (0, 7)] {
+        let fake = Fake::new();
+        fake.0.borrow_mut().configuration[24..26].copy_from_slice(&[exponent, offset]);
+        assert_eq!(open(&fake).unwrap().geometry().physical_bytes, 512 << exponent);
+    }
 }
 
 fn check(spoil: impl FnOnce(&mut Device), error: SetupError) {
