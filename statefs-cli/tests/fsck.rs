@@ -117,6 +117,41 @@ fn a_loss_is_never_clean_nor_repaired() {
     assert_eq!(image(&folder), bad);
 }
 
+/// Both copies of a header are bad, and every value behind it is sound: nothing is lost, and nothing is clean.
+#[test]
+fn a_group_that_verifies_in_no_copy_is_not_clean() {
+    let folder = volume(&[puts(40, 0), puts(5, 1)]);
+    let good = image(&folder);
+    let dump = || statefs(folder.path(), "image dump x.img").exits(0).stdout;
+    let whole = dump();
+    let inside = statefs(folder.path(), "image inspect x.img").exits(0);
+    assert!(inside.text().contains("checkpoint  up to LSN "), "{}", inside.text());
+    // Long covered by a checkpoint, and written no second time.
+    let marker = b"value 10 of 0";
+    let at = good.windows(marker.len()).position(|part| part == marker).unwrap();
+    let header = (at - ZONE_A) / 512 * 512 + 17;
+    let mut bad = good;
+    bad[ZONE_A + header] ^= 1;
+    bad[ZONE_B + header] ^= 1;
+    store(&folder, &bad);
+    let run = statefs(folder.path(), "image fsck x.img").exits(4);
+    insta::assert_snapshot!(run.text(), @r"
+    a group verifies in no copy, though its values do, segment 0, block 10, byte 13312 of the file
+      concerns /state/k/010
+      nothing is lost, nor to repair it with: put these values anew
+    ");
+    let json = statefs(folder.path(), "image fsck x.img -o json").exits(4);
+    insta::assert_snapshot!(redact(json.text()), @r#"
+    {"block":10,"blocks":1,"copy":null,"differCount":0,"differs":[],"keyCount":1,"keys":["/state/k/010"],"kind":"group","loss":false,"lsns":null,"offset":13312,"repair":null,"segment":0}
+    {"summary":{"clean":false,"faultsLeft":1,"keys":40,"path":"x.img","repairable":0,"repairedBlocks":0,"tornGroups":0,"undo":null,"volume":"[32 hex digits]"}}
+    "#);
+    statefs(folder.path(), "image fsck x.img --repair --yes").exits(4);
+    statefs(folder.path(), "image inspect x.img --html x.html").exits(0);
+    let page = fs::read_to_string(folder.path().join("x.html")).unwrap();
+    assert!(page.contains("1 fault, nothing lost"), "{page}");
+    assert_eq!((image(&folder), dump()), (bad, whole));
+}
+
 #[test]
 fn every_flipped_byte_of_what_is_used_is_found_and_repaired() {
     assert_eq!(flip_each(&[puts(30, 0), puts(4, 1)], 1), (76, 0));

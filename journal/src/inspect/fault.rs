@@ -39,6 +39,8 @@ pub enum FaultKind {
     GroupCopy,
     /// One copy of a value does not verify, and no copy of its group does as a whole.
     ValueCopy,
+    /// No copy of a group verifies as a whole, though every copy of these values in it does.
+    Group,
     /// A part of the checkpoint verifies in no copy.
     Checkpoint,
     /// A stretch of the log had been durable and is gone.
@@ -61,7 +63,8 @@ impl FaultKind {
             | Self::Shrunk
             | Self::Counters
             | Self::GroupCopy
-            | Self::ValueCopy => false,
+            | Self::ValueCopy
+            | Self::Group => false,
             Self::Checkpoint
             | Self::Lost
             | Self::Records
@@ -140,7 +143,7 @@ impl Fault {
     }
 
     /// Adds a key; the parts of a large value come one after another, under its own.
-    fn name(&mut self, key: &[u8]) {
+    pub(super) fn name(&mut self, key: &[u8]) {
         if self.keys.last().is_some_and(|last| **last == *key) {
             return;
         }

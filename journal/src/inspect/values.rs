@@ -2,7 +2,7 @@
 
 use super::{Fault, FaultKind, Groups, VolumeFacts};
 use crate::disk::Disk;
-use crate::group::Verifier;
+use crate::group::Header;
 use crate::index::Entry;
 use crate::record::Record;
 use crate::ring::note_of;
@@ -43,7 +43,7 @@ pub(super) fn live(facts: &mut VolumeFacts, groups: &mut Groups) {
     }
 }
 
-/// Reads every value in both copies and notes those that do not verify.
+/// Reads every value in both copies and notes those that do not verify, and where those that do have no group any more.
 pub(super) async fn check(
     disk: &Disk,
     facts: &mut VolumeFacts,
@@ -56,8 +56,8 @@ pub(super) async fn check(
     let copies = usize::from(facts.verifier.geometry.copies());
     let count = u64::from(facts.verifier.geometry.segment_count());
     let mut windows = Windows::default();
-    let told = told(facts);
-    let mut faults = Vec::new();
+    let (told, whole) = (told(facts), whole(facts));
+    let (mut faults, mut holes) = (Vec::new(), BTreeMap::new());
     for (key, entry) in entries {
         progress(count + u64::from(entry.place.segment.0).min(count), 2 * count);
         let found = read(disk, facts, &mut windows, &key, &entry).await;
@@ -67,14 +67,17 @@ pub(super) async fn check(
             .take(copies)
             .filter_map(|(zone, value)| value.is_none().then_some(zone))
             .collect();
+        let block = facts.verifier.geometry.block_of(entry.place);
         let kind = match bad.len() {
-            0 => continue,
+            0 => {
+                outside(facts, &whole, &key, &entry, &mut holes);
+                continue;
+            }
             count if count == copies => FaultKind::Value,
             // The copy of the whole group is told already.
-            _ if is_told(&told, &facts.verifier, &entry) => continue,
+            _ if is_within(&told, entry.place.segment, block) => continue,
             _ => FaultKind::ValueCopy,
         };
-        let block = facts.verifier.geometry.block_of(entry.place);
         let zone = bad.first().copied().filter(|_| kind == FaultKind::ValueCopy);
         let place_zone = zone.unwrap_or(Zone::A);
         faults.push(Fault {
@@ -90,6 +93,37 @@ pub(super) async fn check(
         });
     }
     facts.faults.extend(faults);
+    facts.faults.extend(holes.into_values());
+}
+
+/// Notes a value that lies in no whole group, once for all of them between one whole group and the next.
+fn outside(
+    facts: &VolumeFacts,
+    whole: &Stretches,
+    key: &[u8],
+    entry: &Entry,
+    holes: &mut BTreeMap<(SegmentIndex, BlockIndex), Fault>,
+) {
+    let geometry = facts.verifier.geometry;
+    let (segment, block) = (entry.place.segment, geometry.block_of(entry.place));
+    if is_within(whole, segment, block) {
+        return;
+    }
+    // The group begins where the one before it ends, or its use does.
+    let before = end_before(whole, segment, block).unwrap_or(BlockIndex(0));
+    let first = facts.use_of(segment, block).map_or(before, |use_| use_.start.max(before));
+    let fault = holes.entry((segment, first)).or_insert_with(|| Fault {
+        segment: Some(segment),
+        block: Some(first),
+        offset: Some(facts.block_offset(Zone::A, segment, first)),
+        ..Fault::of(FaultKind::Group)
+    });
+    let skip = entry.place.offset as usize % geometry.block_bytes();
+    let end = block.0 + geometry.blocks(skip + entry.record_bytes(key));
+    fault.blocks = fault.blocks.max(end - first.0);
+    if let Some(key) = facts.named(key) {
+        fault.name(key);
+    }
 }
 
 /// What was read last of each copy.
@@ -141,18 +175,29 @@ pub(super) async fn read(
     values
 }
 
-/// Yields the groups of which one copy is known to be bad, by place, with their blocks.
-fn told(facts: &VolumeFacts) -> BTreeMap<(SegmentIndex, BlockIndex), u32> {
+/// Groups by place, with the blocks that each takes.
+type Stretches = BTreeMap<(SegmentIndex, BlockIndex), u32>;
+
+/// Yields the groups of which one copy is known to be bad.
+fn told(facts: &VolumeFacts) -> Stretches {
     let copies = facts.faults.iter().filter(|fault| fault.kind == FaultKind::GroupCopy);
     copies.filter_map(|fault| Some(((fault.segment?, fault.block?), fault.blocks))).collect()
 }
 
-fn is_told(
-    told: &BTreeMap<(SegmentIndex, BlockIndex), u32>,
-    verifier: &Verifier,
-    entry: &Entry,
-) -> bool {
-    let (segment, block) = (entry.place.segment, verifier.geometry.block_of(entry.place));
-    let before = told.range((segment, BlockIndex(0))..=(segment, block)).next_back();
-    before.is_some_and(|((_, first), count)| block.0 - first.0 < *count)
+/// Yields the groups of which a copy verifies.
+fn whole(facts: &VolumeFacts) -> Stretches {
+    let whole = facts.groups.iter().filter(|group| group.whole_a || group.whole_b);
+    let place = |header: &Header| (header.segment, header.block);
+    let blocks = |header: &Header| header.blocks(&facts.verifier.geometry);
+    whole.map(|group| (place(&group.header), blocks(&group.header))).collect()
+}
+
+/// Yields where the last of them that begins at or before a block ends.
+fn end_before(of: &Stretches, segment: SegmentIndex, block: BlockIndex) -> Option<BlockIndex> {
+    let before = of.range((segment, BlockIndex(0))..=(segment, block)).next_back();
+    before.map(|((_, first), count)| BlockIndex(first.0 + count))
+}
+
+fn is_within(of: &Stretches, segment: SegmentIndex, block: BlockIndex) -> bool {
+    end_before(of, segment, block).is_some_and(|end| block < end)
 }

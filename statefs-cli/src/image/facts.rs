@@ -105,6 +105,7 @@ pub(crate) fn kind_word(kind: FaultKind) -> &'static str {
         FaultKind::Counters => "counters",
         FaultKind::GroupCopy => "groupCopy",
         FaultKind::ValueCopy => "valueCopy",
+        FaultKind::Group => "group",
         FaultKind::Checkpoint => "checkpoint",
         FaultKind::Lost => "lost",
         FaultKind::Records => "records",
@@ -194,6 +195,7 @@ fn what(fault: &Fault) -> String {
             fault.blocks
         ),
         FaultKind::ValueCopy => format!("copy {zone} of a value does not verify"),
+        FaultKind::Group => "a group verifies in no copy, though its values do".into(),
         FaultKind::Checkpoint => "a part of the checkpoint verifies in no copy".into(),
         FaultKind::Lost => "a stretch of the log was durable and is gone".into(),
         FaultKind::Records => "a group verifies and its records make no sense".into(),
@@ -219,6 +221,7 @@ fn remedy(fault: &Fault) -> String {
         }
         (None, FaultKind::Counters) => "nothing to repair: dump it and format anew".into(),
         (None, FaultKind::ValueCopy) => "nothing to repair with: put the value anew".into(),
+        (None, FaultKind::Group) => "nothing is lost, nor to repair it with: put these values anew".into(),
         (None, FaultKind::GroupCopy) => {
             "not repaired here: it ends behind the device, or is the last to tell of what is lost, which a start of the daemon notes first"
                 .into()
