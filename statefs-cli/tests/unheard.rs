@@ -6,8 +6,10 @@
 mod common;
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
+use std::thread;
 
 use common::volume::{self, SMALL_BYTES, ZONES, puts};
 use common::{Folder, Run, statefs};
@@ -114,6 +116,60 @@ fn an_import_that_nobody_reads_of_is_made_and_judged() {
     assert!(!folder.path().join("y.img").exists());
     unread(&folder, "image import --from nexus --salvage x.img y.img").exits(6);
     statefs(folder.path(), "image fsck y.img").exits(0);
+}
+
+#[test]
+fn a_store_that_failed_is_so_for_who_reads_nothing_of_it() {
+    let folder = Folder::new();
+    let listener = UnixListener::bind(folder.path().join("s")).unwrap();
+    // It ends with the program.
+    thread::spawn(move || listener.incoming().for_each(|stream| fail(stream.unwrap())));
+    let told = statefs(folder.path(), "--socket s health -o json").exits(7);
+    assert!(told.text().contains("\"mode\":\"failed\"") && told.stdout.len() > 8192);
+    for options in ["", " -o json"] {
+        let told = unread(&folder, &format!("--socket s health{options}")).exits(7).stderr;
+        assert!(told.contains("UNAVAILABLE"), "{told}");
+    }
+}
+
+/// Answers as a daemon whose store failed, for more reason than waits to be written: words of Cap'n Proto, one call after
+/// the other.
+fn fail(mut stream: UnixStream) {
+    const REASON_BYTES: u64 = 9000;
+    let bootstrap = vec![3, 23 << 32 | 1, 0x0001_0001_0000_0004, 1, 0];
+    let hello = vec![0xffff_fffc, 0];
+    // The mode, no losses, and where the reason is.
+    let mut health = vec![0x0001_0002_0000_0004, 0, 5, 0, (REASON_BYTES + 1) << 35 | 2 << 32 | 1];
+    health.extend([u64::from_le_bytes(*b"no store"); (REASON_BYTES / 8) as usize]);
+    health.push(0);
+    for results in [bootstrap, hello, health] {
+        // What only ends an earlier call has no answer.
+        let question = loop {
+            let call = message(&mut stream);
+            if [2, 8].contains(&(call[1] & 0xffff)) {
+                break call[3] & 0xffff_ffff;
+            }
+        };
+        let head = [0x0001_0001 << 32, 3, 0x0001_0002 << 32, question, 0, 0x0002_0000 << 32];
+        let words = [head.as_slice(), &results].concat();
+        let frame = [[(words.len() as u64) << 32].as_slice(), &words].concat();
+        stream
+            .write_all(&frame.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>())
+            .unwrap();
+    }
+    // The end of the connection is the program's to make.
+    drop(stream.read_to_end(&mut Vec::new()));
+}
+
+/// Reads the words of a message of one segment.
+fn message(stream: &mut UnixStream) -> Vec<u64> {
+    let mut word = || {
+        let mut bytes = [0; 8];
+        stream.read_exact(&mut bytes).unwrap();
+        u64::from_le_bytes(bytes)
+    };
+    let count = word() >> 32;
+    (0..count).map(|_| word()).collect()
 }
 
 /// By the table of fsck(8) a 1 is a repair, so a full disk under the report must be something else.

@@ -11,6 +11,8 @@ use crate::program::Format;
 
 impl Online {
     pub(super) fn health(&self, output: &mut Output) -> Result<(), Failure> {
+        // How it fares is told by the exit code too, to whoever reads no further.
+        output.work_on();
         let (_, Health { mode, reason, loss_count }, figures) = self.told()?;
         let mut text = match (reason.is_empty(), loss_count) {
             (true, 0) => mode.text().to_owned(),
