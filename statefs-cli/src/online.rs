@@ -103,7 +103,7 @@ impl Online {
     }
 
     fn list(&self, prefix: &str, keys_only: bool, output: &mut Output) -> Result<(), Failure> {
-        let relative = if prefix == ROOT { "" } else { relative(prefix)? };
+        let relative = beneath(prefix)?;
         // Text shows no values, so it asks for none.
         let values = output.format == Format::Json && !keys_only;
         let rights = if values { Rights::LIST | Rights::GET } else { Rights::LIST };
@@ -198,6 +198,20 @@ fn relative(key: &str) -> Result<&str, Failure> {
             format!("{shown}: it does not lie below {ROOT}/"),
         )
     })
+}
+
+/// Takes the root off a key that stands for what lies beneath it, too; the root alone is everything.
+fn beneath(prefix: &str) -> Result<&str, Failure> {
+    if prefix == ROOT {
+        return Ok("");
+    }
+    let relative = relative(prefix)?;
+    // To the daemon nothing is everything, and it never sees the slash.
+    if relative.is_empty() {
+        let message = format!("{prefix}: a path does not end in a slash");
+        return Err(Failure::new("INVALID_KEY", Exit::Failure, message));
+    }
+    Ok(relative)
 }
 
 fn absent(key: &str) -> Failure {

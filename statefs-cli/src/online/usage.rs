@@ -3,14 +3,14 @@
 use serde_json::{Value as Json, json};
 use statefs_client::{Quota, Rights, Usage};
 
-use super::{Online, ROOT, of_key, relative};
+use super::{Online, beneath, of_key};
 use crate::failure::{Failure, printable};
 use crate::output::Output;
 use crate::program::Format;
 
 impl Online {
     pub(super) fn usage(&self, prefix: &str, output: &mut Output) -> Result<(), Failure> {
-        let relative = if prefix == ROOT { "" } else { relative(prefix)? };
+        let relative = beneath(prefix)?;
         let usage = self.directory(Rights::LIST)?.usage(relative);
         let Usage { bytes, keys, quotas } = usage.map_err(|error| of_key(error.into(), prefix))?;
         if output.format == Format::Json {
