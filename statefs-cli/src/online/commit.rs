@@ -3,11 +3,14 @@
 //! Each line of the file is a JSON object; what each may hold is told by the verb's help.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
 use policy::Key;
+use serde_core::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::error::Category;
 use serde_json::{Map, Value as Json, json};
 use statefs_client::{Batch, Durability, Error, Precondition, Rights, Token, Version};
 
@@ -159,12 +162,7 @@ fn parse(name: &str, text: &str) -> Result<Vec<Change>, Failure> {
 
 /// Reads one line. What it says of a fault names no value.
 fn change(line: usize, text: &str) -> Result<Change, String> {
-    let object: Json = serde_json::from_str(text).map_err(|error| {
-        format!("no JSON object of one line: {}, at column {}", cause(&error), error.column())
-    })?;
-    let Json::Object(mut fields) = object else {
-        return Err("no JSON object".into());
-    };
+    let mut fields = fields(text)?;
     let key = text_field(&mut fields, "key")?.ok_or("the field \"key\" is missing")?;
     relative(&key).map_err(|failure| failure.message)?;
     let plain = text_field(&mut fields, "text")?.map(String::into_bytes);
@@ -197,6 +195,52 @@ fn change(line: usize, text: &str) -> Result<Change, String> {
         (true, Some(_)) => return Err("\"ifAbsent\" and \"ifVersion\" exclude each other".into()),
     };
     Ok(Change { line, key, value, precondition })
+}
+
+/// Reads the fields of a line. None may occur twice: all but the last would be passed over, a precondition among them.
+fn fields(text: &str) -> Result<Map<String, Json>, String> {
+    let Pairs(pairs) = serde_json::from_str(text).map_err(|error| match error.classify() {
+        Category::Data => "no JSON object".into(),
+        _ => {
+            let (cause, column) = (cause(&error), error.column());
+            format!("no JSON object of one line: {cause}, at column {column}")
+        }
+    })?;
+    let mut fields = Map::new();
+    for (name, value) in pairs {
+        if fields.contains_key(&name) {
+            return Err(format!("the field {name:?} occurs twice"));
+        }
+        fields.insert(name, value);
+    }
+    Ok(fields)
+}
+
+/// The fields of an object as they are written, where a map keeps the last of each name.
+struct Pairs(Vec<(String, Json)>);
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(OfPairs)
+    }
+}
+
+struct OfPairs;
+
+impl<'de> Visitor<'de> for OfPairs {
+    type Value = Pairs;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Pairs, A::Error> {
+        let mut pairs = Vec::new();
+        while let Some(pair) = from.next_entry()? {
+            pairs.push(pair);
+        }
+        Ok(Pairs(pairs))
+    }
 }
 
 fn text_field(fields: &mut Map<String, Json>, name: &str) -> Result<Option<String>, String> {
@@ -272,6 +316,15 @@ mod tests {
             (
                 "{\"key\":\"/state/a\",\"version\":\"1\",\"delete\":true}",
                 "f:2: the field \"version\"",
+            ),
+            (
+                "{\"key\":\"/state/a\",\"text\":\"secret\",\"key\":\"/state/b\"}",
+                "f:2: the field \"key\" occurs twice",
+            ),
+            (
+                "{\"key\":\"/state/a\",\"delete\":true,\"ifVersion\":\"00000000000000aa\",\
+                 \"ifVersion\":\"00000000000000ab\"}",
+                "f:2: the field \"ifVersion\" occurs twice",
             ),
             ("{\"key\":\"/state/first\",\"delete\":true}", "f:2: /state/first stands on line 1"),
             (
