@@ -89,7 +89,7 @@ fn a_journal_of_version_1_comes_over() {
     records.push(record(2, "/state/k003", b""));
     records.push(record(1, "/state/e", b"NXEV-and-more"));
     let done = run(&folder, &padded(records.concat(), 64 * 512), "").exits(0);
-    insta::assert_snapshot!(done.text().trim(), @r#"{"summary":{"damage":0,"encryptionRecords":0,"envelopes":1,"generation":0,"keys":9,"openTransactions":0,"records":11,"sealed":0,"unusable":0,"written":true}}"#);
+    insta::assert_snapshot!(done.text().trim(), @r#"{"summary":{"damage":0,"encryptionRecords":0,"envelopes":1,"generation":0,"keys":9,"openTransactions":0,"records":11,"recordsBehindEnd":0,"sealed":0,"unusable":0,"written":true}}"#);
     statefs(folder.path(), "image fsck s.img").exits(0);
     assert_eq!(keys(&folder), 9);
 }
@@ -144,6 +144,28 @@ fn a_compacted_image_comes_over_from_either_region() {
         let folder = Folder::new();
         run(&folder, &compacted(active, 12), "").exits(0);
         assert_eq!(keys(&folder), 12);
+    }
+}
+
+/// What a region held before it was compacted into lies behind its end, too: such records are counted, and no damage.
+#[test]
+fn records_behind_the_end_of_a_compacted_region_are_counted() {
+    for (late, told) in [(0, "\"recordsBehindEnd\":0,"), (3, "\"recordsBehindEnd\":3,")] {
+        let folder = Folder::new();
+        let mut image = compacted(0, 12);
+        let behind = record(1, "/state/late", b"new").repeat(late);
+        // A blank block and more behind the end, and in two stretches.
+        for (at, part) in [
+            (512 + 6 * 512, &behind[..behind.len() / 3]),
+            (512 + 9 * 512 + 7, &behind[behind.len() / 3..]),
+        ] {
+            image[at..at + part.len()].copy_from_slice(part);
+        }
+        let done = run(&folder, &image, "").exits(0);
+        assert!(done.text().contains(told), "{}", done.text());
+        assert_eq!(keys(&folder), 12);
+        let text = statefs(folder.path(), "image import --from nexus n.img s.img").exits(0);
+        assert_eq!(text.text().contains("left out: 3 records behind the end"), late > 0);
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::facts::{key_json, key_text};
 use super::fill::Fill;
 use crate::args::{ImportArgs, Origin};
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, counted};
 use crate::output::Output;
 
 /// Least bytes of the new image: there the longest values fit.
@@ -80,12 +80,16 @@ pub(crate) fn import(arguments: &ImportArgs, mut output: Output) -> Result<(), F
     let object = json!({"summary": {"damage": parsed.damage.len(), "encryptionRecords": metadata,
         "envelopes": envelopes, "generation": parsed.generation, "keys": keys,
         "openTransactions": parsed.open_transactions, "records": parsed.records,
-        "sealed": sealed, "unusable": skipped, "written": written}});
-    let text = format!(
+        "recordsBehindEnd": parsed.records_behind_end, "sealed": sealed, "unusable": skipped, "written": written}});
+    let mut text = format!(
         "{keys} keys imported of {} records; carried as bytes: {envelopes} envelopes, {sealed} \
          sealed values, {metadata} encryption records; {} transactions were never committed",
         parsed.records, parsed.open_transactions
     );
+    if parsed.records_behind_end > 0 {
+        let behind = counted(parsed.records_behind_end, "record");
+        text.push_str(&format!("; left out: {behind} behind the end, stale or cut off by a blank"));
+    }
     let told = output.either(&object, &text).and_then(|()| output.finish());
     told.map_err(
         |failure| if written { failure.once_done("the image was made") } else { failure },

@@ -37,6 +37,8 @@ pub(crate) struct Parsed {
     pub(crate) damage: Vec<Damage>,
     pub(crate) records: u64,
     pub(crate) generation: u32,
+    /// Records that verify behind the end of a compacted region: stale ones, or cut off by a blank. It cannot be told which.
+    pub(crate) records_behind_end: usize,
     /// Transactions that were open at the end: never committed, so nothing of them counts.
     pub(crate) open_transactions: usize,
     transactions: BTreeMap<u64, Transaction>,
@@ -118,6 +120,7 @@ impl Parsed {
             // A compacted region was used before: what lies behind its end is stale.
             let whole = self.records >= owed;
             if ended && whole && (next.is_none() || self.generation > 0) {
+                self.records_behind_end = next.map_or(0, |next| count(bytes, next, &mut work));
                 return;
             }
             self.damage(start + at, "a record does not verify: damaged, or torn if it is the last");
@@ -189,6 +192,20 @@ fn search(bytes: &[u8], from: usize, work: &mut usize) -> Option<usize> {
         }
     }
     None
+}
+
+/// Counts the records that verify, the first of them at `at`.
+fn count(bytes: &[u8], mut at: usize, work: &mut usize) -> usize {
+    let mut count = 0;
+    loop {
+        match bytes.get(at..).and_then(record) {
+            Some(record) => (count, at) = (count + 1, at + record.bytes),
+            None => match search(bytes, at, work) {
+                Some(next) => at = next,
+                None => return count,
+            },
+        }
+    }
 }
 
 struct Record<'a> {
