@@ -33,9 +33,13 @@ pub enum Exit {
     Full = 8,
     /// A write may have happened, or not.
     Indeterminate = 9,
+    /// The command line of `image fsck` is wrong, or lacks `--yes`.
+    FsckUsage = 16,
+    /// Who was asked did not want the repair of `image fsck`.
+    FsckCancelled = 32,
 }
 
-/// What `image fsck` ends with instead: the table of fsck(8), whose numbers have other names here.
+/// What `image fsck` ends with besides: the table of fsck(8), whose other numbers have other names here.
 impl Exit {
     pub(crate) const REPAIRED: Self = Self::Failure;
     pub(crate) const DAMAGE_LEFT: Self = Self::Conflict;

@@ -41,7 +41,19 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     // What passes a limit on the size of files is then refused, and told; without this it ends the process without a word.
     let _ends_it_then = signal_hook::flag::register(SIGXFSZ, Arc::default());
-    program("statefs", arguments, |cli: &Cli| &cli.reach, run)
+    program::program_with("statefs", arguments, usage, |cli: &Cli| &cli.reach, run)
+}
+
+/// Yields what a command line that is wrong ends with: for `image fsck` its own table has another number.
+fn usage(arguments: &[OsString]) -> Exit {
+    let found = command().ignore_errors(true).try_get_matches_from(arguments);
+    let found = found.ok().and_then(|mut found| found.remove_subcommand());
+    match found {
+        Some((group, found)) if group == "image" && found.subcommand_name() == Some("fsck") => {
+            Exit::FsckUsage
+        }
+        _ => Exit::Usage,
+    }
 }
 
 /// Yields the definition of the command line, of which help, completions and man pages are made.

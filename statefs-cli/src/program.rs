@@ -56,14 +56,25 @@ pub fn program<C: Parser>(
     reach: impl FnOnce(&C) -> &Reach,
     run: impl FnOnce(C, Output) -> Result<(), Failure>,
 ) -> ExitCode {
+    program_with(name, arguments, |_| Exit::Usage, reach, run)
+}
+
+/// The same, where `usage` tells from a command line that is wrong what it ends with.
+pub(crate) fn program_with<C: Parser>(
+    name: &str,
+    arguments: impl IntoIterator<Item = OsString>,
+    usage: impl FnOnce(&[OsString]) -> Exit,
+    reach: impl FnOnce(&C) -> &Reach,
+    run: impl FnOnce(C, Output) -> Result<(), Failure>,
+) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let command = match C::try_parse_from(&arguments) {
         Ok(command) => command,
         Err(error) => {
             // Help and version were asked for; the rest is a mistake. Neither can be told elsewhere
             // when the stream is gone.
-            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
-            if exit == Exit::Usage && asks_for_json(&arguments) {
+            let exit = if error.use_stderr() { usage(&arguments) } else { Exit::Ok };
+            if exit != Exit::Ok && asks_for_json(&arguments) {
                 let message = error.render().to_string();
                 Failure::new("USAGE", exit, message.trim_end()).report(name, Format::Json);
             } else {

@@ -93,11 +93,11 @@ fn repair_asks_after_it_told_what_it_would_do() {
     let mut damaged = sound.clone();
     *damaged.get_mut(4096).unwrap() ^= 1;
     fs::write(&image, &damaged).unwrap();
-    let run = statefs(folder.path(), "image fsck x.img --repair").exits(2);
+    let run = statefs(folder.path(), "image fsck x.img --repair").exits(16);
     assert!(run.stderr.contains("NOT_CONFIRMED") && run.stderr.contains("--yes"), "{}", run.stderr);
     assert_eq!(fs::read(&image).unwrap(), damaged);
     let shown = on_terminal(folder.path(), "image fsck x.img --repair", "n\n");
-    assert_eq!(shown.exit, 8, "{}", shown.text);
+    assert_eq!(shown.exit, 32, "{}", shown.text);
     let (plan, asked) = (shown.text.find("a repair writes"), shown.text.find("[y/N]"));
     assert!(plan.is_some() && plan < asked, "{}", shown.text);
     assert_eq!(fs::read(&image).unwrap(), damaged);

@@ -79,7 +79,8 @@ pub(crate) enum Origin {
 
 pub(super) const FSCK: &str = "\
 Exit codes, those of fsck(8):
-  0 clean    1 repaired, now clean    4 damage left    8 cannot run    (2 usage)
+  0 clean         1 repaired, now clean    4 damage left
+  8 cannot run    16 usage, no --yes       32 cancelled: who was asked did not say yes
 
 The undo file, integers little-endian: 8 bytes SFSUNDO1; 16 bytes, the volume's id; then for each
 block offset (8 bytes), length (4), CRC-32 of the old bytes (4), the old bytes. Length 0 ends it.

@@ -17,9 +17,11 @@ use crate::output::Output;
 /// Checks the volume at the path that was named, and repairs it if it was asked to.
 pub(crate) fn fsck(arguments: &FsckArgs, mut output: Output) -> Result<(), Failure> {
     output.work_on();
-    // In this table the code of a failure is that of a repair.
-    checked(arguments, output).map_err(|failure| match failure.code {
-        "OUTPUT" => cannot(failure),
+    // In this table the code of a failure is that of a repair, and that of usage asks for a restart.
+    checked(arguments, output).map_err(|failure| match (failure.code, failure.exit) {
+        ("OUTPUT", _) => cannot(failure),
+        (_, Exit::Usage) => Failure { exit: Exit::FsckUsage, ..failure },
+        ("NOT_CONFIRMED", _) => Failure { exit: Exit::FsckCancelled, ..failure },
         _ => failure,
     })
 }
@@ -47,10 +49,7 @@ fn checked(arguments: &FsckArgs, mut output: Output) -> Result<(), Failure> {
         return ending.tell(path, volume, output);
     }
     let question = format!("{}: mend {}, as said?", path.display(), counted(repairable, "fault"));
-    confirm(arguments.yes, &question).map_err(|failure| match failure.exit {
-        Exit::Usage => failure,
-        _ => cannot(failure),
-    })?;
+    confirm(arguments.yes, &question)?;
     let (repaired, undo) = repair(arguments, &mut image, volume).map_err(cannot)?;
     // What is said to be repaired is what a second look finds repaired.
     let after = image.inspect();
