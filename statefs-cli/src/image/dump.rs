@@ -2,12 +2,10 @@
 
 use std::path::Path;
 
-use blockdev::{BlockDevice, FileDevice, OpenOptions};
-use journal::{Digest, Disk, Journal, OpenError, Options, Seen, Shown};
+use journal::{Digest, Journal, OpenError, Options, Seen, Shown};
 use serde_json::{Value as Json, json};
 
-use super::device_failure;
-use super::drive::block_on;
+use super::facts::Image;
 use crate::base64;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
@@ -55,18 +53,15 @@ pub(crate) fn walk(
     path: &Path,
     mut each: impl FnMut(&[u8], &Seen, &Shown<'_>),
 ) -> Result<Found, Failure> {
-    let options = OpenOptions { read_only: true, ..OpenOptions::default() };
-    let device = FileDevice::open(path, options, || {});
-    let mut device = device.map_err(|error| device_failure(path, &error))?;
-    let disk = Disk::new(device.geometry());
-    let opening = Journal::open_read_only(disk.clone(), Options::default());
-    let journal = block_on(&mut device, &disk, opening).map_err(|error| unopened(path, error))?;
+    let mut image = Image::open(path, true)?;
+    let opening = Journal::open_read_only(image.disk.clone(), Options::default());
+    let journal = image.run(opening).map_err(|error| unopened(path, error))?;
     let mut lost_count = 0;
     let digesting = journal::digest(&journal, |key, seen, shown| {
         lost_count += u64::from(matches!(shown, Shown::Lost));
         each(key, seen, &shown);
     });
-    let digest = block_on(&mut device, &disk, digesting);
+    let digest = image.run(digesting);
     let stretch_count = journal.report().lost.len();
     Ok(Found { digest, lost_count, stretch_count, doubt: journal.has_doubt() })
 }

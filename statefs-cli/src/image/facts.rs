@@ -5,7 +5,7 @@ use std::path::Path;
 
 use blockdev::{BlockDevice, FileDevice, OpenOptions};
 use journal::Zone;
-use journal::inspect::{Fault, FaultKind, Inspection, Source, inspect};
+use journal::inspect::{Fault, FaultKind, Inspection, Source, inspect, superblocks};
 use journal::{Disk, SuperblockError};
 use serde_json::{Value as Json, json};
 
@@ -24,13 +24,33 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// Opens what is at `path`; refuses while anybody else holds it.
+    /// Opens what is at `path`; refuses while anybody else holds it, and where no block of its volume can be read alone.
     pub(crate) fn open(path: &Path, read_only: bool) -> Result<Self, Failure> {
         let options = OpenOptions { read_only, ..OpenOptions::default() };
+        let mut image = Self::open_as(path, options)?;
+        if image.fits().is_err() {
+            // The page cache takes any part of a file. It is locked by whoever has it open.
+            drop(image);
+            image = Self::open_as(path, OpenOptions { buffered: true, ..options })?;
+            image.fits().map_err(|failure| failure.about(path.display()))?;
+        }
+        Ok(image)
+    }
+
+    fn open_as(path: &Path, options: OpenOptions) -> Result<Self, Failure> {
         let device = FileDevice::open(path, options, || {});
         let device = device.map_err(|error| device_failure(path, &error))?;
         let disk = Disk::new(device.geometry());
         Ok(Self { device, disk })
+    }
+
+    /// Tells whether the device takes blocks of the volume: what it refuses for its length would pass for damage.
+    fn fits(&mut self) -> Result<(), Failure> {
+        let disk = self.disk.clone();
+        let copies = self.run(superblocks(&disk));
+        let newest = copies.into_iter().filter(|copy| copy.newest).find_map(|copy| copy.found.ok());
+        let block_bytes = newest.map(|newest| newest.geometry.block_bytes());
+        block_bytes.map_or(Ok(()), |block_bytes| covers(block_bytes, disk.geometry().sector_bytes))
     }
 
     /// Reads all that the volume uses.
@@ -45,6 +65,18 @@ impl Image {
     pub(crate) fn run<F: Future>(&mut self, future: F) -> F::Output {
         block_on(&mut self.device, &self.disk, future)
     }
+}
+
+/// Tells whether a block is one sector or more.
+fn covers(block_bytes: usize, sector_bytes: u32) -> Result<(), Failure> {
+    if block_bytes >= sector_bytes as usize {
+        return Ok(());
+    }
+    let message = format!(
+        "the volume has blocks of {block_bytes} bytes, and the device takes no less than {sector_bytes} at once"
+    );
+    let failure = Failure::new("GEOMETRY", Exit::Failure, message);
+    Err(failure.advise("copy it into a file and name that"))
 }
 
 /// How far a tool is, shown on a terminal and nowhere else.
@@ -260,5 +292,22 @@ pub(crate) fn no_volume_failure(found: &Inspection) -> Failure {
     } else {
         let message = "no copy of the superblock verifies; without one nothing can be checked";
         Failure { advice: "", ..Failure::new("DAMAGE_LEFT", Exit::DAMAGE_LEFT, message) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A device of larger sectors answers no read of a block: everything would be taken for lost.
+    #[test]
+    fn blocks_that_a_device_takes_only_together_are_refused() {
+        for (block_bytes, sector_bytes) in [(512, 512), (4096, 512), (4096, 4096)] {
+            assert!(covers(block_bytes, sector_bytes).is_ok(), "{block_bytes} {sector_bytes}");
+        }
+        for sector_bytes in [1024, 4096] {
+            let refused = covers(512, sector_bytes).expect_err("a part of a sector");
+            assert_eq!((refused.code, refused.exit), ("GEOMETRY", Exit::Failure));
+        }
     }
 }
