@@ -241,6 +241,9 @@ fn advice(code: &str) -> &'static str {
              anew from a backup"
         }
         "REPAIRABLE" => "--repair writes the good copies over the bad ones, and keeps an undo file",
+        "REPAIRED_IN_PART" => {
+            "look at the device and its log; then run it again, or `statefs image undo` with that file"
+        }
         "CHANGED_SINCE" => {
             "of several undo files the newest comes first; --force writes over these blocks, too"
         }

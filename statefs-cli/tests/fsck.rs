@@ -11,6 +11,7 @@
 mod common;
 
 use std::fs;
+use std::process::Command;
 
 use common::volume::{self, Change, SMALL_BYTES, puts};
 use common::{Folder, redact, statefs};
@@ -199,6 +200,43 @@ fn flip_each(mounts: &[Vec<Change>], step: usize) -> (usize, usize) {
         garbage += 1;
     }
     (found, garbage)
+}
+
+/// What was written, and where the old bytes are, is told also when the device fails the rest.
+#[test]
+fn a_repair_that_fails_half_way_goes_on_and_tells_what_it_did() {
+    let folder = volume(&[puts(3, 0)]);
+    let good = image(&folder);
+    let mut bad = good.clone();
+    // The first block that is to be mended lies behind the limit, the second before it.
+    bad[ZONE_B + 180] ^= 1;
+    bad[ZONE_A + 512 + 180] ^= 1;
+    store(&folder, &bad);
+    let program = env!("CARGO_BIN_EXE_statefs");
+    let limit = ZONE_B / 512;
+    for (options, told) in [("", ""), (" -o json", "\"clean\":false,\"faultsLeft\":1,")] {
+        store(&folder, &bad);
+        let line =
+            format!("ulimit -f {limit}; exec {program} image fsck x.img --repair --yes{options}");
+        let mut shell = Command::new("sh");
+        let ended = shell.args(["-c", &line]).current_dir(folder.path()).output().unwrap();
+        let (stdout, stderr) = (ended.stdout, String::from_utf8(ended.stderr).unwrap());
+        assert_eq!(ended.status.code(), Some(8), "{stderr}");
+        assert!(stderr.contains("REPAIRED_IN_PART") && stderr.contains("x.img.undo-"), "{stderr}");
+        assert!(
+            stderr.contains("repaired 1 block, 1 fault left; the old bytes are in"),
+            "{stderr}"
+        );
+        assert!(String::from_utf8(stdout).unwrap().contains(told));
+        let half = image(&folder);
+        assert!(half[..ZONE_B] == good[..ZONE_B] && half[ZONE_B..] == bad[ZONE_B..]);
+    }
+    statefs(folder.path(), "image fsck x.img --repair --yes").exits(1);
+    assert_eq!(image(&folder), good);
+    // The newest undo file first, each leads back.
+    statefs(folder.path(), "image undo x.img x.img.undo-3 --yes").exits(0);
+    statefs(folder.path(), "image undo x.img x.img.undo-2 --yes").exits(0);
+    assert_eq!(image(&folder), bad);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use blockdev::DeviceError;
 use journal::inspect::{Fault, Inspection, VolumeFacts};
 use serde_json::{Value as Json, json};
 
@@ -45,17 +46,18 @@ fn checked(arguments: &FsckArgs, mut output: Output) -> Result<(), Failure> {
     output.flush()?;
     let repairable = volume.faults.iter().filter(|fault| fault.repair.is_some()).count();
     if !arguments.repair || repairable == 0 {
-        let ending = Ending { left: volume.faults.len(), repairable, repaired: 0, undo: None };
+        let repaired = Repaired::default();
+        let ending = Ending { left: volume.faults.len(), repairable, repaired };
         return ending.tell(path, volume, output);
     }
     let question = format!("{}: mend {}, as said?", path.display(), counted(repairable, "fault"));
     confirm(arguments.yes, &question)?;
-    let (repaired, undo) = repair(arguments, &mut image, volume).map_err(cannot)?;
+    let repaired = repair(arguments, &mut image, volume).map_err(cannot)?;
     // What is said to be repaired is what a second look finds repaired.
     let after = image.inspect();
     let left = after.volume.as_ref().unwrap_or(volume).faults.len();
-    let ending = Ending { left, repairable, repaired, undo };
-    let done = format!("repaired {}{}", counted(repaired, "block"), ending.kept());
+    let ending = Ending { left, repairable, repaired };
+    let done = ending.repaired.told(None);
     let mut told = Ok(());
     for fault in after.volume.iter().flat_map(|volume| &volume.faults) {
         if fault.repair.is_some() {
@@ -77,12 +79,33 @@ fn place_for_undo(arguments: &FsckArgs) -> Result<(), Failure> {
     Err(Failure::new("USAGE", Exit::Usage, message).about(path.display()))
 }
 
-/// Writes what the faults say, after an undo file; yields how many blocks were written.
+/// What a repair did.
+#[derive(Default)]
+struct Repaired {
+    /// Blocks that were written.
+    blocks: usize,
+    undo: Option<PathBuf>,
+    /// What the device failed last of it: a write, which was passed over, or the flush behind all of them.
+    failed: Option<DeviceError>,
+}
+
+impl Repaired {
+    /// Says how much that was, what is `left`, and where the old bytes are.
+    fn told(&self, left: Option<usize>) -> String {
+        let left = left.map(|left| format!(", {} left", counted(left, "fault")));
+        let undo = self.undo.as_ref();
+        let kept = undo.map(|undo| format!("; the old bytes are in {}", undo.display()));
+        let (left, kept) = (left.unwrap_or_default(), kept.unwrap_or_default());
+        format!("repaired {}{left}{kept}", counted(self.blocks, "block"))
+    }
+}
+
+/// Writes what the faults say, after an undo file. What the device fails by then ends nothing, and is told with what was done.
 fn repair(
     arguments: &FsckArgs,
     image: &mut Image,
     volume: &VolumeFacts,
-) -> Result<(usize, Option<PathBuf>), Failure> {
+) -> Result<Repaired, Failure> {
     let disk = image.disk.clone();
     let repairs: Vec<&Fault> =
         volume.faults.iter().filter(|fault| fault.repair.is_some()).collect();
@@ -98,23 +121,23 @@ fn repair(
             held.note(offset, old.as_deref());
         }
     }
-    let kept = undo.finish()?;
-    let device = |error| {
-        let failure = Failure::new("DEVICE", Exit::Failure, error);
-        failure.about(arguments.path.display())
-    };
-    let mut written = 0;
+    let mut repaired = Repaired { undo: Some(undo.finish()?), ..Repaired::default() };
     for fault in &repairs {
         for (offset, bytes) in image.run(volume.repair(&disk, fault)) {
             let there = image.run(disk.read(offset, bytes.len())).ok();
-            if held.leads_back(offset, there.as_deref()) {
-                image.run(disk.write(offset, bytes)).map_err(device)?;
-                written += 1;
+            if !held.leads_back(offset, there.as_deref()) {
+                continue;
+            }
+            match image.run(disk.write(offset, bytes)) {
+                Ok(_) => repaired.blocks += 1,
+                Err(error) => repaired.failed = Some(error),
             }
         }
     }
-    image.run(disk.flush()).map_err(device)?;
-    Ok((written, Some(kept)))
+    if let Err(error) = image.run(disk.flush()) {
+        repaired.failed = Some(error);
+    }
+    Ok(repaired)
 }
 
 /// What the undo file holds of each place: a checksum, or that it could not be read, as bytes that nobody has need no undoing.
@@ -143,57 +166,50 @@ impl Held {
 struct Ending {
     left: usize,
     repairable: usize,
-    repaired: usize,
-    undo: Option<PathBuf>,
+    repaired: Repaired,
 }
 
 impl Ending {
-    /// Says where the undo file is, behind what was repaired.
-    fn kept(&self) -> String {
-        let undo = self.undo.as_ref();
-        undo.map(|undo| format!("; the old bytes are in {}", undo.display())).unwrap_or_default()
-    }
-
     fn tell(self, path: &Path, volume: &VolumeFacts, mut output: Output) -> Result<(), Failure> {
-        let kept = self.kept();
-        let Self { left, repairable, repaired, undo } = self;
-        let undo = undo.map(|undo| undo.to_string_lossy().into_owned());
+        let Self { left, repairable, repaired } = self;
+        let undo = repaired.undo.as_ref().map(|undo| undo.to_string_lossy());
+        let is_clean = left == 0 && repaired.failed.is_none();
         let summary = json!({"summary": {
-            "clean": left == 0,
+            "clean": is_clean,
             "faultsLeft": left,
             "keys": volume.keys,
             "path": path.to_string_lossy(),
             "repairable": repairable,
-            "repairedBlocks": repaired,
+            "repairedBlocks": repaired.blocks,
             "tornGroups": volume.history.torn_groups,
             "undo": undo,
             "volume": volume.superblock.volume.to_string(),
         }});
         let clean = format!("{}: clean, {}", path.display(), counted(volume.keys, "key"));
-        match (output.format, left) {
-            (Format::Json, _) => output.json(&summary)?,
-            (Format::Text, 0) => output.line(&clean)?,
-            (Format::Text, _) => {}
+        match output.format {
+            Format::Json => output.json(&summary)?,
+            Format::Text if is_clean => output.line(&clean)?,
+            Format::Text => {}
         }
         output.finish()?;
-        let failure = match (left, repaired) {
-            (0, 0) => return Ok(()),
-            (0, _) => {
-                let message = format!("repaired {}{kept}", counted(repaired, "block"));
-                Failure::new("REPAIRED", Exit::REPAIRED, message)
+        let failure = match (left, repaired.blocks, &repaired.failed) {
+            (_, _, Some(error)) => {
+                let message = format!("{error}; {}", repaired.told(Some(left)));
+                Failure::new("REPAIRED_IN_PART", Exit::CANNOT_RUN, message)
             }
-            (_, 0) if left == repairable => {
+            (0, 0, None) => return Ok(()),
+            (0, _, None) => Failure::new("REPAIRED", Exit::REPAIRED, repaired.told(None)),
+            (_, 0, None) if left == repairable => {
                 let message = format!("{}, all of which a repair mends", counted(left, "fault"));
                 Failure::new("REPAIRABLE", Exit::DAMAGE_LEFT, message)
             }
-            (_, 0) => {
+            (_, 0, None) => {
                 let message =
                     format!("{}, of which a repair mends {repairable}", counted(left, "fault"));
                 Failure::new("DAMAGE_LEFT", Exit::DAMAGE_LEFT, message)
             }
-            _ => {
-                let (repaired, left) = (counted(repaired, "block"), counted(left, "fault"));
-                let message = format!("repaired {repaired}, {left} left{kept}");
+            (_, _, None) => {
+                let message = repaired.told(Some(left));
                 Failure::new("DAMAGE_LEFT", Exit::DAMAGE_LEFT, message)
             }
         };
