@@ -12,8 +12,10 @@ mod medium;
 mod open;
 
 use std::boxed::Box;
+use std::fs;
 use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use holder::Holder;
@@ -86,6 +88,15 @@ impl FileDevice {
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, OpenError> {
         Self::start(open::create(path.as_ref(), device_bytes)?, OpenOptions::default(), wake)
+    }
+
+    /// Yields the folder of `/sys` in which Linux tells of the block device at `path`, which [`FileDevice::open`] reads; `None` for
+    /// anything else. For a process that gives up all other files before it opens the device.
+    #[must_use]
+    pub fn description(path: impl AsRef<Path>) -> Option<PathBuf> {
+        let device = fs::metadata(path).ok().filter(|found| found.file_type().is_block_device())?;
+        // A link to where it is.
+        fs::canonicalize(open::description(&device)).ok()
     }
 
     /// Waits for one request to finish and hands it out; `None` when none is in flight.

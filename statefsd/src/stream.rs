@@ -275,4 +275,4 @@ pub(crate) fn written(end: Result<Outcome, CommitError>) -> Result<Written, Erro
 }
 
 /// Why a writer is of no more use.
-const OVER: &str = "the writer is over: it was ended, or a call on it failed or was cancelled";
+const OVER: &str = "the writer is over: it was ended, or a call on it failed";

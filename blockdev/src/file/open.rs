@@ -6,7 +6,7 @@ use std::format;
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -359,12 +359,17 @@ fn aligned(
     Err(OpenError::Sector { bytes: physical, offset })
 }
 
+/// Yields where Linux tells of a block device.
+pub(super) fn description(device: &Metadata) -> PathBuf {
+    let device = device.rdev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    format!("/sys/dev/block/{major}:{minor}").into()
+}
+
 /// Yields by how many bytes a block device is off its disk's physical sectors: what the ioctl `BLKALIGNOFF` tells, for which there is no
 /// safe wrapper.
 fn alignment_offset(file: &File) -> Result<i32, OpenError> {
-    let device = metadata(file)?.rdev();
-    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    let told = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/alignment_offset"))
+    let told = fs::read_to_string(description(&metadata(file)?).join("alignment_offset"))
         .map_err(|error| OpenError::io(Action::Measure, &error))?;
     // What is no number vouches for as little as the kernel's own -1.
     Ok(told.trim().parse().unwrap_or(-1))

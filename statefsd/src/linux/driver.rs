@@ -498,6 +498,7 @@ fn files(image: &Path, policy: &Path, sockets: &[Socket], metrics: Option<&Place
     let mut kept = vec![Access::Image(image.into()), Access::Read(folder(policy))];
     // Where the device is in use, it tells who has it; the device is opened behind this, as its threads are to be confined.
     kept.push(Access::Read("/proc".into()));
+    kept.extend(FileDevice::description(image).map(Access::Read));
     // Nor figures, where theirs is not; that is logged, and takes no layer away.
     let figures = metrics.map(|place| folder(place.path())).filter(|folder| folder.exists());
     kept.extend(figures.map(Access::Replace));
