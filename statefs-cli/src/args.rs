@@ -211,10 +211,10 @@ pub(crate) enum ImageVerb {
     /// Takes the newest value of each key that verifies in any copy. Where later changes may be among
     /// what was lost, a key is kept and reported as `keptInDoubt`: the value may be an older one, or
     /// the key may have been deleted; one of which nothing verifies is a `keyLost`, and one whose newest
-    /// record is a delete is left out as `deletedInDoubt`. The new volume knows no doubt: keep the report. It holds no audit records either: read those of the old one
-    /// with `statefs audit` as long as a daemon serves it. It needs one copy of the superblock that
-    /// verifies, which holds the key of all the tags. Exits with 0 if nothing was lost, with 6 if
-    /// something was.
+    /// record is a delete is left out as `deletedInDoubt`. The new volume knows no doubt: keep the
+    /// report. It holds no audit records either: read those of the old one with `statefs audit` as long
+    /// as a daemon serves it. It needs one copy of the superblock that verifies, which holds the key of
+    /// all the tags. Exits with 0 if nothing was lost, with 6 if something was.
     #[command(verbatim_doc_comment, after_help = tools::SALVAGE)]
     Salvage(SalvageArgs),
     /// Make a volume of another system's image
