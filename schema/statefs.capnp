@@ -28,9 +28,10 @@
 # written or deleted again. Damage is never taken for absence, and a write without precondition over
 # a damaged key ends it.
 #
-# Order. The effects of one connection's calls appear in the order of the calls. A read sees what
-# is durable and what was acknowledged as buffered; it waits for an earlier write of the same key
-# on the same connection, and for nothing else.
+# Order. The effects of one connection's calls appear in the order of the calls, that of
+# `Writer.done` when it is answered. A read sees what is durable and what was acknowledged as
+# buffered; it waits for an earlier write of the same key on the same connection, and for nothing
+# else.
 #
 # Capabilities. Each is good on the connection that it came from and ends with it. What a directory,
 # a writer or a reader is good for is asked at each use: its own prefix and rights AND today's
@@ -583,7 +584,7 @@ interface Writer @0x92380b7c274eba11 {
   write @0 WriteParams -> stream;
   # Appends to the value. It returns once the server has room for more, so a client need not wait
   # for one before it sends the next, within `Limits.bytesInFlight`. One that failed makes all later
-  # ones and `done` fail.
+  # ones and `done` fail. One that came is part of the value even if its call was finished early.
   #
   # Rights: as for `Directory.writer`. Durability: none.
   # Errors: VALUE_TOO_LARGE past `Limits.largeValueBytes`; QUOTA_EXCEEDED, NO_SPACE, READ_ONLY;

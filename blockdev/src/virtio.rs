@@ -101,8 +101,8 @@ impl<H: Hal, T: Transport> VirtioDevice<H, T> {
     ///
     /// # Errors
     /// [`SetupError`] says what the device refuses or pretends.
-    pub fn new(transport: T) -> Result<Self, SetupError> {
-        let mut transport = Leash::new(transport);
+    pub fn new(transport: impl Into<Leash<T>>) -> Result<Self, SetupError> {
+        let mut transport = transport.into();
         let setup::Ready { queue, geometry, flushes } = setup::run(&mut transport)?;
         Ok(Self {
             transport,

@@ -112,16 +112,6 @@ impl KeyFact {
     pub fn in_doubt(&self) -> bool {
         self.entry.suspect
     }
-
-    /// Its value is large: [`VolumeFacts::read_large`] reads it.
-    pub fn is_large(&self) -> bool {
-        self.entry.upload.is_some()
-    }
-
-    /// Bytes of the value, as the index states them.
-    pub fn value_bytes(&self) -> u32 {
-        self.entry.value_bytes
-    }
 }
 
 /// What is known of a volume.
@@ -374,32 +364,11 @@ impl VolumeFacts {
         })
     }
 
-    /// Reads a key's value from each copy, verified; copies that do not hold it come as `None`.
-    pub async fn value(&self, disk: &Disk, key: &[u8], fact: &KeyFact) -> [Option<Vec<u8>>; 2] {
-        let mut window = values::Windows::default();
-        values::read(disk, self, &mut window, key, &fact.entry).await
-    }
-
-    /// Shows the parts of a key's large value in order, each from whichever copy holds it; tells whether all of it verifies.
+    /// Shows the parts of a large value in order, each from whichever copy holds it; tells whether all of it verifies. They are
+    /// looked for among those that recovery found, and then among those that were carved so far: the digest of the manifest tells whether
+    /// they are its own.
     ///
     /// Memory: one part, of 64 KiB at most. What came before a part that is lost counts for nothing.
-    pub async fn read_large(
-        &self,
-        disk: &Disk,
-        key: &[u8],
-        fact: &KeyFact,
-        each: impl FnMut(&[u8]),
-    ) -> bool {
-        let mut window = values::Windows::default();
-        let [first, second] = values::read(disk, self, &mut window, key, &fact.entry).await;
-        match first.or(second) {
-            Some(manifest) => self.read_chunks(disk, &manifest, each).await,
-            None => false,
-        }
-    }
-
-    /// The same for a manifest that was carved: its chunks are looked for among those that recovery found, and then among
-    /// those that were carved so far. The manifest's digest tells whether they are its own.
     pub async fn read_chunks(
         &self,
         disk: &Disk,

@@ -279,7 +279,8 @@ impl Directory {
     /// key: `None` for a delete.
     ///
     /// Answers [`Error::BatchConflict`] or [`Error::BatchDataLoss`] where nothing happened, and [`Error::BatchInDoubt`] where
-    /// nothing happened and it cannot be told whether the batch was applied before.
+    /// nothing happened and it cannot be told whether the batch was applied before. Wait for it: the server takes the latter for
+    /// told, and applies the batch when it is sent again, also where the call was dropped with its answer unread.
     pub fn commit(&self, batch: &Batch) -> Call<Vec<Option<Version>>> {
         let longest = batch.operations.iter().map(|operation| operation.key.len()).max();
         if longest.unwrap_or_default() > KEY_BYTES_WORTH {

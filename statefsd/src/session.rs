@@ -81,7 +81,8 @@ impl Caller {
         self.shared.turns.take(self).await;
     }
 
-    /// Waits until the reads before this call have begun, where some wait for room: none of them is to show what it writes.
+    /// Waits until the reads before this call have begun, where some wait for room, and with them the writes that wait so: no read is
+    /// to show what is written behind it, and none to miss what was written before.
     pub(crate) async fn behind_reads(&self) {
         let none = self.reads.take(0).await;
         drop(none);
@@ -179,6 +180,8 @@ pub(crate) struct Session {
     ended: Option<Closed>,
     /// Whether the transport has yet to be told of the end.
     ending: bool,
+    /// Since when nothing goes on before the peer reads, as a shutdown found it.
+    held_back: Option<u64>,
 }
 
 impl Session {
@@ -212,6 +215,7 @@ impl Session {
             wanted: true,
             ended: None,
             ending: false,
+            held_back: None,
         }
     }
 
@@ -318,12 +322,14 @@ impl Session {
         self.unsent() == 0
     }
 
-    /// Whether so much waits to be sent, more than `unsent_max` bytes or what a connection may have, that no call goes on before
-    /// the peer reads.
-    pub(crate) fn is_held_back(&self, unsent_max: usize) -> bool {
+    /// Since when so much waits to be sent, more than `unsent_max` bytes or what a connection may have, that no call goes on before
+    /// the peer reads: as far as this was asked before.
+    pub(crate) fn held_back_since(&mut self, unsent_max: usize, now: u64) -> Option<u64> {
         let unsent = self.unsent();
-        unsent > unsent_max
-            || unsent >= self.caller.shared.limits.connection.output_high_water_bytes
+        let most = self.caller.shared.limits.connection.output_high_water_bytes;
+        let since = self.held_back.unwrap_or(now);
+        self.held_back = (unsent > unsent_max || unsent >= most).then_some(since);
+        self.held_back
     }
 
     /// When bytes moved last.

@@ -477,16 +477,13 @@ pub(crate) fn version(journal: &Journal, key: &Key) -> Option<Version> {
     version
 }
 
-/// Says why, and where: to all who ask, so of places in the journal and not of keys.
+/// Says why: to all who ask, so neither keys nor LSNs, which would tell how much others write.
 fn degraded(journal: &Journal, damaged: usize, forgotten: usize) -> String {
-    let lost = &journal.report().lost;
-    if let Some(first) = lost.first() {
-        let stretches = lost.len();
-        let last = lost.last().unwrap_or(first);
-        let (first, last) = (first.first.0, last.last.0);
+    let lost = journal.report().lost.len();
+    if lost > 0 {
         return format!(
-            "{stretches} stretches of the journal with acknowledged writes were lost, LSN {first} to {last}; \
-             restore from a backup, or write the keys anew"
+            "{lost} stretches of the journal with acknowledged writes were lost, which the log names and `statefs image fsck` \
+             finds; restore from a backup, or write the keys anew"
         );
     }
     if damaged > 0 {

@@ -282,8 +282,13 @@ impl Tokens {
                 State::Buffered(..) | State::Unknown | State::Pending | State::Saved => {}
             }
             // The call that it is the end of may wait for a peer that reads nothing: the slot tells of it as well.
-            if journal.sync().await.is_err() {
+            let synced = journal.sync().await.is_ok();
+            if !synced && (!pending || matches!(journal.mode(), journal::Mode::ReadOnly(_))) {
                 return Ok(Some(Written::Indeterminate));
+            }
+            if !synced {
+                // Something else was lost.
+                known.end.wait().await;
             }
             if pending && !known.end.is_pending() {
                 continue;
@@ -294,12 +299,13 @@ impl Tokens {
                     known.end.settle(State::Ended(written.clone()));
                     return Ok(Some(written));
                 }
-                Slotted::Other | Slotted::Lost if pending => known.end.wait().await,
+                Slotted::Lost if pending => known.end.wait().await,
                 // It says nothing of what is there, for good, and to write the batch anew could be to write it twice.
                 Slotted::Lost => {
                     self.0.borrow_mut().lose(known);
                     return Ok(None);
                 }
+                // What it was to write was queued or refused when its call began, so by now it was refused.
                 Slotted::Other => {
                     self.0.borrow_mut().forget(&known.name, known.age);
                     return Ok(None);

@@ -92,7 +92,10 @@ impl state_fs::Server for Root {
 }
 
 /// `Revoker`.
-struct Revoker(Rc<Restriction>);
+struct Revoker {
+    caller: Rc<Caller>,
+    restriction: Rc<Restriction>,
+}
 
 impl revoker::Server for Revoker {
     async fn revoke(
@@ -100,7 +103,8 @@ impl revoker::Server for Revoker {
         _: revoker::RevokeParams,
         _: revoker::RevokeResults,
     ) -> Result<(), capnp::Error> {
-        self.0.revoke();
+        self.caller.behind_reads().await;
+        self.restriction.revoke();
         Ok(())
     }
 }
@@ -255,6 +259,7 @@ impl directory::Server for Directory {
         params: directory::WriterParams,
         mut results: directory::WriterResults,
     ) -> Result<(), capnp::Error> {
+        self.caller.behind_reads().await;
         self.check()?;
         let (request, bytes) = {
             let params = params.get().map_err(read::unreadable)?;
@@ -273,6 +278,7 @@ impl directory::Server for Directory {
         params: directory::ReaderParams,
         mut results: directory::ReaderResults,
     ) -> Result<(), capnp::Error> {
+        self.caller.behind_reads().await;
         let request = params.get().map_err(read::unreadable);
         let request = request.and_then(|params| read::reader(self.power.scope(), params));
         let policy = self.caller.policy();
@@ -306,7 +312,8 @@ impl directory::Server for Directory {
         let directory = Directory { caller: self.caller.clone(), power };
         let mut results = results.get();
         results.set_directory(counted::serve(&self.caller, directory));
-        results.set_revoker(counted::serve(&self.caller, Revoker(restriction)));
+        let revoker = Revoker { caller: self.caller.clone(), restriction };
+        results.set_revoker(counted::serve(&self.caller, revoker));
         Ok(())
     }
 
@@ -315,6 +322,7 @@ impl directory::Server for Directory {
         params: directory::UsageParams,
         mut results: directory::UsageResults,
     ) -> Result<(), capnp::Error> {
+        self.caller.behind_reads().await;
         self.check()?;
         let request = {
             let params = params.get().map_err(read::unreadable)?;
@@ -331,6 +339,7 @@ impl directory::Server for Directory {
         _: directory::SyncParams,
         mut results: directory::SyncResults,
     ) -> Result<(), capnp::Error> {
+        self.caller.behind_reads().await;
         let durable = handlers::sync(&self.caller).await?;
         write::synced(durable, results.get());
         Ok(())

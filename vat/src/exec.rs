@@ -222,7 +222,7 @@ impl Ready {
 }
 
 /// Wakes whatever is in one slot. A waker that outlives its task wakes the next one there once more
-/// than needed, which futures allow; the order of calls does not rest on the order of wakes.
+/// than needed, which futures allow.
 struct SlotWake {
     index: u32,
     queued: AtomicBool,
@@ -328,6 +328,12 @@ mod tests {
         assert_eq!((0..20).map_while(|_| left(&mut tasks)).count(), 4);
         assert!(tasks.next_ready().is_none());
         assert!(tasks.reserve(Kind::Call).is_some());
+    }
+
+    #[test]
+    fn the_ready_ring_is_no_larger_than_promised() {
+        let tasks = Tasks::new(crate::limits::CALLS_MAX, crate::limits::TASKS_MAX, None);
+        assert_eq!(tasks.ready.ring.len(), 1024);
     }
 
     #[test]

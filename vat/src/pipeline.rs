@@ -1,13 +1,12 @@
 //! Capabilities in answers that the peer has not given yet.
-use crate::broken::broken;
 use crate::hook::{
     AnyRequest, Cap, ClientHook, ParamsHook, PipelineHook, PipelineOp, ResultsHook, settled,
 };
 use crate::local_call::forward_call;
-use crate::promise::{PromiseCap, PromiseHook, when_resolved};
+use crate::promise::{PromiseCap, PromiseHook, another, when_resolved};
 use crate::question::Question;
 use crate::request::Via;
-use crate::wire::{Target, failed};
+use crate::wire::Target;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -54,13 +53,9 @@ impl Promised {
     }
 
     pub(crate) fn resolve(&self, cap: Cap) {
-        let mut cap = settled(cap);
         let address = core::ptr::from_ref(self).addr();
-        if (cap.get_brand(), cap.get_ptr()) == (self.question.conn.brand(), address) {
-            // A peer may answer with what it was promised itself. Following it would never end.
-            cap = broken(failed("a promise was resolved to itself"));
-        }
-        self.resolved.resolve(cap);
+        // A peer may answer with what it was promised itself.
+        self.resolved.resolve(another(cap, self.question.conn.brand(), address));
     }
 
     pub(crate) fn resolution(&self) -> Option<Cap> {

@@ -36,6 +36,15 @@ struct QueuedCall {
     started: Rc<Once<Promise<(), Error>>>,
 }
 
+/// Yields the capability behind `cap`, unless that is the promise itself that it is for: following it would never end.
+pub(crate) fn another(cap: Cap, brand: usize, address: usize) -> Cap {
+    let cap = settled(cap);
+    if (cap.get_brand(), cap.get_ptr()) == (brand, address) {
+        return broken(failed("a promise was resolved to itself"));
+    }
+    cap
+}
+
 impl PromiseCap {
     pub(crate) fn new(source: Option<Rc<dyn Source>>) -> Rc<PromiseCap> {
         let state = State::Waiting { queue: VecDeque::new(), watchers: Vec::new() };
@@ -49,11 +58,8 @@ impl PromiseCap {
     /// Resolves the promise. Queued calls are passed on, in order, before anyone can see the
     /// resolution and overtake them; passing on starts no handler.
     pub(crate) fn resolve(self: &Rc<Self>, cap: Cap) {
-        let mut cap = settled(cap);
-        if cap.get_brand() == LOCAL_BRAND && cap.get_ptr() == Rc::as_ptr(self).addr() {
-            // A handler may return the promise of its own result. Following it would never end.
-            cap = broken(failed("a promise was resolved to itself"));
-        }
+        // A handler may return the promise of its own result.
+        let cap = another(cap, LOCAL_BRAND, Rc::as_ptr(self).addr());
         loop {
             let call = match &mut *self.state.borrow_mut() {
                 State::Waiting { queue, .. } => queue.pop_front(),

@@ -59,7 +59,8 @@ impl Vat {
     }
 
     /// Tells which methods stream, by the numbers of their interface and their own: where a call of one is refused for a limit of
-    /// the connection, later calls on the same object fail too, as they do where one failed in the object. At first none does.
+    /// the connection, later calls on the same object fail too, as they do where one failed in the object. One that was let in is
+    /// made also if the peer finishes it before its end. At first none does.
     pub fn set_streams(&self, streams: fn(u64, u16) -> bool) {
         self.conn.refused.streams.set(streams);
     }

@@ -62,7 +62,7 @@ pub enum OpenError {
     Sector {
         /// Sector found: the physical one where it lies across blocks.
         bytes: u32,
-        /// Bytes by which it is off; below zero where the kernel finds that nothing fits.
+        /// Bytes by which it is off.
         offset: i32,
     },
     /// The system failed.
@@ -341,8 +341,8 @@ fn sectors(file: &File) -> Result<(u32, u32), OpenError> {
     Ok((logical, physical))
 }
 
-/// Refuses physical sectors that begin elsewhere than blocks of ours. `offset` is asked where a physical sector is more than a
-/// logical one, of which every device holds whole ones.
+/// Refuses physical sectors that are known to begin elsewhere than blocks of ours. `offset` is asked where a physical sector is
+/// more than a logical one, of which every device holds whole ones.
 fn aligned(
     logical: u32,
     physical: u32,
@@ -352,8 +352,9 @@ fn aligned(
         return Ok(());
     }
     let offset = offset()?;
-    // The kernel's unit may be a multiple of the physical sector.
-    if u32::try_from(offset).is_ok_and(|offset| offset.is_multiple_of(physical)) {
+    // The kernel's unit may be a multiple of the physical sector. That the limits of stacked devices do not fit, as those of bridges
+    // that make them up, is told by -1, and says nothing of where sectors begin.
+    if offset < 0 || offset.cast_unsigned().is_multiple_of(physical) {
         return Ok(());
     }
     Err(OpenError::Sector { bytes: physical, offset })
@@ -371,7 +372,7 @@ pub(super) fn description(device: &Metadata) -> PathBuf {
 fn alignment_offset(file: &File) -> Result<i32, OpenError> {
     let told = fs::read_to_string(description(&metadata(file)?).join("alignment_offset"))
         .map_err(|error| OpenError::io(Action::Measure, &error))?;
-    // What is no number vouches for as little as the kernel's own -1.
+    // What is no number says as little as the kernel's own -1.
     Ok(told.trim().parse().unwrap_or(-1))
 }
 
@@ -457,10 +458,10 @@ mod tests {
     #[test]
     fn physical_sectors_that_lie_across_blocks_are_refused() {
         assert_eq!(aligned(512, 512, || panic!("it cannot matter")), Ok(()));
-        for offset in [0, 4096, 65536] {
+        for offset in [-1, 0, 4096, 65536] {
             assert_eq!(aligned(512, 4096, || Ok(offset)), Ok(()));
         }
-        for offset in [-1, 512, 3584, 4608] {
+        for offset in [512, 3584, 4608] {
             let refused = Err(OpenError::Sector { bytes: 4096, offset });
             assert_eq!(aligned(512, 4096, || Ok(offset)), refused);
         }

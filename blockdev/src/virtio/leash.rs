@@ -12,12 +12,13 @@ use virtio_drivers::transport::{DeviceStatus, Transport};
 #[derive(Debug)]
 pub struct Leash<T: Transport>(ManuallyDrop<T>);
 
-impl<T: Transport> Leash<T> {
-    /// Takes `transport`.
-    pub fn new(transport: T) -> Self {
+impl<T: Transport> From<T> for Leash<T> {
+    fn from(transport: T) -> Self {
         Self(ManuallyDrop::new(transport))
     }
+}
 
+impl<T: Transport> Leash<T> {
     /// Resets the device; tells whether it says that it has.
     pub fn reset(&mut self) -> bool {
         self.set_status(DeviceStatus::empty());

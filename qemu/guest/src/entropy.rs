@@ -21,8 +21,8 @@ impl<H: Hal, T: Transport> Entropy<H, T> {
     ///
     /// # Errors
     /// The device does not keep the specification.
-    pub fn new(transport: T) -> Result<Self> {
-        let mut transport = Leash::new(transport);
+    pub fn new(transport: impl Into<Leash<T>>) -> Result<Self> {
+        let mut transport = transport.into();
         let features = Features::negotiate(&mut transport, 0)?;
         let mut requests = Incoming::new(&mut *transport, 0, features)?;
         transport.finish_init();

@@ -100,12 +100,12 @@ impl Machine {
         })?;
         plant(boot.command_line);
         let (mut disk, mut console, mut source) = (None, None, None);
-        for device in machine::devices(boot.command_line) {
+        for device in machine::devices(boot.command_line).map(Leash::from) {
             match device.device_type() {
                 DeviceType::Block if disk.is_none() => disk = Some(device),
                 DeviceType::Console if console.is_none() => console = Some(device),
                 DeviceType::EntropySource if source.is_none() => source = Some(device),
-                _ => drop(Leash::new(device)),
+                _ => drop(device),
             }
         }
         let disk = disk.ok_or_else(|| refuse("there is no virtio block device"))?;

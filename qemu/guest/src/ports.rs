@@ -69,8 +69,8 @@ impl<H: Hal, T: Transport> Ports<H, T> {
     ///
     /// # Errors
     /// The device has no ports with names, or does not keep the specification.
-    pub fn new(transport: T) -> Result<Self> {
-        let mut transport = Leash::new(transport);
+    pub fn new(transport: impl Into<Leash<T>>) -> Result<Self> {
+        let mut transport = transport.into();
         let features = Features::negotiate(&mut transport, MULTIPORT)?;
         let count: u32 = transport.read_config_space(PORT_COUNT_AT)?;
         let mut events = Incoming::new(&mut *transport, EVENTS, features)?;

@@ -253,7 +253,9 @@ fn remedy(fault: &Fault) -> String {
         }
         (None, FaultKind::Counters) => "nothing to repair: dump it and format anew".into(),
         (None, FaultKind::ValueCopy) => "nothing to repair with: put the value anew".into(),
-        (None, FaultKind::Group) => "nothing is lost, nor to repair it with: put these values anew".into(),
+        (None, FaultKind::Group) => {
+            "nothing is lost, nor to repair it with: it ends when its values are put anew, or cleaning moves them".into()
+        }
         (None, FaultKind::GroupCopy) => {
             "not repaired here: it ends behind the device, or is the last to tell of what is lost, which a start of the daemon notes first"
                 .into()

@@ -42,6 +42,10 @@ pub(crate) fn event(event: &Event) {
                 lost = report.lost.len(),
                 "volume open"
             );
+            for lost in &report.lost {
+                let (first, last) = (lost.first.0, lost.last.0);
+                error!(first, last, "acknowledged writes were lost: all between these LSNs");
+            }
             if health.mode != Mode::Healthy {
                 mode(health);
             }

@@ -13,10 +13,8 @@ use crate::session::Session;
 /// How far a shutdown has come.
 pub(super) enum End {
     Serving,
-    /// No call is let in any more; from this time on, in milliseconds, nobody holds calls back.
-    Finishing {
-        until: Option<u64>,
-    },
+    /// No call is let in any more.
+    Finishing,
     /// No call runs but those that wait for a check; what was acknowledged as buffered is on its way.
     Syncing(Pin<Box<dyn Future<Output = ()>>>),
     Done,
@@ -26,11 +24,11 @@ impl Server {
     /// Begins to end: nobody connects any more and no further call is let in, those that run are
     /// answered, and what was acknowledged is made durable. Goes on with [`Server::poll`].
     ///
-    /// Who waits for a check is not answered, and who holds its calls back, by reading none of its answers, for
-    /// [`Limits::stall_ms`](crate::Limits::stall_ms) is ended.
+    /// Who waits for a check is not answered, and who holds its calls back for [`Limits::stall_ms`](crate::Limits::stall_ms), because
+    /// it does not read what is answered, is ended.
     pub fn shut_down(&mut self) {
         if matches!(self.end, End::Serving) {
-            self.end = End::Finishing { until: None };
+            self.end = End::Finishing;
             if let Ok(journal) = self.shared.store.journal() {
                 // Begins at once, however long calls take.
                 drop(journal.sync());
@@ -53,20 +51,20 @@ impl Server {
 
     /// Goes on with a shutdown; yields when to look again.
     pub(super) fn finish(&mut self, now: u64) -> Option<u64> {
-        if let End::Finishing { until } = &mut self.end {
-            // By a clock that may have stood still since the last poll it would be over before it began.
-            let stall_ms = self.shared.limits.stall_ms;
-            let until = *until.get_or_insert_with(|| now.saturating_add(stall_ms));
-            if now >= until {
-                self.recount();
-                let held_max = self.held_max();
-                let waited_for = self.sessions.values_mut().filter(|session| session.calls() > 0);
-                waited_for
-                    .filter(|session| session.is_held_back(held_max))
-                    .for_each(|session| session.end(Closed::Transport));
+        if matches!(self.end, End::Finishing) {
+            self.recount();
+            let (held_max, stall_ms) = (self.held_max(), self.shared.limits.stall_ms);
+            let mut next: Option<u64> = None;
+            for session in self.sessions.values_mut().filter(|session| session.calls() > 0) {
+                let since = session.held_back_since(held_max, now);
+                match since.map(|since| since.saturating_add(stall_ms)) {
+                    Some(due) if due <= now => session.end(Closed::Transport),
+                    Some(due) => next = Some(next.map_or(due, |next| next.min(due))),
+                    None => {}
+                }
             }
             if self.sessions.values().any(|session| session.calls() > 0) {
-                return Some(until);
+                return next;
             }
             let Ok(journal) = self.shared.store.journal() else {
                 self.end = End::Done;

@@ -1,11 +1,14 @@
 //! What calls answer while all is well.
 
+use std::pin::Pin;
+
 use capnp::any_pointer;
 use capnp::traits::HasTypeId as _;
 use statefs::{Durability, directory};
 use statefsd::Event;
 
 use crate::rig::{Ask, If, Rig, delete, get, health, list, look, open, put, sync, version};
+use crate::streams;
 
 const DURABLE: Durability = Durability::Durable;
 const BUFFERED: Durability = Durability::Buffered;
@@ -269,31 +272,44 @@ fn a_read_between_two_own_writes_shows_the_first() {
     assert_eq!(rig.wait(get(&mine, "k")).unwrap(), "second");
 }
 
-/// A read may wait for room that others take; what is written behind it waits for it.
+/// A read may wait for room that others take; what is written behind it waits for it, and what reads behind that too.
 #[test]
-fn a_read_that_waits_for_room_shows_no_later_own_write() {
+fn reads_that_wait_for_room_show_what_was_written_before_them_alone() {
     let mut rig = Rig::open();
     let client = rig.connect("keeper");
     let mine = rig.directory(client, "/state");
-    for later in ["put", "delete", "commit", "writer"] {
+    for (later, expected) in
+        [("put", "6 bytes"), ("delete", "absent"), ("commit", "absent"), ("writer", "0 bytes")]
+    {
         version(&rig.wait(put(&mine, "k", b"first", If::Any, DURABLE)).unwrap());
         rig.device.holds = true;
         let before = put(&mine, "x", b"1", If::Any, DURABLE);
         let _list = list(&mine, Ask::default());
         let read = get(&mine, "k");
-        match later {
-            "put" => drop(put(&mine, "k", b"second", If::Any, DURABLE)),
-            "delete" => drop(delete(&mine, "k", If::Any)),
-            "commit" => drop(crate::batches::commit(&mine, &[("k", None, If::Any)])),
+        let written: Pin<Box<dyn Future<Output = String>>> = match later {
+            "put" => Box::pin(put(&mine, "k", b"second", If::Any, DURABLE)),
+            "delete" => Box::pin(delete(&mine, "k", If::Any)),
+            "commit" => Box::pin(crate::batches::commit(&mine, &[("k", None, If::Any)])),
             _ => {
-                let writer = crate::streams::writer(&mine, "k", If::Any, 0);
-                drop(writer.done_request().send());
+                let done = streams::writer(&mine, "k", If::Any, 0).done_request().send();
+                Box::pin(
+                    async move { done.promise.await.err().map_or("done".into(), |it| it.extra) },
+                )
             }
-        }
+        };
+        // The place of a writer's end is when it is answered.
+        let behind = (later != "writer").then(|| streams::reader(&mine, "k"));
         rig.settle();
         rig.device.holds = false;
         assert_eq!(rig.wait(read).unwrap(), "first", "{later}");
         version(&rig.wait(before).unwrap());
+        let written = rig.wait(written).expect("it waits no longer");
+        assert!(
+            ["version ", "deleted", "applied ", "done"].iter().any(|it| written.starts_with(it)),
+            "{written}"
+        );
+        let behind = behind.unwrap_or_else(|| streams::reader(&mine, "k"));
+        assert_eq!(streams::info(&mut rig, &behind), expected, "{later}");
     }
 }
 

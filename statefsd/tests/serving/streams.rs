@@ -46,13 +46,13 @@ pub(crate) fn done(rig: &mut Rig, writer: &writer::Client) -> String {
     }
 }
 
-fn reader(directory: &directory::Client, key: &str) -> reader::Client {
+pub(crate) fn reader(directory: &directory::Client, key: &str) -> reader::Client {
     let mut request = directory.reader_request();
     request.get().set_key(key);
     request.send().pipeline.get_reader()
 }
 
-fn info(rig: &mut Rig, reader: &reader::Client) -> String {
+pub(crate) fn info(rig: &mut Rig, reader: &reader::Client) -> String {
     use reader::info_results::Which;
     let answer = match rig.wait(reader.info_request().send().promise).unwrap() {
         Ok(answer) => answer,
