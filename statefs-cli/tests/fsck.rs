@@ -139,7 +139,7 @@ fn a_group_that_verifies_in_no_copy_is_not_clean() {
     insta::assert_snapshot!(run.text(), @r"
     a group verifies in no copy, though its values do, segment 0, block 10, byte 13312 of the file
       concerns /state/k/010
-      nothing is lost, nor to repair it with: put these values anew
+      nothing is lost, nor to repair it with: it ends when its values are put anew, or cleaning moves them
     ");
     let json = statefs(folder.path(), "image fsck x.img -o json").exits(4);
     insta::assert_snapshot!(redact(json.text()), @r#"
