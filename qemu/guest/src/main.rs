@@ -100,7 +100,7 @@ impl Machine {
         })?;
         plant(boot.command_line);
         let (mut disk, mut console, mut source) = (None, None, None);
-        for device in machine::devices(boot.command_line).map(Leash::from) {
+        for device in machine::devices(boot.command_line).into_iter().map(Leash::from) {
             match device.device_type() {
                 DeviceType::Block if disk.is_none() => disk = Some(device),
                 DeviceType::Console if console.is_none() => console = Some(device),
