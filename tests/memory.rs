@@ -9,7 +9,7 @@ use journal::{
 };
 use policy::{Peer, Policy};
 use statefs::directory::commit_results::Which;
-use statefs::state_fs;
+use statefs::{directory, state_fs};
 use statefsd::{Limits, Server};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
@@ -208,6 +208,16 @@ impl Pair {
         pair
     }
 
+    fn directory(&self, prefix: &str) -> directory::Client {
+        let root: state_fs::Client = self.client.bootstrap();
+        let mut open = root.open_request();
+        open.get().set_prefix(prefix);
+        let mut rights = open.get().init_rights();
+        rights.set_get(true);
+        rights.set_put(true);
+        open.send().pipeline.get_directory()
+    }
+
     /// Lets the server take `bytes` and do what it can without the device.
     fn receive(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
@@ -260,12 +270,7 @@ impl Pair {
 fn calls_that_wait_hold_little_more_than_their_messages() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut pair = Pair::new();
-    let root: state_fs::Client = pair.client.bootstrap();
-    let mut open = root.open_request();
-    open.get().set_prefix(format!("/state/{}", "d".repeat(240)));
-    open.get().init_rights().set_get(true);
-    open.get().get_rights().expect("made before").set_put(true);
-    let directory = open.send().pipeline.get_directory();
+    let directory = pair.directory(&format!("/state/{}", "d".repeat(240)));
     let mut put = directory.put_request();
     put.get().set_key("k");
     put.get().set_value(&[7; 100]);
@@ -295,11 +300,7 @@ fn calls_that_wait_hold_little_more_than_their_messages() {
 fn batches_that_wait_for_the_first_hold_little_more_than_their_messages() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut pair = Pair::new();
-    let root: state_fs::Client = pair.client.bootstrap();
-    let mut open = root.open_request();
-    open.get().set_prefix("/state");
-    open.get().init_rights().set_put(true);
-    let directory = open.send().pipeline.get_directory();
+    let directory = pair.directory("/state");
     pair.settle();
     let calls: Vec<_> = (0..32)
         .map(|_| {
