@@ -8,6 +8,9 @@
 
 #[cfg_attr(test, macro_use)]
 extern crate alloc;
+// Only a thread of a test trips over a planted panic.
+#[cfg(feature = "plant")]
+extern crate std;
 
 mod batch;
 mod bulk;
@@ -68,6 +71,8 @@ pub use group::{Builder, Header, Verifier, group_blocks};
 pub use journal::{Clock, Journal, Options, Stats};
 pub use large::LARGE_BYTES_MAX;
 pub use mount::{OpenError, Report};
+#[cfg(feature = "plant")]
+pub use plant::trip;
 pub use plant::{Plant, Plants};
 pub use read::{Got, Looked, Seen};
 pub use reader::{Opened, Piece, ValueReader};

@@ -148,6 +148,7 @@ impl Plants {
     /// Tells whether a rule is switched off.
     #[cfg(feature = "plant")]
     pub(crate) fn has(self, plant: Plant) -> bool {
+        trip::step();
         self.planted.contains(&Some(plant))
     }
 
@@ -177,5 +178,41 @@ impl Plants {
             reuse_lsn: self.has(Plant::ReuseLsnAfterLoss),
             no_evidence: self.has(Plant::EvidenceIgnored),
         }
+    }
+}
+
+/// A false invariant: this thread panics at one of the places where a rule can be switched off.
+#[cfg(feature = "plant")]
+pub mod trip {
+    use alloc::boxed::Box;
+    use core::cell::Cell;
+
+    std::thread_local! {
+        static LEFT: Cell<Option<u64>> = const { Cell::new(None) };
+    }
+
+    /// What the panic carries.
+    #[derive(Debug)]
+    pub struct Tripped;
+
+    /// Lets this thread pass `places` such places and panic at the next one, once; never with `None`. Yields how many were
+    /// left of the last number.
+    pub fn after(places: Option<u64>) -> Option<u64> {
+        LEFT.replace(places)
+    }
+
+    /// Passes one place.
+    ///
+    /// # Panics
+    /// With [`Tripped`], when it is the one; no hook is called.
+    pub(super) fn step() {
+        LEFT.with(|left| match left.get() {
+            None => (),
+            Some(0) => {
+                left.set(None);
+                std::panic::resume_unwind(Box::new(Tripped));
+            }
+            Some(more) => left.set(Some(more - 1)),
+        });
     }
 }

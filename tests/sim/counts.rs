@@ -43,6 +43,8 @@ tally! {
     cuts_in_recovery,
     /// Deaths of the process inside a recovery.
     deaths_in_recovery,
+    /// Crashes of these by a panic of the engine.
+    panics,
     /// Crashes while a checkpoint was being written, or values moved by cleaning.
     crashes_in_maintenance,
     /// Crashes of a volume that had refused a commit for want of room.

@@ -5,6 +5,7 @@
 mod cuts;
 mod found;
 mod shrunk;
+mod tripping;
 
 use journal::{Plant, Plants};
 use tests::sim::{Setup, Twist, run, run_history};

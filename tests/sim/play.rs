@@ -3,6 +3,7 @@
 mod clients;
 mod harm;
 mod judging;
+mod tripping;
 
 use super::counts::Counts;
 use super::model::{ABSENT, Model, ValueId};
@@ -17,6 +18,7 @@ use journal::{
 };
 use std::rc::Rc;
 use std::task::Poll;
+pub use tripping::play_tripping;
 
 /// Turns after which something that should end counts as hanging.
 const TURNS_MAX: u32 = 200_000;
@@ -55,6 +57,15 @@ pub fn play(plan: &Plan, plants: Plants) -> Result<Counts, Broken> {
 pub fn play_judging(plan: &Plan, plants: Plants, every: u64) -> Result<Counts, Broken> {
     let mut player = Player::new(plan, plants);
     player.judged_every = every;
+    play_by(plan, player, Player::step)
+}
+
+/// Lets `player` play `plan`, each of its steps by `play`.
+fn play_by(
+    plan: &Plan,
+    mut player: Player,
+    mut play: impl FnMut(&mut Player, &Step) -> Result<(), String>,
+) -> Result<Counts, Broken> {
     let mut at = 0;
     let mut played = player.format();
     for step in &plan.steps {
@@ -62,7 +73,7 @@ pub fn play_judging(plan: &Plan, plants: Plants, every: u64) -> Result<Counts, B
             break;
         }
         at = step.id;
-        played = player.step(step);
+        played = play(&mut player, step);
     }
     // A plan ends with a recovery that is compared.
     let ended = played.and_then(|()| player.opened());
@@ -490,6 +501,15 @@ impl Player {
             self.counts.crashes_of_full_volumes += u64::from(self.full);
             self.full = false;
         }
+        self.ended(how, at_work);
+        if let Some(harm) = harm {
+            self.harm(harm, false);
+        }
+        acknowledged.map_or(Ok(()), |acknowledged| self.probe(acknowledged))
+    }
+
+    /// Ends the process, at work or while it recovers.
+    fn ended(&mut self, how: How, at_work: bool) {
         let died = self.go_down(how);
         *match (at_work, died) {
             (true, false) => &mut self.counts.cuts_at_work,
@@ -497,10 +517,6 @@ impl Player {
             (false, false) => &mut self.counts.cuts_in_recovery,
             (false, true) => &mut self.counts.deaths_in_recovery,
         } += 1;
-        if let Some(harm) = harm {
-            self.harm(harm, false);
-        }
-        acknowledged.map_or(Ok(()), |acknowledged| self.probe(acknowledged))
     }
 
     /// Ends the process, with the power or without; tells whether the device kept its cache.

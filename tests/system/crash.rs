@@ -1,13 +1,14 @@
 //! The daemon is killed, or told to end, while services on several sockets work.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt as _;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use fastrand::Rng;
 use rustix::process::Signal;
-use statefs_client::{ListOptions, Rights};
+use statefs_client::{Client, ListOptions, Rights};
 
 use crate::account::End;
 use crate::machine::{Machine, PATIENCE};
@@ -18,6 +19,9 @@ const KILLS: u64 = 60;
 
 /// Daemons ended in the moment of an answer.
 const SHARP_ROUNDS: u8 = 15;
+
+/// Daemons that get no memory any more.
+const STARVED: u64 = 8;
 
 /// Daemons told to end.
 const STOPS: u64 = 6;
@@ -47,6 +51,53 @@ fn whatever_was_acknowledged_survives_kills_at_any_moment() {
     load.check(End::Killed);
     load.machine.stop();
     println!("{KILLS} kills at work, {killed_early} at the start");
+}
+
+/// An allocation fails, wherever it comes first.
+#[test]
+fn whatever_was_acknowledged_survives_the_end_of_memory() {
+    let mut load = Load::new("starved");
+    for round in 0..STARVED {
+        load.machine.start();
+        load.check(End::Killed);
+        let answers = load.random.usize(..120);
+        let bytes = if round == 0 { 0 } else { load.random.u64(..4 << 20) };
+        load.run(answers, Duration::ZERO, |machine| {
+            machine.starve(bytes);
+            let deadline = Instant::now() + PATIENCE;
+            while !machine.has_ended() {
+                assert!(Instant::now() < deadline, "it lives on\n{}", machine.said());
+                fill_memory(machine);
+            }
+            let status = machine.wait();
+            // The stack does not grow any more either.
+            let by = status.signal().and_then(Signal::from_named_raw);
+            println!("{bytes} bytes more: {by:?}");
+            assert!(matches!(by, Some(Signal::ABORT | Signal::SEGV)), "{status:?}");
+        });
+    }
+    load.machine.start();
+    load.check(End::Killed);
+    load.machine.stop();
+    let failed = load.machine.said().matches("memory allocation of").count();
+    assert!(failed > 0, "no allocation failed\n{}", load.machine.said());
+}
+
+/// Sends large writes that nobody has a right to, on many connections: each is read before it is refused.
+fn fill_memory(machine: &Machine) {
+    let clients: Vec<_> =
+        (0..8).filter_map(|_| Client::connect(machine.socket("auditor")).ok()).collect();
+    let value = vec![0; 64 << 10];
+    let mut calls = Vec::new();
+    for client in &clients {
+        client.set_timeout(Some(PATIENCE));
+        let all = client.directory("/state", Rights::GET);
+        calls.extend((0..32).map(|_| (client, all.calls().put("k", &value))));
+    }
+    for (client, call) in calls {
+        // Refused, or the daemon is gone.
+        drop(client.wait(call));
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::{env, thread};
 
 use blockdev::{BlockDevice as _, FileDevice};
 use journal::{Disk, FormatOptions, Random};
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, kill_process, prlimit, waitpid};
 use statefs_client::{Client, Mode};
 use tests::drive::drive;
 
@@ -141,6 +141,17 @@ impl Machine {
         self.signal(Signal::STOP);
         let (_, status) = waitpid(Some(self.pid()), WaitOptions::UNTRACED).unwrap().unwrap();
         assert!(status.stopped(), "{status:?}");
+    }
+
+    /// Gives the daemon no more than `bytes` of memory beyond what it has.
+    pub fn starve(&self, bytes: u64) {
+        let most = Some(self.memory("VmSize") + bytes);
+        prlimit(Some(self.pid()), Resource::As, Rlimit { current: most, maximum: most }).unwrap();
+    }
+
+    /// Tells whether the daemon has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().unwrap().try_wait().unwrap().is_some()
     }
 
     pub fn pid(&self) -> Pid {
