@@ -3,7 +3,7 @@
 use crate::engine::{self, Shape, Store};
 use crate::floor::Floor;
 use crate::peers::{Engine, KINDS, Kind};
-use crate::{Result, Sample, device, median};
+use crate::{Result, device, median};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -16,26 +16,39 @@ const KEYS: u64 = 1_000_000;
 const BATCH: usize = 256;
 /// First argument of the process that loads a store and goes without closing it.
 const LOADER: &str = "--load-and-go";
+/// That of the process that opens it, and tells what memory it takes.
+const OPENER: &str = "--open-and-tell";
 
-/// Loads a store and ends as if killed, if this process was started for that.
-pub(crate) fn loader_child() -> Option<Result<()>> {
+/// Does what this process was started for, if it is the child of another.
+pub(crate) fn child() -> Option<Result<()>> {
     let mut arguments = std::env::args().skip(1);
-    if arguments.next()? != LOADER {
-        return None;
-    }
+    let what = arguments.next().filter(|what| what == LOADER || what == OPENER)?;
     let (kind, folder) = (arguments.next()?, PathBuf::from(arguments.next()?));
     let kind = KINDS.into_iter().find(|known| known.name() == kind)?;
-    Some(kind.open(&folder).and_then(|mut store| {
-        store.load(&mut (0..KEYS), 100, BATCH)?;
-        // Nothing is dropped: what an engine does at its end is not done.
-        std::process::exit(0)
-    }))
+    Some(if what == LOADER { load_and_go(kind, &folder) } else { open_and_tell(kind, &folder) })
+}
+
+/// Loads a store and ends as if killed.
+fn load_and_go(kind: Kind, folder: &Path) -> Result<()> {
+    let mut store = kind.open(folder)?;
+    store.load(&mut (0..KEYS), 100, BATCH)?;
+    // Nothing is dropped: what an engine does at its end is not done.
+    std::process::exit(0)
+}
+
+/// Opens a store, reads one key, and prints the bytes of memory of its own that this takes.
+fn open_and_tell(kind: Kind, folder: &Path) -> Result<()> {
+    let before = device::own_memory()?;
+    let mut store = kind.open(folder)?;
+    store.gets(&[KEYS / 2])?;
+    println!("{}", device::own_memory()? - before);
+    Ok(())
 }
 
 /// Measures the engines of these names, all if there are none, prints the tables and yields the rows of the chart.
 pub(crate) fn run(folder: &Path, named: &[String]) -> Result<Vec<Row>> {
-    let wanted = |kind: &Kind| named.is_empty() || named.iter().any(|name| name == kind.name());
-    let mut rows: Vec<Row> = KINDS.into_iter().filter(wanted).map(Row::new).collect();
+    let kinds = KINDS.into_iter().filter(|kind| wanted(*kind, named));
+    let mut rows: Vec<Row> = kinds.map(Row::new).collect();
     let (mut floor, mut floors) = (Floor::new(folder)?, Vec::new());
     for round in 1..=ROUNDS {
         eprintln!("peers, round {round} of {ROUNDS}");
@@ -54,6 +67,11 @@ pub(crate) fn run(folder: &Path, named: &[String]) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
+/// Tells whether an engine is among those that were named, or none was.
+pub(crate) fn wanted(kind: Kind, named: &[String]) -> bool {
+    named.is_empty() || named.iter().any(|name| name == kind.name())
+}
+
 /// What one engine did.
 pub(crate) struct Row {
     pub(crate) kind: Kind,
@@ -70,6 +88,8 @@ pub(crate) struct Row {
     pub(crate) get: f64,
     scan: f64,
     open: f64,
+    /// Bytes of memory of its own for each key, once the store is open.
+    memory: f64,
 }
 
 impl Row {
@@ -84,6 +104,7 @@ impl Row {
             get: f64::NAN,
             scan: f64::NAN,
             open: f64::NAN,
+            memory: f64::NAN,
         }
     }
 
@@ -130,10 +151,7 @@ impl Row {
         drop(folder);
 
         let folder = Fresh::new(Path::new("target"))?;
-        let mut loader = Command::new(std::env::current_exe()?);
-        if !loader.arg(LOADER).arg(self.kind.name()).arg(&folder.0).status()?.success() {
-            return Err("the process that loads a store failed".into());
-        }
+        self.child(LOADER, &folder)?;
         device::drop_caches()?;
         let begun = Instant::now();
         let mut engine = self.kind.open(&folder.0)?;
@@ -146,64 +164,24 @@ impl Row {
         let count = engine.scan()?;
         assert!(count == KEYS, "a scan sees all that was loaded");
         self.scan = rate(count, begun.elapsed());
+        drop(engine);
+        self.memory = self.child(OPENER, &folder)?.trim().parse::<f64>()? / KEYS as f64;
         Ok(())
     }
-}
 
-/// What only the journal is asked: its cost under churn, what cleaning adds to a put, how it opens.
-pub(crate) fn ours(folder: &Path) -> Result<()> {
-    churn(folder)?;
-    replay(folder)
-}
-
-/// Overwrites of a store that fills two thirds of its zone, 64 puts to a commit, and lone puts beside the cleaning.
-fn churn(folder: &Path) -> Result<()> {
-    const LIVE: u64 = 200_000;
-    const USER_BYTES: u64 = 141;
-    println!(
-        "\n| space per copy | written per copy, of what clients wrote | lone put p50, p99, p99.9 µs |"
-    );
-    println!("|--:|--:|--:|");
-    for percent in [600, 200, 175, 150] {
-        let folder = Fresh::new(folder)?;
-        let zone = LIVE * USER_BYTES * percent / 100;
-        let device_bytes = (2 * zone).next_multiple_of(4096) + (16 << 10);
-        let space = percent as f64 / 100.0;
-        let shape = Shape { device_bytes, watermark: false, ..engine::SMALL };
-        let mut store = Store::create(&folder.0, shape)?;
-        if let Err(error) = Engine::load(&mut store, &mut shuffled(LIVE), 100, 64) {
-            println!("| {space:.2} | {error} | |");
-            continue;
+    /// Runs a process of its own over the store in `folder`, and yields what it prints.
+    fn child(&self, what: &str, folder: &Fresh) -> Result<String> {
+        let mut child = Command::new(std::env::current_exe()?);
+        let output = child.arg(what).arg(self.kind.name()).arg(&folder.0).output()?;
+        if !output.status.success() {
+            return Err(format!("{what}: {}", String::from_utf8_lossy(&output.stderr)).into());
         }
-        let mut random = fastrand::Rng::with_seed(5);
-        let mut overwrite = |store: &mut Store, commits: u64| -> Result<()> {
-            for _ in 0..commits {
-                let keys: Vec<u64> =
-                    std::iter::repeat_with(|| random.u64(..LIVE)).take(64).collect();
-                store.commit(&keys, 100)?;
-            }
-            Ok(())
-        };
-        overwrite(&mut store, 2 * LIVE / 64)?;
-        let (before, commits) = (store.counts().bytes_written, 4 * LIVE / 64);
-        overwrite(&mut store, commits)?;
-        let written = (store.counts().bytes_written - before) as f64 / 2.0;
-        let amplification = written / (commits * 64 * USER_BYTES) as f64;
-        let mut times = Vec::new();
-        for _ in 0..3000 {
-            let begun = Instant::now();
-            store.commit(&[random_key(LIVE)], 100)?;
-            times.push(begun.elapsed());
-        }
-        let lone = Sample::new(times, Duration::from_secs(1));
-        let (p50, p99, p999) = (lone.p50(), lone.p99(), lone.at(999));
-        println!("| {space:.2} | {amplification:.2} | {p50:.0}, {p99:.0}, {p999:.0} |");
+        Ok(String::from_utf8(output.stdout)?)
     }
-    Ok(())
 }
 
-/// A million keys: replayed from the log alone, and opened from a checkpoint.
-fn replay(folder: &Path) -> Result<()> {
+/// A million keys: replayed from the log alone, and opened from a checkpoint. Only the journal is asked.
+pub(crate) fn replay(folder: &Path) -> Result<()> {
     println!("\n| {KEYS} keys of 41 + 100 bytes, caches dropped | open ms | index bytes per key |");
     println!("|---|--:|--:|");
     for (name, replay_bytes) in [("from the log alone", Some(1 << 30)), ("with checkpoints", None)]
@@ -234,14 +212,14 @@ fn print(rows: &[Row], quiet: &[bool]) {
     );
     println!(
         "| engine | put 100 B | put 4 KiB | 16 writers | 64 writers | flushes, KiB a put \
-         | load 100 B/s | load 4 KiB/s | get µs | scan keys/s | open after kill ms |"
+         | load 100 B/s | load 4 KiB/s | get µs | scan keys/s | open after kill ms | memory B/key |"
     );
-    println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
+    println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
     let of = |list: &[f64]| median(list.iter().copied());
     for row in rows {
         let ([small, large], [few, many]) = (&row.lone, &row.many);
         println!(
-            "| {} | {:.2} | {:.2} | {:.1} | {:.1} | {:.2}, {:.1} | {:.0} | {:.0} | {:.1} | {:.1}M | {:.0} |",
+            "| {} | {:.2} | {:.2} | {:.1} | {:.1} | {:.2}, {:.1} | {:.0} | {:.0} | {:.1} | {:.1}M | {:.0} | {:.0} |",
             row.kind.name(),
             of(small),
             of(large),
@@ -254,18 +232,15 @@ fn print(rows: &[Row], quiet: &[bool]) {
             row.get,
             row.scan / 1e6,
             row.open,
+            row.memory,
         );
     }
 }
 
 /// The numbers below `count`, in an order that no engine gains from.
-fn shuffled(count: u64) -> impl Iterator<Item = u64> {
+pub(crate) fn shuffled(count: u64) -> impl Iterator<Item = u64> {
     // Odd and far from the powers of two, so coprime to counts made of twos and fives.
     (0..count).map(move |n| n * 7_368_787 % count)
-}
-
-fn random_key(count: u64) -> u64 {
-    fastrand::u64(..count)
 }
 
 fn rate(count: u64, time: Duration) -> f64 {
@@ -277,10 +252,10 @@ fn millis(time: Duration) -> f64 {
 }
 
 /// A folder for one store.
-struct Fresh(PathBuf);
+pub(crate) struct Fresh(pub(crate) PathBuf);
 
 impl Fresh {
-    fn new(folder: &Path) -> Result<Self> {
+    pub(crate) fn new(folder: &Path) -> Result<Self> {
         let path = folder.join(format!("peer-{}", fastrand::u64(..)));
         std::fs::create_dir_all(&path)?;
         Ok(Self(path))

@@ -27,6 +27,36 @@ impl Writes {
     }
 }
 
+/// Yields the bytes of memory that this process has for itself; the pages of files that it maps are not among them.
+///
+/// # Errors
+/// The kernel does not tell.
+pub(crate) fn own_memory() -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib: u64 =
+        line.ok_or("the kernel tells no RssAnon")?.trim_matches([' ', '\t', 'k', 'B']).parse()?;
+    Ok(kib << 10)
+}
+
+/// Yields the bytes that the files below `folder` take on their device.
+///
+/// # Errors
+/// A file cannot be looked at.
+pub(crate) fn space_of(folder: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(folder)? {
+        // An engine may delete a file meanwhile.
+        let Ok(metadata) = entry.as_ref().map_err(drop).and_then(|it| it.metadata().map_err(drop))
+        else {
+            continue;
+        };
+        bytes +=
+            if metadata.is_dir() { space_of(&entry?.path())? } else { metadata.blocks() * 512 };
+    }
+    Ok(bytes)
+}
+
 /// Makes the kernel forget what it holds of files.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! The journal in process, on a file, as the daemon drives it but without sockets.
 
 use crate::{Result, Sample};
-use blockdev::{BlockDevice, Completion, Counting, Counts, FileDevice};
+use blockdev::{BlockDevice as _, FileDevice};
 use journal::{
     Batch, Clock, CommitError, Disk, Durability, FormatOptions, Got, Journal, Operation, Options,
     Origin, Outcome, Precondition, Random, format,
@@ -51,7 +51,7 @@ pub(crate) struct Shape {
 
 /// An open volume on a file of its own.
 pub(crate) struct Store {
-    device: Counting<FileDevice>,
+    device: FileDevice,
     disk: Disk,
     journal: Journal,
     clock: Clock,
@@ -81,8 +81,7 @@ impl Store {
         Self::open(FileDevice::open(folder.join(IMAGE), options, || {})?, shape)
     }
 
-    fn open(device: FileDevice, shape: Shape) -> Result<Self> {
-        let mut device = Counting::new(device);
+    fn open(mut device: FileDevice, shape: Shape) -> Result<Self> {
         let (disk, clock) = (Disk::new(device.geometry()), Clock::default());
         let options = Options {
             cache_bytes: shape.cache_bytes,
@@ -99,10 +98,6 @@ impl Store {
 
     pub(crate) fn journal(&self) -> &Journal {
         &self.journal
-    }
-
-    pub(crate) fn counts(&self) -> Counts {
-        self.device.counts()
     }
 
     /// Drives the volume until `task` has ended.
@@ -254,37 +249,20 @@ fn entropy() -> Random {
     Random::from_seed(std::array::from_fn(|_| fastrand::u8(..)))
 }
 
-fn turn(disk: &Disk, device: &mut impl Waits) {
+fn turn(disk: &Disk, device: &mut FileDevice) {
     while let Some(request) = disk.next_request() {
         device.submit(request);
     }
-    if let Some(completion) = device.wait() {
+    if let Some(completion) = device.completion_blocking() {
         disk.complete(completion);
     }
 }
 
-fn drive<T>(disk: &Disk, device: &mut impl Waits, mut task: Task<T>) -> T {
+fn drive<T>(disk: &Disk, device: &mut FileDevice, mut task: Task<T>) -> T {
     loop {
         if let Poll::Ready(value) = task.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             return value;
         }
         turn(disk, device);
-    }
-}
-
-/// A device whose completions can be waited for.
-trait Waits: BlockDevice {
-    fn wait(&mut self) -> Option<Completion>;
-}
-
-impl Waits for FileDevice {
-    fn wait(&mut self) -> Option<Completion> {
-        self.completion_blocking()
-    }
-}
-
-impl Waits for Counting<FileDevice> {
-    fn wait(&mut self) -> Option<Completion> {
-        self.inner_mut().completion_blocking()
     }
 }

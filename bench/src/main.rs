@@ -8,6 +8,8 @@
 
 #[cfg(feature = "peers")]
 mod chart;
+#[cfg(feature = "peers")]
+mod churn;
 mod cleaning;
 #[cfg(feature = "peers")]
 mod compare;
@@ -53,7 +55,7 @@ fn main() -> ExitCode {
         return exit;
     }
     #[cfg(feature = "peers")]
-    if let Some(ended) = compare::loader_child() {
+    if let Some(ended) = compare::child() {
         return end(ended);
     }
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -112,7 +114,8 @@ fn run(engines: &[String]) -> Result<()> {
         let rows = compare::run(&folder.0, engines)?;
         std::fs::write(CHART, chart::svg(&rows))?;
         eprintln!("the chart is in {CHART}");
-        compare::ours(&folder.0)?;
+        churn::run(&folder.0, engines)?;
+        compare::replay(&folder.0)?;
     }
     Ok(())
 }

@@ -23,6 +23,9 @@ pub(crate) trait Engine {
         batch: usize,
     ) -> Result<Duration>;
 
+    /// Writes these keys in one durable commit.
+    fn commit(&mut self, keys: &[u64], bytes: usize) -> Result<()>;
+
     /// Reads these keys, one by one, all of which are there.
     fn gets(&mut self, keys: &[u64]) -> Result<Sample>;
 

@@ -1,7 +1,7 @@
 //! fjall: an LSM tree; a put and `persist(SyncData)`.
 
 use super::{Engine, batched, threads, timed};
-use crate::engine::{key, value};
+use crate::engine::{key, numbered, value};
 use crate::{Result, Sample};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use std::path::Path;
@@ -44,6 +44,15 @@ impl Engine for Fjall {
         })?;
         self.database.persist(PersistMode::SyncData)?;
         Ok(start.elapsed())
+    }
+
+    fn commit(&mut self, keys: &[u64], bytes: usize) -> Result<()> {
+        let (mut writes, value) = (self.database.batch(), value(bytes));
+        for key in keys {
+            writes.insert(&self.keys, numbered(*key), value.as_slice());
+        }
+        writes.commit()?;
+        Ok(self.database.persist(PersistMode::SyncData)?)
     }
 
     fn gets(&mut self, keys: &[u64]) -> Result<Sample> {

@@ -1,7 +1,7 @@
 //! LMDB: a memory-mapped B+ tree; each commit is synced.
 
 use super::{Engine, batched, threads, timed};
-use crate::engine::{key, value};
+use crate::engine::{key, numbered, value};
 use crate::{Result, Sample};
 use lmdb::{Cursor as _, Database, DatabaseFlags, Environment, Transaction as _, WriteFlags};
 use std::path::Path;
@@ -51,6 +51,14 @@ impl Engine for Lmdb {
         })?;
         txn.commit()?;
         Ok(start.elapsed())
+    }
+
+    fn commit(&mut self, keys: &[u64], bytes: usize) -> Result<()> {
+        let (mut txn, value) = (self.env.begin_rw_txn()?, value(bytes));
+        for key in keys {
+            txn.put(self.keys, &numbered(*key), &value, WriteFlags::empty())?;
+        }
+        Ok(txn.commit()?)
     }
 
     fn gets(&mut self, keys: &[u64]) -> Result<Sample> {

@@ -45,6 +45,10 @@ impl Engine for Store {
         Ok(start.elapsed())
     }
 
+    fn commit(&mut self, keys: &[u64], bytes: usize) -> Result<()> {
+        Self::commit(self, keys, bytes)
+    }
+
     fn gets(&mut self, keys: &[u64]) -> Result<Sample> {
         let start = Instant::now();
         let mut times = Vec::with_capacity(keys.len());

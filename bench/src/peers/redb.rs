@@ -1,7 +1,7 @@
 //! redb: a copy-on-write B+ tree; each commit is synced.
 
 use super::{Engine, batched, threads, timed};
-use crate::engine::{key, value};
+use crate::engine::{key, numbered, value};
 use crate::{Result, Sample};
 use redb::{Database, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use std::path::Path;
@@ -58,6 +58,11 @@ impl Engine for Redb {
         }
         txn.commit()?;
         Ok(start.elapsed())
+    }
+
+    fn commit(&mut self, keys: &[u64], bytes: usize) -> Result<()> {
+        let keys: Vec<_> = keys.iter().copied().map(numbered).collect();
+        self.write(&keys, &value(bytes), Durability::Immediate)
     }
 
     fn gets(&mut self, keys: &[u64]) -> Result<Sample> {

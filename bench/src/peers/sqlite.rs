@@ -1,7 +1,7 @@
 //! SQLite: a B tree with a write-ahead log, `synchronous = FULL`.
 
 use super::{Engine, batched, threads, timed};
-use crate::engine::{key, value};
+use crate::engine::{key, numbered, value};
 use crate::{Result, Sample};
 use rusqlite::{Connection, OptionalExtension as _};
 use std::path::{Path, PathBuf};
@@ -68,6 +68,17 @@ impl Engine for Sqlite {
         }
         txn.commit()?;
         Ok(start.elapsed())
+    }
+
+    fn commit(&mut self, keys: &[u64], bytes: usize) -> Result<()> {
+        let (txn, value) = (self.connection.transaction()?, value(bytes));
+        {
+            let mut put = txn.prepare_cached(PUT)?;
+            for key in keys {
+                put.execute((numbered(*key), &value))?;
+            }
+        }
+        Ok(txn.commit()?)
     }
 
     fn gets(&mut self, keys: &[u64]) -> Result<Sample> {
