@@ -65,6 +65,8 @@ pub(crate) enum Error {
     Failed(OpenError),
     /// The volume is not open yet; calls are not let in before it is.
     Opening,
+    /// The server ends, and does not wait for what was asked.
+    Ending,
 }
 
 impl Error {
@@ -119,7 +121,9 @@ impl Error {
             Self::Quota(_) => ErrorCode::QuotaExceeded,
             Self::NoSpace => ErrorCode::NoSpace,
             Self::ReadOnly(_) => ErrorCode::ReadOnly,
-            Self::Overloaded | Self::Opening | Self::TooMany { .. } => ErrorCode::Overloaded,
+            Self::Overloaded | Self::Opening | Self::Ending | Self::TooMany { .. } => {
+                ErrorCode::Overloaded
+            }
             Self::NotReadBack | Self::Unreadable | Self::Failed(_) => ErrorCode::IoError,
         }
     }
@@ -167,6 +171,7 @@ impl From<Error> for capnp::Error {
             ),
             Error::Failed(error) => code.error(error),
             Error::Opening => code.error("the volume is being opened"),
+            Error::Ending => code.error("the server ends"),
         }
     }
 }
@@ -197,6 +202,7 @@ mod tests {
             Error::Unreadable,
             Error::Failed(OpenError::Blank),
             Error::Opening,
+            Error::Ending,
         ];
         for error in errors {
             let wire = capnp::Error::from(error);

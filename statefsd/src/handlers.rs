@@ -180,16 +180,19 @@ pub(crate) fn stats(caller: &Caller, _: &Granted<Administer>) -> Vec<Family> {
     caller.shared.tally.families(&caller.shared.store)
 }
 
-/// Reads all copies of everything, and repairs what one of them still has.
+/// Reads all copies of everything, and repairs what one of them still has. It takes as long as its rate says, so it does not keep
+/// the server from its end.
 pub(crate) async fn check(
     caller: &Caller,
     _: Granted<Administer>,
     bytes_per_second: u64,
 ) -> Result<CheckReport, Error> {
     let journal = caller.shared.store.journal()?;
-    let _waits = caller.checks.take();
-    let report = journal.check_at(bytes_per_second).await;
-    report.map_err(|error| Error::of_task(error, journal.mode()))
+    let check = async {
+        let report = journal.check_at(bytes_per_second).await;
+        report.map_err(|error| Error::of_task(error, journal.mode()))
+    };
+    caller.shared.ending.or(check).await
 }
 
 /// Makes a checkpoint of all that was acknowledged.

@@ -27,6 +27,7 @@ use crate::store::{Health, Mode, Store};
 use crate::tokens::Tokens;
 use crate::turns::Turns;
 use shutdown::End;
+pub(crate) use shutdown::Ending;
 
 /// One daemon: a volume, a policy, connections.
 ///
@@ -109,6 +110,7 @@ impl Server {
             reload: Reload::default(),
             polls: Cell::new(0),
             turns: Turns::default(),
+            ending: Ending::default(),
         };
         Self {
             shared: Rc::new(shared),

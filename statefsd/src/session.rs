@@ -18,6 +18,7 @@ use crate::figures::Tally;
 use crate::limits::{CLIENT_NAME_BYTES_MAX, Limits, READ_BYTES_MAX};
 use crate::permits::Permits;
 use crate::reload::Reload;
+use crate::server::Ending;
 use crate::slots::Slots;
 use crate::store::Store;
 use crate::stream::STREAM_BYTES;
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     /// How often the server was polled.
     pub(crate) polls: Cell<u64>,
     pub(crate) turns: Turns,
+    pub(crate) ending: Ending,
 }
 
 /// Who calls, and what a connection's calls share.
@@ -62,8 +64,6 @@ pub(crate) struct Caller {
     pub(crate) streams: Slots,
     /// Restricted directories.
     pub(crate) restrictions: Slots,
-    /// Calls that wait for a check, which takes as long as its rate says.
-    pub(crate) checks: Slots,
     /// Writes that were taken as buffered.
     pub(crate) buffered: Cell<u64>,
     /// How many of them a sync has answered for.
@@ -195,7 +195,6 @@ impl Session {
             reads: Permits::new(shared.limits.reply_bytes),
             streams: Slots::new(shared.limits.streams),
             restrictions: Slots::new(shared.limits.restrictions),
-            checks: Slots::new(shared.limits.connection.calls),
             buffered: Cell::new(0),
             synced: Cell::new(0),
             drops: Cell::new(0),
@@ -312,9 +311,9 @@ impl Session {
         &self.caller
     }
 
-    /// Calls that are not answered and that an end has to wait for: who waits for a check does not end it.
+    /// Calls that are not answered.
     pub(crate) fn calls(&self) -> usize {
-        self.vat.calls_in_flight().saturating_sub(self.caller.checks.taken())
+        self.vat.calls_in_flight()
     }
 
     /// Whether nothing waits to be sent.

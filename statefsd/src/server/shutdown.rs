@@ -1,11 +1,14 @@
 //! The end of a server: what runs is answered, what was acknowledged becomes durable.
 
 use alloc::boxed::Box;
-use core::future::Future;
-use core::pin::Pin;
-use core::task::{Context, Waker};
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use core::future::{Future, poll_fn};
+use core::pin::{Pin, pin};
+use core::task::{Context, Poll, Waker};
 
 use super::Server;
+use crate::error::Error;
 use crate::event::Closed;
 use crate::plant::Plant;
 use crate::session::Session;
@@ -15,20 +18,83 @@ pub(super) enum End {
     Serving,
     /// No call is let in any more.
     Finishing,
-    /// No call runs but those that wait for a check; what was acknowledged as buffered is on its way.
+    /// No call runs; what was acknowledged as buffered is on its way.
     Syncing(Pin<Box<dyn Future<Output = ()>>>),
     Done,
+}
+
+/// Tells calls that take long that the server ends.
+#[derive(Default)]
+pub(crate) struct Ending {
+    begun: Cell<bool>,
+    /// One for each call that waits.
+    waiting: RefCell<Vec<Waker>>,
+}
+
+impl Ending {
+    /// Yields what `call` comes to, or that the server ends before.
+    pub(crate) async fn or<T>(
+        &self,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let (mut call, mut waits) = (pin!(call), Waits { ending: self, waker: None });
+        poll_fn(|context| match call.as_mut().poll(context) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending if self.begun.get() => Poll::Ready(Err(Error::Ending)),
+            Poll::Pending => {
+                waits.renew(context.waker());
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
+    fn begin(&self) {
+        self.begun.set(true);
+        self.waiting.borrow().iter().for_each(Waker::wake_by_ref);
+    }
+}
+
+/// A call that waits; its waker goes with it.
+struct Waits<'a> {
+    ending: &'a Ending,
+    waker: Option<Waker>,
+}
+
+impl Waits<'_> {
+    fn renew(&mut self, waker: &Waker) {
+        if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            self.forget();
+            self.waker = Some(waker.clone());
+            self.ending.waiting.borrow_mut().push(waker.clone());
+        }
+    }
+
+    fn forget(&mut self) {
+        let Some(waker) = self.waker.take() else { return };
+        let mut waiting = self.ending.waiting.borrow_mut();
+        if let Some(at) = waiting.iter().position(|one| one.will_wake(&waker)) {
+            waiting.swap_remove(at);
+        }
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.forget();
+    }
 }
 
 impl Server {
     /// Begins to end: nobody connects any more and no further call is let in, those that run are
     /// answered, and what was acknowledged is made durable. Goes on with [`Server::poll`].
     ///
-    /// Who waits for a check is not answered, and who holds its calls back for [`Limits::stall_ms`](crate::Limits::stall_ms), because
+    /// Who waits for a check is refused, and who holds its calls back for [`Limits::stall_ms`](crate::Limits::stall_ms), because
     /// it does not read what is answered, is ended.
     pub fn shut_down(&mut self) {
         if matches!(self.end, End::Serving) {
             self.end = End::Finishing;
+            self.shared.ending.begin();
             if let Ok(journal) = self.shared.store.journal() {
                 // Begins at once, however long calls take.
                 drop(journal.sync());

@@ -429,7 +429,7 @@ fn what_was_gathered_is_written_at_the_end_whatever_call_has_none() {
         let mut check = auditor(&mut rig).check_request();
         check.get().set_bytes_per_second(1);
         rig.settle();
-        let _check = (!deaf).then(|| check.send().promise);
+        let check = (!deaf).then(|| check.send().promise);
         rig.clients[client].deaf = deaf;
         let _gets: Vec<_> = (0..64).filter(|_| deaf).map(|_| get(&own, "large")).collect();
         rig.settle();
@@ -444,6 +444,10 @@ fn what_was_gathered_is_written_at_the_end_whatever_call_has_none() {
             rig.settle();
         }
         assert_eq!(rig.server.is_over(rig.clients[client].id), deaf);
+        if let Some(check) = check {
+            let refused = rig.wait(check).unwrap().err().expect("it is not at its end");
+            assert_eq!(refused.extra, "OVERLOADED: the server ends");
+        }
         let mut rig = watched(rig.restart());
         let admin = auditor(&mut rig);
         assert_eq!(denials(&mut rig, &admin).len(), 2);
