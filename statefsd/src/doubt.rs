@@ -40,7 +40,9 @@ struct Told {
 #[derive(Clone, Copy)]
 pub(crate) struct Sending {
     pub(crate) connection: ConnectionId,
-    /// How often the server was polled: an answer leaves with the next poll at the earliest.
+    /// How often the server had been polled when it came.
+    pub(crate) arrived: u64,
+    /// The same when it is answered: an answer leaves with the next poll at the earliest.
     pub(crate) polls: u64,
 }
 
@@ -82,7 +84,7 @@ impl Doubt {
         let of_service = self.told.entry(service.into()).or_default();
         if let Some(told) = of_service.iter_mut().find(|told| told.token == token) {
             let last = mem::replace(&mut told.last, sending);
-            if last.polls == sending.polls {
+            if sending.arrived <= last.polls {
                 return false;
             }
             let heard = told.twice || last.connection == sending.connection;

@@ -18,7 +18,7 @@ use crate::plant::Plant;
 use crate::power::{Power, Restriction};
 use crate::quota::Usage;
 use crate::request::{Administer, Audited, Change, Count, Get, Hello, List, Open, Token, Write};
-use crate::session::Caller;
+use crate::session::{Arrived, Caller};
 use crate::store::{Found, Written};
 use crate::tokens::{self, Begun};
 
@@ -101,6 +101,7 @@ pub(crate) async fn commit(
     granted: Vec<Granted<Change>>,
     durability: Durability,
     token: Option<Token>,
+    arrived: Arrived,
 ) -> Result<Option<Written>, Error> {
     // Who passed the gate has a name.
     let service = granted.first().map(|granted| granted.service().clone());
@@ -116,7 +117,7 @@ pub(crate) async fn commit(
         true => format!("{}{}", service.name(), caller.connection),
         false => String::from(service.name()),
     };
-    let known = match tokens.begin(&name, caller.sending(), token, digest)? {
+    let known = match tokens.begin(&name, caller.sending(arrived), token, digest)? {
         Begun::InDoubt => return Ok(Some(Written::InDoubt)),
         Begun::New(ticket) => {
             let mark = Some(ticket.record(&changes));

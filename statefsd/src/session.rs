@@ -110,9 +110,15 @@ impl Caller {
         now.filter(|now| self.service.as_ref() == Some(now))
     }
 
-    /// Where and when a call is answered that has not waited since.
-    pub(crate) fn sending(&self) -> Sending {
-        Sending { connection: self.connection, polls: self.shared.polls.get() }
+    /// Where a call came at this time, and when it is answered: now.
+    pub(crate) fn sending(&self, arrived: Arrived) -> Sending {
+        let polls = self.shared.polls.get();
+        Sending { connection: self.connection, arrived: arrived.0, polls }
+    }
+
+    /// When a call has come that has not waited yet.
+    pub(crate) fn arrived(&self) -> Arrived {
+        Arrived(self.shared.polls.get())
     }
 
     /// The number under which the journal orders the writes of this connection.
@@ -183,6 +189,10 @@ pub(crate) struct Session {
     /// Since when nothing goes on before the peer reads, as a shutdown found it.
     held_back: Option<u64>,
 }
+
+/// How often the server had been polled when a call came.
+#[derive(Clone, Copy)]
+pub(crate) struct Arrived(u64);
 
 impl Session {
     pub(crate) fn new(shared: &Rc<Shared>, id: ConnectionId, peer: Peer, now: u64) -> Self {

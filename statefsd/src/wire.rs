@@ -236,6 +236,7 @@ impl directory::Server for Directory {
         params: directory::CommitParams,
         mut results: directory::CommitResults,
     ) -> Result<(), capnp::Error> {
+        let arrived = self.caller.arrived();
         self.caller.behind_reads().await;
         let shared = &self.caller.shared;
         let (operations_max, bytes_max) = shared.store.batch_max(&shared.limits);
@@ -246,9 +247,8 @@ impl directory::Server for Directory {
                 read::commit(self.power.scope(), operations_max, bytes_max, params)?
             };
             let granted = gate::admit_all(&self.caller, &self.power, changes)?;
-            if let Some(written) =
-                handlers::commit(&self.caller, granted, durability, token).await?
-            {
+            let written = handlers::commit(&self.caller, granted, durability, token, arrived);
+            if let Some(written) = written.await? {
                 return write::committed(&written, results.get());
             }
         }

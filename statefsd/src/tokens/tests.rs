@@ -15,7 +15,7 @@ fn tokens() -> Tokens {
 fn sending(connection: u64) -> Sending {
     static POLLS: AtomicU64 = AtomicU64::new(1);
     let polls = POLLS.fetch_add(1, Ordering::Relaxed);
-    Sending { connection: ConnectionId(connection), polls }
+    Sending { connection: ConnectionId(connection), arrived: polls, polls }
 }
 
 fn begin(tokens: &Tokens, service: &str, number: u64) -> Result<Begun, Error> {

@@ -6,7 +6,7 @@ use statefsd::Limits;
 use crate::admin::{self, administer, checkpoint, policy};
 use crate::batches::{Batch, send, tokened};
 use crate::faults::full_of_damage;
-use crate::rig::{Device, If, Rig, delete, get, health, put, sync, version};
+use crate::rig::{Ask, Device, If, Rig, delete, get, health, list, put, sync, version};
 
 const DURABLE: Durability = Durability::Durable;
 
@@ -211,6 +211,29 @@ fn a_batch_that_is_sent_again_before_the_answer_has_left_is_told_once_more() {
         assert_eq!(value_of_k(&mut rig, client), "2", "nothing was applied");
         assert!(set_k(&mut rig, client, 0, "0").starts_with("applied ["), "it was told");
     }
+}
+
+/// The same where both wait behind reads, and the first is told before the other's turn comes.
+#[test]
+fn a_batch_that_was_sent_again_while_the_first_one_waited_is_told_once_more() {
+    let mut rig = first_of_three_is_lost(true);
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    let (operations, token) = ([("k", Some(&b"0"[..]), If::Any)], token(0));
+    let batch = Batch { operations: &operations, durability: DURABLE, token: &token };
+    rig.device.holds = true;
+    let before = put(&directory, "x", b"1", If::Any, DURABLE);
+    let _list = list(&directory, Ask::default());
+    let first = send(&directory, &batch);
+    let _between = list(&directory, Ask::default());
+    let second = send(&directory, &batch);
+    rig.settle();
+    rig.device.holds = false;
+    assert_eq!(rig.wait(first).unwrap(), IN_DOUBT);
+    assert_eq!(rig.wait(second).unwrap(), IN_DOUBT);
+    version(&rig.wait(before).unwrap());
+    assert_eq!(value_of_k(&mut rig, client), "2", "nothing was applied");
+    assert!(set_k(&mut rig, client, 0, "0").starts_with("applied ["), "it was told");
 }
 
 /// Nobody waited for it, and before anybody asked its record was lost.
