@@ -67,6 +67,8 @@ fn a_failing_history_is_shrunk_and_repeats() {
     let (least, what) = shrink(seed, planted, &all).unwrap();
     println!("SIM_SEED={seed}: {what}: --keep {}\n{}", least.word(), least.told(seed));
     assert!(least.count() * 20 < all.count(), "{} of {} are left", least.count(), all.count());
+    let told = least.as_test(seed, &what);
+    assert!(told.contains(&format!("Turns::read({seed}, \"{}\")", least.word())), "{told}");
     let again = Turns::read(seed, &least.word()).unwrap();
     assert_eq!(again, least);
     assert_eq!(play_turns(seed, planted, &again).unwrap_err(), what);

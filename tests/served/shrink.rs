@@ -86,6 +86,17 @@ impl Turns {
         self.0.len()
     }
 
+    /// Tells them as a test that holds once what breaks them is mended.
+    pub fn as_test(&self, seed: u64, what: &str) -> String {
+        format!(
+            "/// {what}\n///\n/// What was lost, and why the fix holds: tell it here.\n\
+             #[test]\nfn name_it_after_what_was_lost() {{\n    \
+             let turns = Turns::read({seed}, \"{}\").unwrap();\n    \
+             play_turns({seed}, None, &turns).unwrap();\n}}\n",
+            self.word()
+        )
+    }
+
     /// Says what is done, one thing to a line, and how many turns of bytes and of the device lie between.
     pub fn told(&self, seed: u64) -> String {
         let (mut text, mut between) = (String::new(), 0);

@@ -156,6 +156,7 @@ fn served(arguments: &Arguments, seed: Option<u64>) -> Result<bool, String> {
                 println!(
                     "repeat it with: cargo xtask sim --served --seed {seed} --keep {word}{plant}"
                 );
+                println!("or as a test:\n\n{}", least.as_test(seed, &what));
             }
             Ok(true)
         }
