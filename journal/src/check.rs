@@ -13,9 +13,10 @@ use crate::plant::Plant;
 use crate::scan;
 use crate::state::{Durable, State};
 use crate::ticket::{Settled, Ticket};
-use crate::types::{BlockIndex, SegmentIndex, Use, Zone};
+use crate::types::{BlockIndex, Epoch, Lsn, SegmentIndex, Use, Zone};
 use crate::walk::Sighting;
 use crate::writer::Stop;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -26,7 +27,7 @@ pub struct CheckReport {
     pub groups: u64,
     /// Copies that did not verify, or of the superblock were out of date, and were written again.
     pub repaired: u64,
-    /// What verifies in no copy: live values, and groups of the checkpoint whose header alone is left.
+    /// What verifies in no copy: live values, groups of the checkpoint, and gaps in the log that the next mount would read.
     pub damaged: u64,
     /// Bytes that were read, over all copies.
     pub bytes: u64,
@@ -36,7 +37,45 @@ pub struct CheckReport {
 pub(crate) struct Repair {
     report: CheckReport,
     whole: Whole,
+    /// What the settled groups of the log hold.
+    log: Covered,
 }
+
+/// LSNs whose groups verify: ranges that are apart from each other, by where they begin, each to its last one.
+#[derive(Default)]
+struct Covered(BTreeMap<Lsn, Lsn>);
+
+impl Covered {
+    /// Adds a range. One too many is passed over: it counts as missing then, which is true of something near it.
+    fn add(&mut self, mut first: Lsn, mut last: Lsn) {
+        while let Some((&from, &to)) = self.0.range(..=last.next()).next_back()
+            && to.next() >= first
+        {
+            self.0.remove(&from);
+            (first, last) = (first.min(from), last.max(to));
+        }
+        if self.0.len() < RANGES_MAX {
+            self.0.insert(first, last);
+        }
+    }
+
+    /// Counts what is missing from `first` to `last`: gaps, and LSNs in all of them.
+    fn missing(&self, first: Lsn, last: Lsn) -> (u64, u64) {
+        let (mut next, mut missing) = (first, (0, 0));
+        let behind = [(last.next(), last.next())];
+        for (from, to) in self.0.iter().map(|(from, to)| (*from, *to)).chain(behind) {
+            let from = from.min(last.next());
+            if from > next {
+                missing = (missing.0 + 1, missing.1 + (from.0 - next.0));
+            }
+            next = next.max(to.next());
+        }
+        missing
+    }
+}
+
+/// Ranges that are kept apart: a log without gaps is one.
+const RANGES_MAX: usize = 4096;
 
 /// Where a segment holds groups that verify, in bytes, by where they begin.
 struct Whole {
@@ -58,6 +97,9 @@ impl Whole {
 pub(crate) struct Check {
     next: SegmentIndex,
     report: CheckReport,
+    /// What was durable when it began.
+    durable: Lsn,
+    log: Covered,
     ticket: Ticket,
     /// Most bytes that are read in a second; 0 for no bound.
     rate: u64,
@@ -68,9 +110,12 @@ pub(crate) struct Check {
 impl State {
     /// Asks for a check at this rate, or joins the one that was asked for, which goes on at it.
     pub(crate) fn ask_for_check(&mut self, rate: u64) -> Ticket {
+        let durable = self.durable.lsn;
         let fresh = || Check {
             next: SegmentIndex(0),
             report: CheckReport::default(),
+            durable,
+            log: Covered::default(),
             ticket: Ticket::default(),
             rate,
             due: 0,
@@ -112,21 +157,34 @@ impl Inner {
         let superblocks = if first { self.repair_superblocks().await? } else { 0 };
         let found = self.repair_segment(segment).await?;
         let lost = self.lost_in(segment, &found.whole);
-        let (mut found, now) = (found.report, self.clock.now());
+        let (log, mut found, now) = (found.log, found.report, self.clock.now());
         found.repaired += superblocks;
         found.bytes += if first { SUPERBLOCK_COPIES as u64 * SLOT_BYTES } else { 0 };
         let last = segment.0 + 1 >= self.verifier.geometry.segment_count();
+        let base = self.volume.borrow().superblock.base;
         let state = &mut *self.state.borrow_mut();
         let Some(check) = &mut state.check else { return Ok(()) };
         check.report.groups += found.groups;
         check.report.repaired += found.repaired;
         check.report.damaged += found.damaged + lost;
+        log.0.into_iter().for_each(|(first, last)| check.log.add(first, last));
         check.report.bytes += found.bytes;
         check.due = match check.rate {
             0 => 0,
             rate => now.saturating_add(found.bytes.saturating_mul(1000) / rate),
         };
         check.next = SegmentIndex(segment.0 + 1);
+        let mut gaps = found.damaged;
+        if last && !self.options.plants.has(Plant::GapsUnseen) {
+            let (of_log, _) = check.log.missing(base.next(), check.durable);
+            check.report.damaged += of_log;
+            gaps += of_log;
+        }
+        if gaps > 0 {
+            // The index is in memory, and a checkpoint of it leaves nothing to be read there.
+            state.base_is_whole = false;
+            state.checkpoint_asked.get_or_insert_default();
+        }
         if last {
             // What could not be read may be readable again.
             self.volume.borrow_mut().stuck.release(u64::MAX);
@@ -175,6 +233,16 @@ impl Inner {
         count
     }
 
+    /// Yields the LSNs of the groups of the checkpoint that a use of it holds, if it is one.
+    fn of_checkpoint(&self, epoch: Epoch) -> Option<(Lsn, Lsn)> {
+        let superblock = &self.volume.borrow().superblock;
+        let at = superblock.checkpoint.iter().position(|use_| use_.epoch == epoch)?;
+        let before = at
+            .checked_sub(1)
+            .map_or(Some(superblock.base), |at| superblock.checkpoint.get(at)?.end)?;
+        Some((before.next(), superblock.checkpoint.get(at)?.end?))
+    }
+
     /// Yields the uses of a segment, each from where it begins to its cut.
     fn uses_in(&self, segment: SegmentIndex, state: &State) -> Vec<Use> {
         let superblock = &self.volume.borrow().superblock;
@@ -213,8 +281,9 @@ impl Inner {
         let end = end.map_or(u32::MAX, |end| offset(end.0 as usize * geometry.block_bytes()));
         let mut report = CheckReport::default();
         let mut whole = Whole { groups: Vec::new(), end };
+        let (mut log, mut checkpoints) = (Covered::default(), Covered::default());
         if listed.is_empty() {
-            return Ok(Repair { report, whole });
+            return Ok(Repair { report, whole, log });
         }
         let from = listed.iter().map(|use_| use_.start.0).min().unwrap_or_default();
         let blocks = u64::from(geometry.segment_blocks().saturating_sub(from));
@@ -228,8 +297,6 @@ impl Inner {
             let cut = cut.unwrap_or(durable.lsn).min(durable.lsn);
             let settled = sighting.header.checkpoint || sighting.header.last <= cut;
             if !(sighting.whole_a || sighting.whole_b) {
-                // What its records were is counted with the values, if they live.
-                report.damaged += u64::from(sighting.header.checkpoint);
                 continue;
             }
             let start = sighting.header.block.0 as usize * geometry.block_bytes();
@@ -238,6 +305,8 @@ impl Inner {
             if !settled {
                 continue;
             }
+            let covered = if sighting.header.checkpoint { &mut checkpoints } else { &mut log };
+            covered.add(sighting.header.first, sighting.header.last);
             report.groups += 1;
             if let Some((good, bad)) = damaged_copy(&sighting, self.verifier.geometry.copies()) {
                 report.repaired += u64::from(self.repair_group(&sighting.header, good, bad).await?);
@@ -247,8 +316,14 @@ impl Inner {
             self.flush(|| ()).await.map_err(|_| Stop::Flush)?;
             self.state.borrow_mut().repaired += report.repaired;
         }
+        let unseen = self.options.plants.has(Plant::GapsUnseen);
+        let uses = listed.iter().filter(|_| !unseen);
+        for (first, last) in uses.filter_map(|use_| self.of_checkpoint(use_.epoch)) {
+            // Each group takes one.
+            report.damaged += checkpoints.missing(first, last).1;
+        }
         whole.groups.sort_unstable_by_key(|group| group.start);
-        Ok(Repair { report, whole })
+        Ok(Repair { report, whole, log })
     }
 
     async fn repair_group(&self, header: &Header, good: Zone, bad: Zone) -> Result<bool, Stop> {

@@ -375,7 +375,8 @@ impl Journal {
             if let Mode::ReadOnly(reason) = state.mode {
                 return Err(CommitError::ReadOnly(reason));
             }
-            if self.0.volume.borrow().superblock.base >= state.durable.lsn {
+            let covered = self.0.volume.borrow().superblock.base >= state.durable.lsn;
+            if covered && state.base_is_whole {
                 return Ok(());
             }
             // One that is being written may not cover all that is durable by now.
@@ -496,6 +497,7 @@ impl State {
             plants: options.plants,
             check: None,
             checkpoint_asked: None,
+            base_is_whole: true,
             checkpoint_awaited: None,
             last_check: CheckReport::default(),
             checks: 0,

@@ -12,6 +12,7 @@ use crate::plant::Plant;
 use crate::replay::Doubt;
 use crate::room::free_segments;
 use crate::state::Durable;
+use crate::superblock::Superblock;
 use crate::ticket::Settled;
 use crate::types::{BlockIndex, Epoch, Mode, SegmentIndex, Use};
 use crate::writer::{Asker, Stop};
@@ -24,6 +25,8 @@ use core::task::Poll;
 const REPLAY_BYTES_MIN: u64 = 4 << 20;
 /// Entries of the list kept for the mounts to come.
 pub(crate) const USES_KEPT: usize = 24;
+/// Births that a superblock leaves at least: so many are given out in none of its updates' time.
+const BIRTHS_KEPT: u64 = 1 << 31;
 /// Segments that clients leave to cleaning beside those that the next checkpoint takes. One is what it needs to free another;
 /// the other is for what crashes cost that break it off.
 pub(crate) const CLEANING_SEGMENTS: u32 = 2;
@@ -105,6 +108,9 @@ impl Inner {
         let least = if cleaning { checkpoint + 1 } else { kept + 1 };
         if !reserved && free >= least && listed < USES_MAX {
             return Some(Job::Reserve);
+        }
+        if self.births_run_out() {
+            return Some(Job::Witness);
         }
         let pressed = free + u32::from(reserved) + self.waiting() < kept + 2;
         let fits = reserved || free > checkpoint;
@@ -297,9 +303,7 @@ impl Inner {
         let Some(segment) = self.free().first().copied() else { return Ok(()) };
         let next = {
             let mut volume = self.volume.borrow_mut();
-            let mut next = volume.superblock.clone();
-            next.sequence += 1;
-            next.durable = self.state.borrow().durable.lsn;
+            let mut next = self.next_superblock(&volume.superblock);
             let epoch = Epoch(volume.random.bytes16());
             next.log.push(Use { segment, start: BlockIndex(0), end: None, epoch });
             next
@@ -309,14 +313,36 @@ impl Inner {
 
     /// Updates the superblock with nothing new but what is durable by now.
     pub(crate) async fn witness(&self) -> Result<(), Stop> {
-        let mut next = self.volume.borrow().superblock.clone();
-        next.sequence += 1;
-        next.durable = self.state.borrow().durable.lsn;
+        let next = self.next_superblock(&self.volume.borrow().superblock);
         self.adopt(next).await
     }
 
+    /// Yields the superblock that follows `last`, with what is durable by now.
+    ///
+    /// The next mount gives out births behind all that this one gave out, however many those were: what was named and never
+    /// became durable, as large values and refused batches are, takes births and no LSNs.
+    fn next_superblock(&self, last: &Superblock) -> Superblock {
+        let state = self.state.borrow();
+        let spent = state.next_birth.0.saturating_sub(state.durable.lsn.0);
+        let mount = spent.saturating_add(BIRTHS_KEPT) >> 32;
+        Superblock {
+            sequence: last.sequence + 1,
+            durable: state.durable.lsn,
+            mount: last.mount.max(mount),
+            ..last.clone()
+        }
+    }
+
+    /// Tells whether the births are used up that the superblock leaves this mount.
+    fn births_run_out(&self) -> bool {
+        let (volume, state) = (self.volume.borrow(), self.state.borrow());
+        let Superblock { durable, mount, .. } = &volume.superblock;
+        let end = ((mount + 1) << 32).saturating_add(durable.0);
+        state.next_birth.0.saturating_add(BIRTHS_KEPT) > end
+    }
+
     /// Writes `next` into all copies of the superblock, then lets it be the one.
-    async fn adopt(&self, next: crate::superblock::Superblock) -> Result<(), Stop> {
+    async fn adopt(&self, next: Superblock) -> Result<(), Stop> {
         let mut ages = self.volume.borrow().ages;
         update(self, &next, &mut ages).await.map_err(|(stop, _)| stop)?;
         let mut volume = self.volume.borrow_mut();
@@ -407,9 +433,7 @@ impl Inner {
             }
         }
         let next = {
-            let mut next = self.volume.borrow().superblock.clone();
-            next.sequence += 1;
-            next.durable = self.state.borrow().durable.lsn;
+            let mut next = self.next_superblock(&self.volume.borrow().superblock);
             next.base = durable.lsn;
             next.base_tag = durable.tag;
             let geometry = &self.verifier.geometry;
@@ -424,6 +448,7 @@ impl Inner {
         volume.checkpoint_bytes = written.bytes;
         volume.stuck.renew();
         state.checkpoints += 1;
+        state.base_is_whole = true;
         let superblock = &volume.superblock;
         let kept: Vec<Use> = state
             .uses

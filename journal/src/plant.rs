@@ -101,6 +101,8 @@ plants! {
     StrictUnwitnessed = "strict-unwitnessed",
     /// Let a check take a torn tail for settled.
     CheckTouchesTail = "check-touches-tail",
+    /// Let a check look at values alone, and not for what is missing of the checkpoint and of the log.
+    GapsUnseen = "gaps-unseen",
     /// Take a use that a checkpoint tells of for one without a cut, and its torn tail for what was written over it.
     CutForgotten = "cut-forgotten",
     /// Let deletes keep to the limit on what lives, also where a restart has made the volume too full.

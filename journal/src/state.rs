@@ -156,6 +156,8 @@ pub(crate) struct State {
     pub(crate) check: Option<Check>,
     /// Who waits for a checkpoint that is yet to begin.
     pub(crate) checkpoint_asked: Option<Ticket>,
+    /// A check found no group missing of the checkpoint, or of the log behind it: another one is not in vain.
+    pub(crate) base_is_whole: bool,
     /// Who waits for the one that is being written.
     pub(crate) checkpoint_awaited: Option<Ticket>,
     pub(crate) last_check: CheckReport,
@@ -217,7 +219,8 @@ impl State {
             return Ok(Admitted { outcome: Outcome::Applied(applied), ticket });
         }
         // A large value that is all there but its end is not turned away for that.
-        if self.queue_bytes + bytes > QUEUE_BYTES_MAX && chunks.is_empty() {
+        let waits = self.queue_bytes > 0;
+        if waits && self.queue_bytes + bytes > QUEUE_BYTES_MAX && chunks.is_empty() {
             return Err(CommitError::Overloaded);
         }
         let own = self.demand(&operations, &notes);

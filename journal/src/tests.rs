@@ -4,12 +4,13 @@ use crate::geometry::{SUPERBLOCK_COPIES, VolumeGeometry, superblock_offset};
 use crate::group::group_blocks;
 use crate::layout::group;
 use crate::room::free_segments;
-use crate::types::SegmentIndex;
+use crate::types::{Birth, SegmentIndex};
 use crate::{
-    Batch, Clock, Disk, Durability, FormatOptions, Journal, Operation, Options, Origin,
-    Precondition, Random, format,
+    Batch, Clock, CommitError, Disk, Durability, FormatOptions, Journal, Operation, Options,
+    Origin, Precondition, Random, format,
 };
 use alloc::boxed::Box;
+use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
 use blockdev::{BlockDevice, Buffer, MemoryDevice};
@@ -126,6 +127,61 @@ fn a_seal_ends_while_others_commit() {
         }
     });
     assert_eq!(run(&disk, &mut device, all), Some(Ok(())), "{done} puts came before it");
+}
+
+/// Large values and refused batches take births that no record shows: however many a mount gave out, the next one gives out others.
+#[test]
+fn no_birth_is_given_out_twice() {
+    let (disk, mut device) = volume();
+    let mut last = Birth::default();
+    for mount in 0..3_u8 {
+        let (random, clock) = (Random::from_seed([8 + mount; 32]), Clock::default());
+        let opening = Journal::open(disk.clone(), random, clock, Options::default());
+        let journal = run(&disk, &mut device, opening).expect("the volume is sound");
+        let next = journal.0.state.borrow().next_birth;
+        assert!(next > last, "{next:?} in mount {mount}, and {last:?} before");
+        let ended = run(&disk, &mut device, async {
+            let mut writing = pin!(journal.run());
+            let mut first = pin!(put(&journal, b"/a"));
+            poll_fn(|_| {
+                let _ = poll(writing.as_mut());
+                poll(first.as_mut())
+            })
+            .await;
+            journal.0.state.borrow_mut().next_birth.0 += 3 << 32;
+            let mut second = pin!(put(&journal, b"/b"));
+            poll_fn(|_| {
+                let _ = poll(writing.as_mut());
+                poll(second.as_mut())
+            })
+            .await
+        });
+        assert!(ended);
+        last = journal.0.state.borrow().next_birth;
+    }
+}
+
+/// A batch waits for others, and for nothing where there are none.
+#[test]
+fn a_batch_that_fits_a_group_is_not_overloading() {
+    let (disk, mut device) = volume_of(130 << 20, 16_384, 8);
+    let random = Random::from_seed([8; 32]);
+    let opening = Journal::open(disk.clone(), random, Clock::default(), Options::default());
+    let journal = run(&disk, &mut device, opening).expect("the volume is sound");
+    let value: Rc<[u8]> = vec![7; 60_000].into();
+    let put = |n: u8| Operation {
+        key: [b'/', n].as_slice().into(),
+        value: Some(value.clone()),
+        precondition: Precondition::Any,
+    };
+    let large = || Batch {
+        operations: (0..90).map(put).collect(),
+        durability: Durability::Buffered,
+        origin: Origin(1),
+    };
+    assert!(run(&disk, &mut device, journal.commit(large())).is_ok());
+    let second = run(&disk, &mut device, journal.commit(large()));
+    assert_eq!(second.err(), Some(CommitError::Overloaded), "too much waits now");
 }
 
 /// What is left to clean a segment of which the header of a group verifies in no copy: room at hand for so many blocks more than

@@ -5,8 +5,8 @@ use crate::drive::{Task, poll, read_whole};
 use blockdev::{BlockDevice, Fate, FateWeights, Operation as Request, SimConfig, SimDevice};
 use journal::inspect::{Inspection, inspect};
 use journal::{
-    Batch, Clock, CommitError, Digest, Disk, Durability, FormatOptions, Got, Journal, OpenError,
-    Operation, Options, Origin, Outcome, Plants, Precondition, Random, digest, format,
+    Batch, CheckReport, Clock, CommitError, Digest, Disk, Durability, FormatOptions, Got, Journal,
+    OpenError, Operation, Options, Origin, Outcome, Plants, Precondition, Random, digest, format,
 };
 use std::rc::Rc;
 use std::task::Poll;
@@ -468,10 +468,25 @@ impl Bench {
         store: &mut Store,
         go: &mut dyn FnMut(&SimDevice) -> Go,
     ) -> Result<Option<u64>, String> {
+        Ok(self.checked_until(store, go)?.map(|report| report.repaired))
+    }
+
+    /// Runs an online check; yields what it tells.
+    ///
+    /// # Errors
+    /// It fails or hangs.
+    pub fn checked(&mut self, store: &mut Store) -> Result<CheckReport, String> {
+        self.checked_until(store, &mut on)?.ok_or_else(|| "cut".into())
+    }
+
+    fn checked_until(
+        &mut self,
+        store: &mut Store,
+        go: &mut dyn FnMut(&SimDevice) -> Go,
+    ) -> Result<Option<CheckReport>, String> {
         let journal = store.journal.clone();
         let task: Task<_> = Box::pin(async move { journal.check().await });
-        let report = self.drive(store, task, go)?.transpose();
-        report.map(|report| report.map(|report| report.repaired)).map_err(|error| error.to_string())
+        self.drive(store, task, go)?.transpose().map_err(|error| error.to_string())
     }
 
     /// Looks at the volume as `fsck` does, writes what that says, and yields the places in bytes that were written.

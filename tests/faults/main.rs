@@ -220,6 +220,8 @@ checks! {
     a_strict_commit_is_vouched_for: rules::strict_is_vouched_for, &[Plant::StrictUnwitnessed];
     a_check_mends_superblocks: online::a_check_mends_superblocks,
         &[Plant::SuperblockOrder, Plant::FirstPairOnly];
+    a_check_tells_what_a_mount_would_miss: online::a_check_tells_what_a_mount_would_miss,
+        &[Plant::GapsUnseen];
     a_checkpoint_that_is_not_read_back_says_so: online::not_read_back, &[Plant::SkipReadBack];
     room_is_not_short_for_one_copy: online::room_is_not_short_for_one_copy,
         &[Plant::NothingSpared];

@@ -1,6 +1,6 @@
 //! Faults that a running store meets and deals with before the next mount.
 
-use super::bench::{Answer, Bench, DEVICE_BYTES, Store, cut_after, fates, on};
+use super::bench::{Answer, Bench, DEVICE_BYTES, Go, Store, cut_after, fates, on};
 use super::traces::{A, B, C, Ended, damage};
 use crate::drive::{Task, poll};
 use blockdev::{Cure, Damage, Fate, Fault, FaultKind, Repeat};
@@ -99,6 +99,73 @@ fn struck(plants: Plants, set: u8, stale: bool) -> Result<(Bench, Store), String
     }
     bench.device.restore(&image);
     Ok((bench, store))
+}
+
+/// Groups are lost in which no value lives, and groups of the checkpoint: a check tells of each, and what the next mount would read
+/// in their place is written before it comes to that.
+pub fn a_check_tells_what_a_mount_would_miss(plants: Plants) -> Ended {
+    let kept: [(&[u8], Option<&[u8]>); 3] = [(A, Some(b"1")), (B, None), (C, Some(b"3"))];
+    for last in [false, true] {
+        let mut bench = Bench::new(plants);
+        let mut store = bench.open()?;
+        bench.put(&mut store, A, b"1")?;
+        bench.put(&mut store, B, b"2")?;
+        if last {
+            bench.put(&mut store, C, b"3")?;
+        }
+        let deleted = written(&mut bench, &mut store, |store| {
+            store.submit(&[(B, None)], Durability::Durable)
+        })?;
+        if !last {
+            bench.put(&mut store, C, b"3")?;
+        }
+        told_and_healed(&mut bench, &mut store, &deleted, &kept)
+            .map_err(|what| format!("of the log, last {last}: {what}"))?;
+    }
+    let mut bench = Bench::new(plants);
+    let mut store = bench.open()?;
+    bench.put(&mut store, A, b"1")?;
+    bench.put(&mut store, C, b"3")?;
+    let written = written(&mut bench, &mut store, checkpoint)?;
+    told_and_healed(&mut bench, &mut store, &written, &kept)
+        .map_err(|what| format!("of the checkpoint: {what}"))
+}
+
+/// Runs a task; yields where it wrote what its first flush covered.
+fn written<T>(
+    bench: &mut Bench,
+    store: &mut Store,
+    task: impl FnOnce(&Store) -> Task<Result<T, CommitError>>,
+) -> Result<Vec<u64>, String> {
+    let (task, mut places) = (task(store), Vec::new());
+    let go = &mut |device: &blockdev::SimDevice| {
+        if places.is_empty() {
+            places = device.risks().map(|risk| risk.offset).collect();
+        }
+        Go::On
+    };
+    bench.drive(store, task, go)?.ok_or("cut")?.map_err(|error| error.to_string())?;
+    Ok(places)
+}
+
+/// Some blocks go bad under a running store: a check tells it, once, and a mount finds nothing lost.
+fn told_and_healed(
+    bench: &mut Bench,
+    store: &mut Store,
+    bad: &[u64],
+    kept: &[(&[u8], Option<&[u8]>)],
+) -> Ended {
+    let before = bench.checked(store)?;
+    damage(bench, bad);
+    let first = bench.checked(store)?;
+    bench.idle(store)?;
+    let second = bench.checked(store)?;
+    if (before.damaged, first.damaged > 0, second.damaged) != (0, true, 0) {
+        return Err(format!("{before:?}, then {first:?}, then {second:?}"));
+    }
+    bench.device.power_cut_choosing(|_| Fate::Old);
+    let mut store = bench.open_whole()?;
+    kept.iter().try_for_each(|(key, value)| bench.expect(&mut store, key, *value))
 }
 
 fn checkpoint(store: &Store) -> Task<Result<(), CommitError>> {
