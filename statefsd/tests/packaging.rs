@@ -99,3 +99,29 @@ fn the_daemon_understands_its_command_line() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(1) && said.contains("policy /nowhere/"), "{said}");
 }
+
+/// systemd gives the daemon its runtime folder with all that is in it, and so the sockets of services of their own users.
+#[test]
+fn no_socket_lies_in_a_folder_that_is_given_to_the_daemon() {
+    let (service, socket) = (unit("statefsd.service"), unit("statefsd.socket"));
+    let of = |text: &str, name: &str| -> Vec<String> {
+        text.lines().filter_map(|line| line.strip_prefix(name)).map(str::to_owned).collect()
+    };
+    let given = of(&service, "RuntimeDirectory=");
+    let sockets = of(&socket, "ListenStream=");
+    assert!(!given.is_empty() && !sockets.is_empty());
+    for (socket, given) in
+        sockets.iter().flat_map(|socket| given.iter().map(move |it| (socket, it)))
+    {
+        assert!(!Path::new(socket).starts_with(Path::new("/run").join(given)), "{socket}");
+    }
+}
+
+/// A device that holds the last daemon up for minutes, or a tool that has the image, ends each of the next ones at once.
+#[test]
+fn systemd_never_stops_starting_it() {
+    let service = unit("statefsd.service");
+    let (head, rest) = service.split_once("[Service]").unwrap();
+    assert!(head.contains("\nStartLimitIntervalSec=0\n"));
+    assert!(rest.contains("\nRestart=on-failure\nRestartSec=2\n"));
+}

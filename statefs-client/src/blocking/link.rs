@@ -72,9 +72,11 @@ impl Link {
         &self.vat
     }
 
-    /// Whether the connection was lost. One that a peer ended by what it said is not made again.
+    /// Whether the connection was lost, or the daemon had no room for it any more. One that a peer ended by what it said is not made
+    /// again.
     pub(super) fn is_lost(&self) -> bool {
-        self.vat.over().is_some_and(|over| over.kind == capnp::ErrorKind::Disconnected)
+        use capnp::ErrorKind::{Disconnected, Overloaded};
+        self.vat.over().is_some_and(|over| matches!(over.kind, Disconnected | Overloaded))
     }
 
     pub(super) fn timeout(&self) -> Option<Duration> {

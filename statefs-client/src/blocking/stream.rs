@@ -1,6 +1,7 @@
 //! Values of any size as streams of bytes.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, SeekFrom};
 use std::rc::Rc;
 use std::vec::Vec;
@@ -17,7 +18,6 @@ use crate::version::Version;
 const WINDOW: usize = 16;
 
 /// One value on its way in; [`Writer::finish`] makes it visible. Dropping it abandons the value.
-#[derive(Debug)]
 pub struct Writer {
     connection: Rc<Connection>,
     calls: stream::Writer,
@@ -96,6 +96,15 @@ impl Writer {
     }
 }
 
+/// Without a byte of the value.
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut writer = f.debug_struct("Writer");
+        writer.field("buffered_bytes", &self.buffer.len()).field("failed", &self.failed);
+        writer.finish_non_exhaustive()
+    }
+}
+
 impl io::Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let most = self.part_bytes().map_err(io::Error::other)?;
@@ -115,7 +124,6 @@ impl io::Write for Writer {
 
 /// One value on its way out. What it reads is of one version: once the key was written or deleted,
 /// it fails with [`Error::Changed`].
-#[derive(Debug)]
 pub struct Reader {
     connection: Rc<Connection>,
     calls: stream::Reader,
@@ -124,6 +132,14 @@ pub struct Reader {
     /// What was read ahead of `at`.
     part: Vec<u8>,
     used: usize,
+}
+
+/// Without a byte of the value.
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut reader = f.debug_struct("Reader");
+        reader.field("metadata", &self.metadata).field("at", &self.at).finish_non_exhaustive()
+    }
 }
 
 impl Reader {

@@ -6,8 +6,8 @@ use std::string::ToString as _;
 use std::time::Duration;
 use std::vec::Vec;
 
-use super::over_socket::{Peer, answer_all};
-use super::server::{IN_DOUBT, OVERTAKEN};
+use super::over_socket::{Peer, answer, answer_all};
+use super::server::{IN_DOUBT, OVERTAKEN, serve_within};
 use crate::blocking::Directory;
 use crate::{Batch, Client, Durability, Error, Result, Rights, Token, WriteOptions};
 
@@ -53,6 +53,20 @@ fn a_read_is_made_again_and_a_write_is_not() {
     assert_eq!(directory.put("k", b"v").unwrap_err().code(), "INDETERMINATE");
     // Nothing of this one was sent over the connection that is over.
     directory.put_if_absent("k", b"v").unwrap();
+    drop((directory, client));
+}
+
+/// The daemon had no room for more on this connection; it has on the next one.
+#[test]
+fn a_connection_that_was_ended_for_want_of_room_is_made_again() {
+    let (_peer, client) = client(|stream| {
+        let limits = vat::Limits { exports: 1, ..vat::Limits::default() };
+        answer(stream, &serve_within(limits));
+    });
+    let directory = client.directory("/state", Rights::ALL);
+    assert_eq!(directory.put("k", b"v").unwrap_err().code(), "INDETERMINATE");
+    directory.put("k", b"v").unwrap();
+    assert_eq!(directory.get("k").unwrap().unwrap().data, b"v");
     drop((directory, client));
 }
 

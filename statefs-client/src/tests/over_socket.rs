@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use std::vec::Vec;
 use std::{format, fs, process};
 
+use vat::Vat;
+
 use super::server::{BUSY, PAGE_ENTRIES, serve};
 use crate::blocking::Directory;
 use crate::{Batch, Client, Error, ListOptions, Result, Rights, WriteOptions};
@@ -49,16 +51,21 @@ impl Drop for Peer {
     }
 }
 
-pub(super) fn answer_all(mut stream: UnixStream) {
-    let vat = serve();
+pub(super) fn answer_all(stream: UnixStream) {
+    answer(stream, &serve());
+}
+
+/// Answers for as long as the vat goes on; what it says at its end is sent too.
+pub(super) fn answer(mut stream: UnixStream, vat: &Vat) {
     let mut buffer = [0; 4096];
     loop {
-        match stream.read(&mut buffer) {
+        let taken = match stream.read(&mut buffer) {
             Ok(0) | Err(_) => return,
-            Ok(count) => vat.receive(&buffer[..count]).unwrap(),
-        }
+            Ok(count) => vat.receive(&buffer[..count]),
+        };
         while vat.poll(64) {}
-        if stream.write_all(&vat.take_output()).is_err() {
+        let sent = stream.write_all(&vat.take_output());
+        if taken.is_err() || sent.is_err() || vat.over().is_some() {
             return;
         }
     }

@@ -55,8 +55,13 @@ struct Subtree {
 
 /// Makes the serving end of a connection to an empty store.
 pub(super) fn serve() -> Vat {
+    serve_within(Limits::default())
+}
+
+/// The same with limits of its own.
+pub(super) fn serve_within(limits: Limits) -> Vat {
     let root: state_fs::Client = vat::new_client(Root(Rc::default()));
-    Vat::new(Some(root.client), Limits::default())
+    Vat::new(Some(root.client), limits)
 }
 
 impl state_fs::Server for Root {

@@ -52,6 +52,21 @@ fn a_batch_tells_which_operation_kept_it_from_happening() {
 }
 
 #[test]
+fn debug_of_a_stream_shows_no_byte_of_the_value() {
+    check(|directory| {
+        let mut writer = directory.writer("k", None, WriteOptions::default());
+        writer.write_all(b"secret").unwrap();
+        let writing = std::format!("{writer:?}");
+        writer.finish().unwrap();
+        let mut reader = directory.reader("k").unwrap().unwrap();
+        reader.read_exact(&mut [0]).unwrap();
+        for told in [writing, std::format!("{reader:?}")] {
+            assert!(!told.contains("115, 101") && !told.contains("ecret"), "{told}");
+        }
+    });
+}
+
+#[test]
 fn a_value_of_any_size_is_a_stream_of_bytes() {
     check(|directory| {
         let value: Vec<u8> =

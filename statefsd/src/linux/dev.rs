@@ -36,6 +36,9 @@ pub(crate) struct Made {
 pub(crate) fn prepare(folder: &Path) -> Result<Made, Failure> {
     let failed = |error| Failure::Dev { path: folder.into(), error };
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+    // Two that begin at once make one image.
+    let alone = File::open(folder).map_err(failed)?;
+    alone.lock().map_err(failed)?;
     let (image, policy) = (folder.join("state.img"), folder.join("policy.toml"));
     write_policy(&policy)?;
     if !image.try_exists().map_err(failed)? {
@@ -100,5 +103,29 @@ fn block_on<T>(disk: &Disk, device: &mut FileDevice, future: impl Future<Output 
         }
         let completion = device.completion_blocking();
         disk.complete(completion.expect("a future that waits has a request in flight"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt as _;
+    use std::{env, process, thread};
+
+    #[test]
+    fn what_begins_at_once_makes_one_image() {
+        for round in 0..10 {
+            let folder = env::temp_dir().join(format!("statefsd-dev-{}-{round}", process::id()));
+            let begin = || {
+                let image = prepare(&folder).unwrap().image;
+                std::fs::metadata(image).unwrap().ino()
+            };
+            let inodes = thread::scope(|scope| {
+                let running = [(); 4].map(|()| scope.spawn(begin));
+                running.map(|thread| thread.join().unwrap())
+            });
+            assert_eq!(inodes, [begin(); 4]);
+            fs::remove_dir_all(&folder).unwrap();
+        }
     }
 }

@@ -7,8 +7,8 @@ use std::string::{String, ToString as _};
 
 use blockdev::{Completion, DeviceError, Operation, Request, RequestId};
 
-/// Milliseconds of a window, and how many failures each tells: a block that cannot be read is asked for as often as a
-/// peer likes.
+/// Milliseconds of a window, and how many failed reads each tells: a block that cannot be read is asked for as often as a
+/// peer likes. A write or a flush that fails is always told: it ends writing, so there are few.
 const WINDOW_MS: u64 = 1000;
 const TOLD_MAX: usize = 4;
 
@@ -39,18 +39,20 @@ impl Failures {
         self.asked.insert(request.id, (request.operation, request.buffer.len()));
     }
 
-    /// Notes an answer at `now`; yields it if it is a failure and not one too many.
+    /// Notes an answer at `now`; yields it if it is a failure and not one read too many.
     pub(super) fn answered(&mut self, completion: &Completion, now: u64) -> Option<Failed> {
         let (operation, bytes) = self.asked.remove(&completion.id)?;
         let error = completion.result.err()?;
         if now.saturating_sub(self.window) >= WINDOW_MS {
             (self.window, self.told) = (now, 0);
         }
-        if self.told >= TOLD_MAX {
-            self.skipped += 1;
-            return None;
+        if let Operation::Read { .. } = operation {
+            if self.told >= TOLD_MAX {
+                self.skipped += 1;
+                return None;
+            }
+            self.told += 1;
         }
-        self.told += 1;
         let skipped = std::mem::take(&mut self.skipped);
         Some(Failed { operation, bytes, reason: reason(error), skipped })
     }
@@ -120,5 +122,12 @@ mod tests {
         assert_eq!(told(7, 5999), None);
         assert_eq!(told(8, 6000), Some(4));
         assert_eq!(told(9, 6000), Some(0));
+        let full: Vec<_> = (10..13).map(|id| told(id, 6000)).collect();
+        assert_eq!(full, [Some(0), Some(0), None]);
+        for operation in [Operation::Write { offset: 0 }, Operation::Flush] {
+            ask(&mut failures, 13, operation, 0);
+            let failed = answer(&mut failures, 13, 6000, Err(DeviceError::Io { code: 5 }));
+            assert_eq!(failed.map(|failed| failed.operation), Some(operation), "it ends writing");
+        }
     }
 }

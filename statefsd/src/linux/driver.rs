@@ -61,7 +61,6 @@ const LINKS: usize = 1 << 16;
 /// The running daemon.
 pub(crate) struct Driver {
     server: Server,
-    device: FileDevice,
     poll: Poll,
     stop: UnixStream,
     reload: UnixStream,
@@ -86,6 +85,8 @@ pub(crate) struct Driver {
     /// What of it failed.
     failures: Failures,
     buffer: Vec<u8>,
+    /// Goes last: who finds its lock free finds no socket of this daemon.
+    device: FileDevice,
 }
 
 /// Connections that have something to send or to be read, or have ended.

@@ -9,8 +9,12 @@ use std::path::{Path, PathBuf};
 use std::string::String;
 
 use mio::net::{UnixListener, UnixStream};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use policy::Peer;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, socket_with,
+};
 
 use super::failure::Failure;
 use super::options::Socket;
@@ -65,9 +69,11 @@ impl Listener {
     /// # Errors
     /// As accept(2), of which `WouldBlock` means that nobody waits.
     pub(crate) fn accept(&self) -> io::Result<(UnixStream, Peer)> {
-        let (stream, _) = self.socket.accept()?;
-        let credentials = rustix::net::sockopt::socket_peercred(&stream)?;
-        let uid = Some(credentials.uid.as_raw()).filter(|uid| Some(*uid) != self.nobody);
+        // Its address is not asked for: it may be longer than what it is read into, and nobody needs it.
+        let stream = accept_with(&self.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+        let stream = UnixStream::from_std(stream.into());
+        let credentials = getsockopt(&stream, PeerCredentials)?;
+        let uid = Some(credentials.uid()).filter(|uid| Some(*uid) != self.nobody);
         Ok((stream, Peer { channel: self.channel.clone(), uid }))
     }
 
@@ -220,6 +226,21 @@ mod tests {
             let peer = listener.accept().unwrap().1;
             assert_eq!((peer.uid, peer.channel.as_str()), (seen, "default"));
         }
+    }
+
+    /// Linux lets a path fill the whole address, and then tells a length that is one more.
+    #[test]
+    fn a_peer_with_the_longest_path_is_accepted() {
+        let folder = Folder::new("long");
+        let listener = Listener::bind(folder.socket(), 0o600, None).unwrap();
+        let name = "x".repeat(108 - folder.0.as_os_str().len() - 1);
+        let client =
+            socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+        let client = client.unwrap();
+        bind(&client, &SocketAddrUnix::new(folder.0.join(name)).unwrap()).unwrap();
+        rustix::net::connect(&client, &SocketAddrUnix::new(listener.path()).unwrap()).unwrap();
+        let own = rustix::process::geteuid().as_raw();
+        assert_eq!(listener.accept().unwrap().1.uid, Some(own));
     }
 
     #[test]

@@ -114,6 +114,11 @@ const ALWAYS: &[i64] = &[
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     libc::SYS_renameat,
     libc::SYS_geteuid,
+    // Where a panic's backtrace is asked for, what its files are called.
+    libc::SYS_getcwd,
+    libc::SYS_readlinkat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_readlink,
     // Memory.
     libc::SYS_brk,
     libc::SYS_munmap,

@@ -23,6 +23,7 @@ fn probe(name: &str) -> (ExitStatus, String) {
     let output = Command::new(env::current_exe().unwrap())
         .args(["--exact", "linux::sandbox::tests::the_probe", "--nocapture"])
         .env(PROBE, name)
+        .env("RUST_BACKTRACE", "1")
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -53,7 +54,11 @@ fn the_probe() {
             fs::remove_file(&known).unwrap();
         }
         "panic" => {
-            panic::set_hook(std::boxed::Box::new(|_| process::abort()));
+            let tell = panic::take_hook();
+            panic::set_hook(std::boxed::Box::new(move |panic| {
+                tell(panic);
+                process::abort();
+            }));
             panic!("as a broken invariant would");
         }
         "create" => drop(File::create(&known)),
@@ -103,9 +108,10 @@ fn what_serving_takes_is_not_forbidden() {
         let (status, said) = probe(allowed);
         assert!(status.success() && said.contains("alive"), "{allowed}: {status:?} {said}");
     }
-    // A broken invariant ends as it would without: by its own signal.
+    // A broken invariant ends as it would without: told, and by its own signal.
     let (status, said) = probe("panic");
     assert_eq!(status.signal(), Some(6), "{status:?} {said}");
+    assert!(said.contains("as a broken invariant would"), "{said}");
 }
 
 #[test]
