@@ -12,7 +12,7 @@ mod common;
 
 use std::fs;
 
-use common::{Folder, Run, statefs};
+use common::{Folder, Run, statefs, volume};
 
 /// CRC-32C, bit by bit, written from its definition and not with the program's crate.
 fn crc(bytes: &[u8]) -> u32 {
@@ -92,6 +92,19 @@ fn a_journal_of_version_1_comes_over() {
     insta::assert_snapshot!(done.text().trim(), @r#"{"summary":{"damage":0,"encryptionRecords":0,"envelopes":1,"generation":0,"keys":9,"openTransactions":0,"records":11,"recordsBehindEnd":0,"sealed":0,"unusable":0,"written":true}}"#);
     statefs(folder.path(), "image fsck s.img").exits(0);
     assert_eq!(keys(&folder), 9);
+}
+
+/// What was imported may lie for years before a daemon opens it: it is no write that was cut off.
+#[test]
+fn what_goes_bad_before_the_first_start_is_told() {
+    let folder = Folder::new();
+    fs::write(folder.path().join("n.img"), padded(puts(12).concat(), 64 * 512)).unwrap();
+    statefs(folder.path(), "image import --from nexus n.img x.img").exits(0);
+    statefs(folder.path(), "image fsck x.img").exits(0);
+    volume::flip_in_group(folder.path(), 3, |group| (group["records"] == 12).then_some(()));
+    let dump = statefs(folder.path(), "image dump x.img").exits(6);
+    assert!(dump.stderr.contains("DATA_LOSS"), "{}", dump.stderr);
+    statefs(folder.path(), "image fsck x.img").exits(4);
 }
 
 /// Nobody here has the key to them: they come over as they are, and are told.

@@ -43,6 +43,18 @@ fn a_sound_volume_comes_over_whole() {
     assert!(again.stderr.starts_with("statefs: EXISTS: y.img: "), "{}", again.stderr);
 }
 
+/// The new volume may lie for years before a daemon opens it: what goes bad of it meanwhile is no write that was cut off.
+#[test]
+fn what_was_saved_is_not_lost_in_silence() {
+    let folder = volume(&[puts(12, 0)]);
+    statefs(folder.path(), "image salvage x.img --out y.img").exits(0);
+    fs::rename(folder.path().join("y.img"), folder.path().join("x.img")).unwrap();
+    volume::flip_in_group(folder.path(), 3, |group| (group["records"] == 12).then_some(()));
+    let dump = statefs(folder.path(), "image dump x.img").exits(6);
+    assert!(dump.stderr.contains("DATA_LOSS"), "{}", dump.stderr);
+    statefs(folder.path(), "image fsck x.img").exits(4);
+}
+
 #[test]
 fn one_damaged_copy_loses_nothing() {
     let folder = volume(&[puts(30, 0), puts(30, 1), puts(5, 2)]);

@@ -89,9 +89,13 @@ impl Fill {
     }
 
     /// Ends the volume, and gives it its name. Durability: when this returns, both and all that was
-    /// put survive a power cut.
+    /// put survive a power cut, and damage to any of it is told.
     pub(crate) fn finish(mut self) -> Result<(), Failure> {
         self.commit()?;
+        // It may be long until anything follows the last commit. If nothing vouched for that, the
+        // loss of both its copies would pass for a torn write, and what it held for never put.
+        let journal = self.journal.clone();
+        self.end_of(journal.seal())?;
         part::end(&self.part, &self.path)?;
         self.done = true;
         Ok(())
@@ -125,7 +129,7 @@ impl Fill {
         })
     }
 
-    /// Runs a commit beside the task that writes.
+    /// Runs what waits for the task that writes, beside it.
     fn drive<F: Future>(&mut self, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
         let mut context = Context::from_waker(Waker::noop());
