@@ -130,6 +130,8 @@ enum Failure {
     Image { path: String, error: capnp::Error },
     /// The kernel gives no queue of its own for files in this folder.
     NoRing { folder: String },
+    /// The kernel takes no files out of a program's reach.
+    NoLandlock,
     /// A file cannot serve as a device.
     Device { path: String, error: blockdev::OpenError },
     /// Compiled schemas that do not belong to their sources.
@@ -149,6 +151,7 @@ impl Failure {
             | Self::Io { .. }
             | Self::Image { .. }
             | Self::NoRing { .. }
+            | Self::NoLandlock
             | Self::Device { .. }
             | Self::Stale { .. } => 1,
         }
@@ -176,6 +179,10 @@ impl fmt::Display for Failure {
                 "files in {folder} are served without io_uring, which tests need: the kernel allows it where \
                  `sysctl kernel.io_uring_disabled` says 0 and no filter of a container forbids it, on a file system \
                  with direct I/O, such as ext4 or XFS; name a folder on one with TMPDIR"
+            ),
+            Self::NoLandlock => f.write_str(
+                "the kernel gives none; Linux does from 5.13 on, where it is built with CONFIG_SECURITY_LANDLOCK, `lsm=` of \
+                 its command line does not leave it out, and no filter of a container forbids it",
             ),
             Self::Device { path, error } => write!(f, "{path}: {error}"),
             Self::Stale { images } => {

@@ -4,6 +4,9 @@ use std::path::Path;
 use std::{env, fs, process};
 
 use blockdev::FileDevice;
+use landlock::{
+    ABI, Access as _, AccessFs, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
+};
 
 use crate::{Failure, debian};
 
@@ -21,6 +24,9 @@ pub(crate) fn check() -> Result<(), Failure> {
     if let Err(failure) = ring(&env::temp_dir()) {
         eprintln!("xtask: left out are the tests of a queue of the kernel's: {failure}");
     }
+    if let Err(failure) = landlock() {
+        eprintln!("xtask: left out are the tests of Landlock: {failure}");
+    }
     Ok(())
 }
 
@@ -35,6 +41,14 @@ fn ring(folder: &Path) -> Result<(), Failure> {
         Ok(_) => Err(Failure::NoRing { folder: folder.display().to_string() }),
         Err(error) => Err(Failure::Device { path: path.display().to_string(), error }),
     }
+}
+
+/// Demands that the kernel can take files out of a program's reach, landlock(7). It is asked itself: the list of its
+/// modules in `/sys/kernel/security` is often not mounted, and says nothing of a container's filter.
+fn landlock() -> Result<(), Failure> {
+    let demanded = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    let files = demanded.handle_access(AccessFs::from_all(ABI::V1));
+    files.and_then(Ruleset::create).map(drop).map_err(|_| Failure::NoLandlock)
 }
 
 /// Enough for a device.
