@@ -1,7 +1,7 @@
 //! How the program ends when it did not do what it was asked.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -108,7 +108,9 @@ impl Failure {
                 let exit = *exit as u8;
                 let error =
                     json!({"code": code, "message": message, "advice": advice, "exit": exit});
-                format!("{error}\n")
+                let error = error.to_string();
+                let error = if io::stderr().is_terminal() { escaped(&error) } else { error };
+                error + "\n"
             }
             Format::Text => {
                 let mut text = format!("{program}: {code}: {}\n", lines(message));
@@ -174,8 +176,26 @@ pub(crate) fn counted(count: usize, noun: &str) -> String {
 
 /// Replaces what could steer a terminal, or show a text as another: messages come from a peer.
 pub(crate) fn printable(text: &str) -> String {
-    let hidden = |letter: char| letter.is_control() || is_format(letter);
-    text.chars().map(|letter| if hidden(letter) { '\u{fffd}' } else { letter }).collect()
+    text.chars().map(|letter| if is_hidden(letter) { '\u{fffd}' } else { letter }).collect()
+}
+
+/// Writes the same letters of JSON on one line as escapes. They stand in its strings alone, so it means what it meant.
+pub(crate) fn escaped(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for letter in json.chars() {
+        if !is_hidden(letter) {
+            text.push(letter);
+            continue;
+        }
+        for unit in letter.encode_utf16(&mut [0; 2]) {
+            text.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    text
+}
+
+fn is_hidden(letter: char) -> bool {
+    letter.is_control() || is_format(letter)
 }
 
 /// Whether a letter has no shape of its own and changes how others are shown: marks of direction, joiners and blanks of
@@ -296,6 +316,7 @@ mod tests {
         assert_eq!(printable("a\x1b[2Jb\r\n"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}");
         assert_eq!(printable("gpj\u{202e}.\u{2066}\u{200b}"), "gpj\u{fffd}.\u{fffd}\u{fffd}");
         assert_eq!(printable("grün 钥匙 مفتاح"), "grün 钥匙 مفتاح");
+        assert_eq!(escaped("\"gpj\u{202e}.\u{9b}\u{e0041}\""), r#""gpj\u202e.\u009b\udb40\udc41""#);
         assert_eq!(lines("faults:\n  a\r\nstatefs: b"), "faults:\n  a\u{fffd}\n  statefs: b");
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use serde_json::Value as Json;
 
-use crate::failure::{Failure, printable};
+use crate::failure::{Failure, escaped, printable};
 use crate::program::Format;
 
 /// Standard output, written in blocks; [`Output::finish`] tells whether all of it arrived.
@@ -50,9 +50,15 @@ impl Output {
         if self.terminal { printable(key).into() } else { key.into() }
     }
 
+    /// Yields JSON as it is for programs, and on a terminal with escapes for what would steer that: they stand for the same.
+    pub(crate) fn shown_json(&self, value: &Json) -> String {
+        let text = value.to_string();
+        if self.terminal { escaped(&text) } else { text }
+    }
+
     /// Writes one object on a line of its own.
     pub fn json(&mut self, object: &Json) -> Result<(), Failure> {
-        self.line(&object.to_string())
+        self.line(&self.shown_json(object))
     }
 
     /// Writes `object`, or `text` as a line, whichever was asked for.

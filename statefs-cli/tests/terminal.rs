@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 use common::volume::{self, SMALL_BYTES, puts};
 use common::{Folder, statefs};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use serde_json::Value as Json;
 
 /// What a run on a terminal showed: both streams, as a screen gets them, and the exit code.
 struct Shown {
@@ -155,6 +156,35 @@ fn a_key_cannot_steer_a_terminal_nor_feign_another() {
     // What a program reads is the key.
     assert_eq!(statefs(folder.path(), "list --keys-only").text(), format!("{key}\n"));
     assert!(statefs(folder.path(), "list -o json").text().contains(key));
+    // A terminal is told of it in other letters, which a program reads as the same; so it is with a value in parts, and
+    // with what went wrong.
+    fs::write(folder.path().join("long"), vec![b'x'; 100 << 10]).unwrap();
+    statefs(folder.path(), &format!("put {key} @long")).exits(0);
+    for arguments in
+        ["list -o json", &format!("get {key} -o json"), &format!("get {key}/b -o json")]
+    {
+        let shown = on_terminal(folder.path(), arguments, "").text;
+        assert!(shown.contains(r"/state/\u202egnp.\u2066a\u200b"), "{shown:?}");
+        assert!(shown.is_ascii(), "{shown:?}");
+    }
+}
+
+#[test]
+fn what_an_image_holds_cannot_steer_a_terminal_either() {
+    let folder = Folder::new();
+    // Keys that no daemon writes are among these.
+    let keys = ["/state/\u{202e}gnp.a", "/state/\u{9b}2J", "/state/\u{e0041}\u{7f}"];
+    let changes = keys.map(|key| (key.to_owned(), Some(b"value".to_vec())));
+    volume::make(&folder.path().join("x.img"), SMALL_BYTES, 2, &[changes.to_vec()]);
+    let shown = on_terminal(folder.path(), "image dump x.img", "").text;
+    let is_plain = |letter: char| letter == '\n' || (' '..='~').contains(&letter);
+    assert!(shown.chars().all(is_plain), "{shown:?}");
+    let piped = statefs(folder.path(), "image dump x.img").exits(0);
+    let parsed = |text: &str| -> Vec<Json> {
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    assert_eq!(parsed(&shown), parsed(piped.text()));
+    assert!(keys.iter().all(|key| piped.text().contains(key)), "{}", piped.text());
 }
 
 #[test]

@@ -148,7 +148,7 @@ fn print_stream(key: &str, mut reader: Reader, output: &mut Output) -> Result<()
     let metadata = reader.metadata();
     let json = output.format == Format::Json;
     if json {
-        let key = json!(key);
+        let key = output.shown_json(&json!(key));
         output.bytes(
             format!("{{\"bytes\":{},\"key\":{key},\"value\":\"", metadata.bytes).as_bytes(),
         )?;
