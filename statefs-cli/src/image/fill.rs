@@ -43,13 +43,14 @@ impl Fill {
     pub(crate) fn create(path: &Path, size: u64, options: FormatOptions) -> Result<Self, Failure> {
         let part = part::begin(path)?;
         make_new(&part, path, size, options)?;
-        let device = FileDevice::open(&part, OpenOptions::default(), || {});
-        let mut device = device.map_err(|error| device_failure(path, &error))?;
-        let disk = Disk::new(device.geometry());
-        let opening = Journal::open(disk.clone(), random()?, Clock::default(), Options::default());
-        let opened = super::drive::block_on(&mut device, &disk, opening);
-        let journal = opened
-            .map_err(|error| Failure::new("DEVICE", Exit::Failure, error).about(path.display()))?;
+        Self::take(part, path)
+    }
+
+    /// Takes the volume that was made at `part`, and leaves none there if it cannot be opened.
+    fn take(part: PathBuf, path: &Path) -> Result<Self, Failure> {
+        // The failure that is told is the first.
+        let opened = open(&part, path).inspect_err(|_| fs::remove_file(&part).unwrap_or_default());
+        let (device, disk, journal) = opened?;
         let writer = Box::pin(journal.run());
         let (waiting, waiting_bytes, done) = (Vec::new(), 0, false);
         let path = path.to_path_buf();
@@ -150,6 +151,18 @@ impl Fill {
     }
 }
 
+/// Opens the volume at `part`; failures name `path`.
+fn open(part: &Path, path: &Path) -> Result<(FileDevice, Disk, Journal), Failure> {
+    let device = FileDevice::open(part, OpenOptions::default(), || {});
+    let mut device = device.map_err(|error| device_failure(path, &error))?;
+    let disk = Disk::new(device.geometry());
+    let opening = Journal::open(disk.clone(), random()?, Clock::default(), Options::default());
+    let opened = super::drive::block_on(&mut device, &disk, opening);
+    let journal = opened
+        .map_err(|error| Failure::new("DEVICE", Exit::Failure, error).about(path.display()))?;
+    Ok((device, disk, journal))
+}
+
 impl Drop for Fill {
     fn drop(&mut self) {
         if !self.done {
@@ -176,6 +189,10 @@ mod tests {
         assert_eq!(create().err().map(|failure| failure.code), Some("EXISTS"));
         drop(fill);
         assert!(!part.exists() && !path.exists(), "a failure leaves nothing at all");
+        make_new(&part, &path, 1 << 20, FormatOptions::default()).expect("a volume");
+        fs::write(&part, vec![0; 1 << 20]).expect("zeros");
+        assert!(Fill::take(part.clone(), &path).is_err(), "there is no volume any more");
+        assert!(!part.exists() && !path.exists(), "nor does that leave anything");
         create().expect("a volume").finish().expect("it is named");
         assert!(!part.exists() && path.exists());
         assert_eq!(create().err().map(|failure| failure.code), Some("EXISTS"));
