@@ -108,6 +108,23 @@ fn deleted_after_a_loss(rounds: usize) {
 }
 
 #[test]
+fn a_dump_says_of_an_old_loss_what_is_known_of_it() {
+    let folder = with_a_lost_group();
+    let told = statefs(folder.path(), "image dump x.img").exits(6).stderr;
+    assert!(told.contains("; 1 stretches of the journal are lost, and their keys\n"), "{told}");
+    // All values are written anew, and checkpoints lie behind the loss.
+    let changes = (2..102).flat_map(|round| puts(6, round)).collect();
+    volume::go_on(&folder.path().join("x.img"), 9, &[changes]);
+    let told = statefs(folder.path(), "image dump x.img").exits(6).stderr;
+    let all = "statefs: DATA_LOSS: x.img: keys may be missing, which an earlier loss took\n";
+    assert!(told.starts_with(all) && told.contains("image salvage"), "{told}");
+    // Which is so.
+    let good = statefs(folder.path(), "image salvage x.img --out y.img");
+    assert!(good.text().contains("6 keys saved"), "{}", good.text());
+    assert_eq!(contents(folder.path(), "y.img").len(), 6);
+}
+
+#[test]
 fn a_header_lost_in_both_copies_gives_up_no_record() {
     let folder = volume(&[puts(6, 0), puts(1, 1)]);
     let good = contents(folder.path(), "x.img");

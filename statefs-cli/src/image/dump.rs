@@ -24,13 +24,7 @@ pub(crate) fn dump(path: &Path, mut output: Output) -> Result<(), Failure> {
     if found.is_whole() {
         return Ok(());
     }
-    let Found { lost_count, stretch_count, .. } = found;
-    let mut message = format!("{lost_count} of these values are lost");
-    if stretch_count > 0 {
-        let stretches = format!("; {stretch_count} stretches of the journal are, and their keys");
-        message.push_str(&stretches);
-    }
-    Err(Failure::new("DATA_LOSS", Exit::DataLoss, message).about(path.display()))
+    Err(found.loss().about(path.display()))
 }
 
 /// What a volume held.
@@ -45,6 +39,27 @@ impl Found {
     /// Whether nothing that had been acknowledged is known to be lost.
     pub(crate) fn is_whole(&self) -> bool {
         self.lost_count == 0 && self.stretch_count == 0 && !self.doubt
+    }
+
+    /// Says what is lost, or may be.
+    fn loss(&self) -> Failure {
+        let Self { lost_count, stretch_count, .. } = self;
+        let mut told = Vec::new();
+        if *lost_count > 0 {
+            told.push(format!("{lost_count} of these values are lost"));
+        }
+        if *stretch_count > 0 {
+            let stretches = format!("{stretch_count} stretches of the journal are lost");
+            told.push(stretches + ", and their keys");
+        } else if self.doubt {
+            // It lies before the checkpoint, which tells that it was and not what it took.
+            told.push("keys may be missing, which an earlier loss took".into());
+        }
+        let failure = Failure::new("DATA_LOSS", Exit::DataLoss, told.join("; "));
+        if *lost_count > 0 || *stretch_count > 0 {
+            return failure;
+        }
+        failure.advise("`statefs image salvage` brings these values into a new image without doubt")
     }
 }
 
