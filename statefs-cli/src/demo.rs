@@ -26,7 +26,8 @@ pub(crate) fn run(output: Output) -> Result<(), Failure> {
     let mut machine = Machine::new()?;
     let told = Story { machine: &mut machine, output }.tell();
     told.inspect_err(|failure| {
-        if failure.code != INTERRUPTED {
+        // The daemon has nothing to say of a reader who is gone, nor of one who wants to leave.
+        if failure.code != INTERRUPTED && !failure.is_of_output() {
             io::stderr().write_all(machine.log_tail().as_bytes()).unwrap_or_default();
         }
     })

@@ -88,6 +88,11 @@ impl Failure {
         Self::new("OUTPUT", Exit::Failure, format!("standard output: {error}"))
     }
 
+    /// Whether standard output failed, and nothing else.
+    pub(crate) fn is_of_output(&self) -> bool {
+        matches!(self.code, "" | "OUTPUT")
+    }
+
     /// Says what was done, and only not told: who sees that this failed would think that it was not.
     #[must_use]
     pub(crate) fn once_done(self, done: &str) -> Self {

@@ -205,6 +205,18 @@ fn a_new_image_that_cannot_be_told_of_is_said_to_be_made() {
 }
 
 #[test]
+fn a_demonstration_whose_reader_has_seen_enough_ends_without_a_word() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_statefs"));
+    demo.arg("demo").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut demo = demo.spawn().unwrap();
+    // The first line is there before the daemon runs, the next is not.
+    demo.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+    let ended = demo.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&ended.stderr), "");
+    assert_eq!(ended.status.code(), Some(0));
+}
+
+#[test]
 fn a_remark_that_cannot_be_made_ends_nothing() {
     let folder = Folder::new();
     let arguments = "image format x.img --size 1M --copies 1";
