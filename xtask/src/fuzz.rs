@@ -59,26 +59,51 @@ pub(crate) fn briefly(root: &Path) -> Result<(), Failure> {
     build.args(["--fuzz-dir", FOLDER]);
     run::to_its_end(&mut build)?;
     for pair in OF_DISKS.chunks(2) {
-        let mut running = Vec::new();
-        for name in pair {
-            let mut command = prepared(root, name, SECONDS)?;
+        let runs = pair.iter().map(|&name| {
+            let command = prepared(root, name, SECONDS)?;
             eprintln!("{name}: {}", run::shown(&command));
-            command
-                .stdout(Stdio::null())
-                .stderr(fs::File::create(log(root, name)).map_err(io(name))?);
-            running.push((name, command.spawn().map_err(io(name))?, command));
-        }
-        for (name, mut child, command) in running {
-            let status = child.wait().map_err(io(name))?;
-            let said = fs::read_to_string(log(root, name)).map_err(io(name))?;
-            run::check(&command, status).inspect_err(|_| eprintln!("{said}"))?;
-            // What a run was worth: how often, how much of the code.
-            let told = |line: &&str| line.starts_with("Done") || line.starts_with("stat::number");
-            let covered = said.lines().rev().find(|line| line.contains(" cov: "));
-            said.lines().filter(told).chain(covered).for_each(|line| eprintln!("{name}: {line}"));
-        }
+            Ok(Run { name, command, log: log(root, name) })
+        });
+        beside_each_other(runs.collect::<Result<_, Failure>>()?)?;
     }
     Ok(())
+}
+
+/// A run that has others beside it, and the file where its words go.
+struct Run<'a> {
+    name: &'a str,
+    command: Command,
+    log: PathBuf,
+}
+
+/// Runs them beside each other, each to its end, also where one of them fails: what is left would take a processor from
+/// what comes next, and to kill cargo-fuzz does not end its fuzzer.
+///
+/// # Errors
+/// That of the first which failed.
+fn beside_each_other(runs: Vec<Run<'_>>) -> Result<(), Failure> {
+    let started: Vec<_> = runs
+        .into_iter()
+        .map(|mut run| -> Result<_, Failure> {
+            let log = fs::File::create(&run.log).map_err(io(run.name))?;
+            let child = run.command.stdout(Stdio::null()).stderr(log).spawn();
+            Ok((child.map_err(io(run.name))?, run))
+        })
+        .collect();
+    let ended = started.into_iter().map(|started| {
+        let (mut child, Run { name, command, log }) = started?;
+        let status = child.wait().map_err(io(name))?;
+        let said = fs::read_to_string(log).map_err(io(name))?;
+        run::check(&command, status).inspect_err(|_| eprintln!("{said}"))?;
+        // What a run was worth: how often, how much of the code.
+        let told = |line: &&str| line.starts_with("Done") || line.starts_with("stat::number");
+        let covered = said.lines().rev().find(|line| line.contains(" cov: "));
+        said.lines().filter(told).chain(covered).for_each(|line| eprintln!("{name}: {line}"));
+        Ok(())
+    });
+    // A failure would end it before the others are waited for.
+    let ended: Vec<Result<(), Failure>> = ended.collect();
+    ended.into_iter().collect()
 }
 
 /// Runs one target.
@@ -161,3 +186,26 @@ fn not_understood(word: &str, targets: &[String]) -> Failure {
 }
 
 const FOLDER: &str = "tests/fuzz/libfuzzer";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_fails_leaves_none_behind() {
+        let folder =
+            std::env::temp_dir().join(format!("statefs-xtask-fuzz-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let run = |name, script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]).current_dir(&folder);
+            Run { name, command, log: folder.join(name) }
+        };
+        let no_log = Run { log: folder.join("none/log"), ..run("third", "true") };
+        let slow = "sleep 0.5; echo Done >&2; touch ended";
+        let ended = beside_each_other(vec![run("first", "exit 7"), run("second", slow), no_log]);
+        assert_eq!(ended.unwrap_err().exit_code(), 7);
+        assert!(folder.join("ended").exists());
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}
