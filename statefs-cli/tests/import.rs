@@ -107,6 +107,23 @@ fn what_goes_bad_before_the_first_start_is_told() {
     statefs(folder.path(), "image fsck x.img").exits(4);
 }
 
+/// One takes fewer records together, and shorter values at once.
+#[test]
+fn a_small_volume_takes_all_that_has_room_in_it() {
+    let folder = Folder::new();
+    let mut records: Vec<_> =
+        (0..100).map(|n| record(1, &format!("/state/{n}"), &[b'v'; 900])).collect();
+    records.push(record(1, "/state/long", &[b'v'; 60_000]));
+    let image = padded(records.concat(), 512 * 512);
+    run(&folder, &image, "--size 1M").exits(0);
+    statefs(folder.path(), "image fsck s.img").exits(0);
+    // The long one is shown in parts.
+    let dump = statefs(folder.path(), "image dump s.img").exits(0);
+    let parts = dump.text().matches("\"/state/long\"").count();
+    assert!(parts > 1, "{parts}");
+    assert_eq!(keys(&folder), 100 + parts);
+}
+
 /// Nobody here has the key to them: they come over as they are, and are told.
 #[test]
 fn sealed_values_and_envelopes_are_carried_as_bytes_and_told() {

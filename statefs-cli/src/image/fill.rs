@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use blockdev::{BlockDevice, FileDevice, OpenOptions};
 use journal::{
     Batch, Clock, CommitError, Disk, Durability, FormatOptions, Journal, Operation, Options,
-    Origin, Precondition, Upload,
+    Origin, Precondition, Upload, VolumeGeometry, record_bytes,
 };
 
 use super::format::{make_new, random};
@@ -18,7 +18,7 @@ use crate::failure::{Exit, Failure};
 
 /// Turns without an end after which a commit counts as hanging: far beyond what one takes.
 const TURNS_MAX: u32 = 1 << 20;
-/// Bytes of keys and values that go into one commit.
+/// Bytes of records that go into one commit, where the volume takes as many.
 const BATCH_BYTES: usize = 64 << 10;
 /// Most changes of one commit.
 const BATCH_KEYS_MAX: usize = 128;
@@ -32,6 +32,7 @@ pub(crate) struct Fill {
     device: FileDevice,
     disk: Disk,
     journal: Journal,
+    geometry: VolumeGeometry,
     writer: Pin<Box<dyn Future<Output = ()>>>,
     waiting: Vec<Operation>,
     waiting_bytes: usize,
@@ -51,16 +52,35 @@ impl Fill {
         // The failure that is told is the first.
         let opened = open(&part, path).inspect_err(|_| fs::remove_file(&part).unwrap_or_default());
         let (device, disk, journal) = opened?;
+        let geometry = journal.stats().geometry;
         let writer = Box::pin(journal.run());
         let (waiting, waiting_bytes, done) = (Vec::new(), 0, false);
         let path = path.to_path_buf();
-        Ok(Self { path, part, device, disk, journal, writer, waiting, waiting_bytes, done })
+        Ok(Self {
+            path,
+            part,
+            device,
+            disk,
+            journal,
+            geometry,
+            writer,
+            waiting,
+            waiting_bytes,
+            done,
+        })
     }
 
     /// Puts a key.
     pub(crate) fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
-        let bytes = key.len() + value.len();
-        if self.waiting.len() >= BATCH_KEYS_MAX || self.waiting_bytes + bytes > BATCH_BYTES {
+        if value.len() > self.geometry.value_bytes_max() {
+            // A small volume takes in parts what others take at once.
+            let mut upload = self.begin();
+            self.append(&mut upload, value)?;
+            return self.end(upload, key);
+        }
+        let bytes = record_bytes(key.len(), value.len());
+        let bytes_max = BATCH_BYTES.min(self.geometry.records_bytes_max());
+        if self.waiting.len() >= BATCH_KEYS_MAX || self.waiting_bytes + bytes > bytes_max {
             self.commit()?;
         }
         self.waiting_bytes += bytes;
