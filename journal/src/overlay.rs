@@ -117,30 +117,32 @@ impl Overlay {
         self.from(from).filter_map(|(key, newest)| Some((key, self.changes(Some(newest)).next()?)))
     }
 
-    /// Forgets the change of `key` that `birth` made: it is durable.
-    pub(crate) fn remove(&mut self, key: &[u8], birth: Birth) {
+    /// Forgets the change of `key` that `birth` made, and all before it: they are durable. Yields how many those are.
+    ///
+    /// Cost: those that are newer, and those that go.
+    pub(crate) fn remove(&mut self, key: &[u8], birth: Birth) -> usize {
         let at = self.block_of(key);
-        let Some(block) = self.blocks.get_mut(at) else { return };
+        let Some(block) = self.blocks.get_mut(at) else { return 0 };
         let Rank { below, there } = block.keys.rank(key);
-        let Some(newest) = block.newest.get_mut(below).filter(|_| there) else { return };
-        let (mut newer, mut gone) = (None, *newest);
-        let older = loop {
-            let Some(slot) = self.slots.get_mut(gone as usize) else { return };
-            if slot.pending.as_ref().is_some_and(|pending| pending.birth == birth) {
-                slot.pending = None;
-                break slot.older;
-            }
-            let Some(older) = slot.older else { return };
-            (newer, gone) = (Some(gone), older);
-        };
-        self.free.push(gone);
-        if let Some(newer) = newer.and_then(|newer| self.slots.get_mut(newer as usize)) {
-            newer.older = older;
-            return;
+        let Some(newest) = block.newest.get(below).filter(|_| there) else { return 0 };
+        let (mut newer, mut gone) = (None, Some(*newest));
+        while let Some(slot) = gone.and_then(|gone| self.slots.get(gone as usize))
+            && slot.pending.as_ref().is_some_and(|pending| pending.birth > birth)
+        {
+            (newer, gone) = (gone, slot.older);
         }
-        if let Some(older) = older {
-            *newest = older;
-            return;
+        let before = self.free.len();
+        while let Some(at) = gone
+            && let Some(slot) = self.slots.get_mut(at as usize)
+        {
+            slot.pending = None;
+            gone = slot.older.take();
+            self.free.push(at);
+        }
+        let count = self.free.len() - before;
+        if let Some(newer) = newer.and_then(|newer| self.slots.get_mut(newer as usize)) {
+            newer.older = None;
+            return count;
         }
         block.keys.remove(below);
         block.newest.remove(below);
@@ -151,6 +153,7 @@ impl Overlay {
         if self.free.len() == self.slots.len() && self.slots.len() > SLOTS_KEPT {
             self.clear();
         }
+        count
     }
 
     /// Forgets everything: none of it became durable.
@@ -240,10 +243,10 @@ mod tests {
                 overlay.push(key.clone(), pending(step, visible));
                 model.entry(key).or_default().push((step, visible));
             } else if let Some((some, list)) = model.range_mut(key(roll(3000))..).next() {
-                let (birth, _) = list.swap_remove(roll(list.len()));
-                list.sort_unstable();
-                let some = some.clone();
-                overlay.remove(&some, Birth(birth));
+                let (birth, _) = list[roll(list.len())];
+                let (some, before) = (some.clone(), list.len());
+                list.retain(|(other, _)| *other > birth);
+                assert_eq!(overlay.remove(&some, Birth(birth)), before - list.len());
                 model.retain(|key, list| *key != some || !list.is_empty());
             }
             let probe = key(roll(3000));
@@ -264,7 +267,8 @@ mod tests {
             }
         }
         for (key, list) in &model {
-            list.iter().for_each(|(birth, _)| overlay.remove(key, Birth(*birth)));
+            let (last, _) = list.last().unwrap();
+            assert_eq!(overlay.remove(key, Birth(*last)), list.len());
         }
         assert!(overlay.blocks.len() <= 1 && overlay.between.keys().is_empty());
         assert!(overlay.free.len() == overlay.slots.len() && overlay.slots.len() <= SLOTS_KEPT);

@@ -446,9 +446,18 @@ impl State {
                 .zip(given.get(b))
                 .map_or(Ordering::Equal, |(a, b)| a.key.cmp(&b.key).then(b.birth.cmp(&a.birth)))
         };
-        for (_, at) in in_order(heads, &by_key).into_iter().rev() {
+        let mut in_order = in_order(heads, &by_key).into_iter().rev().peekable();
+        let mut of_key = 0;
+        while let Some((_, at)) = in_order.next() {
             let Some(Given { key, birth, entry }) = given.get(at) else { continue };
-            self.overlay.remove(key, *birth);
+            of_key += 1;
+            let next = in_order.peek().and_then(|(_, at)| given.get(*at));
+            if next.is_none_or(|next| next.key != *key) {
+                // Batches become durable in their order, so these are all up to the last.
+                let removed = self.overlay.remove(key, *birth);
+                debug_assert_eq!(removed, of_key, "no change before it is left");
+                of_key = 0;
+            }
             self.give(key, *entry);
             if !self.doubt.absent {
                 continue;
@@ -553,12 +562,15 @@ impl State {
     /// Admission counts so that this does not happen; damaged segments that cannot be cleaned may lead here.
     pub(crate) fn reject_queue(&mut self) {
         self.drops += 1;
+        // With the last change of a key those before it go.
+        for queued in self.queue.iter().rev() {
+            for change in queued.changes.iter().rev() {
+                self.overlay.remove(&change.key, change.birth);
+            }
+        }
         for queued in core::mem::take(&mut self.queue) {
             self.room.settled(&queued.demand);
             self.abandon_parts(&queued);
-            for change in &queued.changes {
-                self.overlay.remove(&change.key, change.birth);
-            }
             queued.ticket.settle(Settled::NoSpace);
         }
         self.renumber_notes();
