@@ -7,6 +7,7 @@ use std::thread;
 
 use crashd::{About, Error, Id, Keep, copy, list, open, record};
 use statefs_client::{Rights, StateFs};
+use updated::{Control, Slot};
 
 use crate::bench::{Said, machine, machine_of, run};
 use crate::machine::Machine;
@@ -66,6 +67,23 @@ fn a_dump_that_finds_no_room_leaves_nothing_and_the_others_stay() {
     let third_id = third_id.0.unwrap().unwrap();
     let found = world.run("crashd", None, all).0.unwrap().unwrap();
     assert_eq!(found, [(first, old), (third_id, third)]);
+}
+
+/// A lost stretch of the journal, whosever it was, may have held any name: each new one is in doubt from then
+/// on, and a write of it that demands its absence is refused for good.
+#[test]
+fn a_loss_of_others_keeps_no_dump_out() {
+    let mut world = World::of(4 << 20);
+    let initialise = async |store| updated::initialise(&updated::open(&store), Slot::A).await;
+    world.run("updated", None, initialise).0.unwrap().unwrap();
+    assert_eq!(world.spoil(&Control::first(Slot::A).encode()), 2, "two copies");
+    // One in a single chunk, and one in several.
+    let mut taken = Vec::new();
+    for (nonce, dump) in [(1, dump(1, 3000)), (2, dump(2, 150_000))] {
+        let id = world.run("crashd", None, async |store| take(&store, nonce, &dump, 2).await);
+        taken.push((id.0.unwrap().unwrap(), dump));
+    }
+    assert_eq!(world.run("crashd", None, all).0.unwrap(), Ok(taken));
 }
 
 async fn take(store: &StateFs, nonce: u32, dump: &[u8], dumps: usize) -> Result<Id, Error> {

@@ -57,9 +57,15 @@ pub async fn record(
     let newest = list(crash).await?.last().map(|dump| dump.id);
     let chunk_bytes = hello.await?.limits.value_bytes.clamp(HEAD_BYTES_MAX, CHUNK_BYTES);
     let id = Id::after(newest, nonce);
-    let precondition = Precondition::Absent;
+    let name = id.to_string();
+    // Nothing can be demanded of a name that a lost stretch of the journal may have held, and after such a
+    // loss that is each new one. The nonce alone keeps names apart then.
+    let precondition = match crash.get_metadata(&name).await {
+        Err(statefs_client::Error::DataLoss) => Precondition::Any,
+        looked => looked.map(|_| Precondition::Absent)?,
+    };
     let options = WriteOptions { precondition, durability: Durability::Strict };
-    let writer = crash.writer(&id.to_string(), whole, options);
+    let writer = crash.writer(&name, whole, options);
     let mut under_way: VecDeque<Call<()>> = VecDeque::new();
     // The head begins the first chunk.
     let (mut filled, mut taken) = (head.len(), 0);
