@@ -5,13 +5,13 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use crashd::{About, Error, Id, Keep, copy, list, open, record};
+use crashd::{About, Error, Id, Keep, Listing, about, copy, list, open, record, remove};
 use statefs_client::{Rights, StateFs};
 use updated::{Control, Slot};
 
 use crate::bench::{Said, machine, machine_of, run};
 use crate::machine::Machine;
-use crate::world::{World, cut_everywhere};
+use crate::world::{World, both, cut_everywhere, places};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_crashd-under-test");
 
@@ -86,6 +86,34 @@ fn a_loss_of_others_keeps_no_dump_out() {
     assert_eq!(world.run("crashd", None, all).0.unwrap(), Ok(taken));
 }
 
+/// A dump of one commit goes with its name, and no entry of the list tells of it.
+#[test]
+fn a_list_that_damage_shortened_is_not_passed_off_as_whole() {
+    let mut world = World::of(4 << 20);
+    let dump = dump(1, 3000);
+    world.run("crashd", None, async |store| take(&store, 1, &dump, 2).await).0.unwrap().unwrap();
+    let listed = async |store: StateFs| list(&open(&store)).await;
+    assert!(world.clone().run("crashd", None, listed).0.unwrap().unwrap().intact);
+    assert_eq!(world.spoil(&dump[..100]), 2, "two copies");
+    let found = world.run("crashd", None, listed).0.unwrap();
+    assert_eq!(found, Ok(Listing { dumps: vec![], intact: false }));
+}
+
+#[test]
+fn a_dump_that_is_given_up_while_it_is_looked_at_is_absent() {
+    let mut world = World::of(4 << 20);
+    let dump = dump(1, 3000);
+    let looked = world.run("crashd", None, async |store| {
+        let (crash, id) = (open(&store), take(&store, 1, &dump, 2).await?);
+        // The reader is made, then the dump goes, then its head is asked for.
+        let (about, removed) = both(about(&crash, id), remove(&crash, id)).await;
+        removed?;
+        Ok::<_, Error>((about, id))
+    });
+    let (about, id) = looked.0.unwrap().unwrap();
+    assert_eq!(about, Err(Error::Absent(id)));
+}
+
 async fn take(store: &StateFs, nonce: u32, dump: &[u8], dumps: usize) -> Result<Id, Error> {
     let keep = Keep { dumps, bytes: 1 << 20 };
     let mut rest = dump;
@@ -104,7 +132,7 @@ async fn take(store: &StateFs, nonce: u32, dump: &[u8], dumps: usize) -> Result<
 async fn all(store: StateFs) -> Result<Vec<(Id, Vec<u8>)>, Error> {
     let crash = open(&store);
     let mut all = Vec::new();
-    for found in list(&crash).await? {
+    for found in list(&crash).await?.dumps {
         let mut bytes = Vec::new();
         let about = copy(&crash, found.id, |part| {
             bytes.extend(part);
@@ -268,6 +296,28 @@ fn a_dump_that_breaks_off_leaves_nothing() {
     crashd(&machine, "record", &dump(4, 3 << 20)).exits(0);
     assert_eq!(names(&machine).len(), 2);
     machine.check_health();
+    machine.stop();
+}
+
+#[test]
+fn a_list_from_which_dumps_may_be_missing_ends_with_6() {
+    let mut machine = machine();
+    let dump = dump(1, 3000);
+    crashd(&machine, "record", &dump).exits(0);
+    // No checkpoint has its name.
+    machine.kill();
+    let mut image = fs::read(machine.image()).unwrap();
+    let places = places(&image, &dump[..100]);
+    assert_eq!(places.len(), 2, "two copies");
+    places.iter().for_each(|at| image[*at..at + 100].fill(b'?'));
+    fs::write(machine.image(), image).unwrap();
+    machine.start();
+    let said = crashd(&machine, "list", b"");
+    assert!(said.err.contains("dumps may be missing"), "{said:?}");
+    assert_eq!(said.exits(6), "");
+    // What comes now is kept and listed, and what may be missing stays told.
+    let id = crashd(&machine, "record", &dump).exits(0);
+    assert!(crashd(&machine, "list", b"").exits(6).starts_with(&id));
     machine.stop();
 }
 

@@ -12,7 +12,7 @@ use updated::{
 
 use crate::bench::{Said, machine, run};
 use crate::machine::Machine;
-use crate::world::{World, cut_everywhere};
+use crate::world::{World, both, cut_everywhere};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_updated-under-test");
 
@@ -198,33 +198,4 @@ fn choose(machine: &Machine, boots: u8) -> String {
 
 fn words_of_choose(machine: &Machine, boots: u8) -> String {
     format!("choose {} --boots {boots}", machine.image().display())
-}
-
-/// Polls both to their ends.
-async fn both<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (A, B) {
-    use std::future::poll_fn;
-    use std::pin::pin;
-    use std::task::Poll;
-    let (mut a, mut b) = (pin!(a), pin!(b));
-    let (mut first, mut second) = (None, None);
-    poll_fn(move |context| {
-        if first.is_none()
-            && let Poll::Ready(done) = a.as_mut().poll(context)
-        {
-            first = Some(done);
-        }
-        if second.is_none()
-            && let Poll::Ready(done) = b.as_mut().poll(context)
-        {
-            second = Some(done);
-        }
-        match (first.take(), second.take()) {
-            (Some(first), Some(second)) => Poll::Ready((first, second)),
-            (one, other) => {
-                (first, second) = (one, other);
-                Poll::Pending
-            }
-        }
-    })
-    .await
 }

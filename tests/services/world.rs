@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt::Debug;
-use std::future::Future as _;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
@@ -81,13 +81,10 @@ impl World {
     /// Destroys `marked` wherever the medium holds it, and yields in how many places that was.
     pub fn spoil(&mut self, marked: &[u8]) -> usize {
         let mut image = self.device.durable().to_vec();
-        let mut places = 0;
-        while let Some(at) = image.windows(marked.len()).position(|found| found == marked) {
-            image[at..at + marked.len()].fill(b'?');
-            places += 1;
-        }
+        let places = places(&image, marked);
+        places.iter().for_each(|at| image[*at..at + marked.len()].fill(b'?'));
         self.device.restore(&image);
-        places
+        places.len()
     }
 
     /// Starts a daemon, lets a service work, and cuts the power when it has its answer.
@@ -161,6 +158,12 @@ impl World {
     }
 }
 
+/// Yields where `image` holds these bytes.
+pub fn places(image: &[u8], marked: &[u8]) -> Vec<usize> {
+    let found = image.windows(marked.len()).enumerate().filter(|(_, found)| *found == marked);
+    found.map(|(at, _)| at).collect()
+}
+
 /// Does `work` once for every write in it and everything that a cut there may leave, and once to its
 /// end, each time on the machine as it is; `check` is told the answer, if there was one, and gets what
 /// is left.
@@ -188,4 +191,30 @@ pub fn cut_everywhere<T, E: From<Error> + Debug>(
         }
     }
     cuts
+}
+
+/// Polls both to their ends.
+pub async fn both<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (A, B) {
+    let (mut a, mut b) = (pin!(a), pin!(b));
+    let (mut first, mut second) = (None, None);
+    poll_fn(move |context| {
+        if first.is_none()
+            && let Poll::Ready(done) = a.as_mut().poll(context)
+        {
+            first = Some(done);
+        }
+        if second.is_none()
+            && let Poll::Ready(done) = b.as_mut().poll(context)
+        {
+            second = Some(done);
+        }
+        match (first.take(), second.take()) {
+            (Some(first), Some(second)) => Poll::Ready((first, second)),
+            (one, other) => {
+                (first, second) = (one, other);
+                Poll::Pending
+            }
+        }
+    })
+    .await
 }

@@ -148,7 +148,7 @@ async fn find_dumps(store: &StateFs) -> Result<Vec<Id>, String> {
     let crash = ::crashd::open(store);
     let failed = |error| format!("the crash dumps: {error}");
     let mut ids = Vec::new();
-    for found in ::crashd::list(&crash).await.map_err(failed)? {
+    for found in ::crashd::list(&crash).await.map_err(failed)?.dumps {
         let about = ::crashd::about(&crash, found.id).await.map_err(failed)?;
         let mut dump = Dump::new(about.time());
         let compare = |bytes: &[u8]| if dump.continues(bytes) { Ok(()) } else { Err(()) };

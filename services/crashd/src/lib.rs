@@ -25,4 +25,4 @@ pub use error::Error;
 pub use head::{About, NAME_BYTES_MAX};
 pub use id::{Id, IdError};
 pub use record::{Recorded, record};
-pub use shelf::{Dump, Keep, PREFIX, about, copy, list, open, prune, remove};
+pub use shelf::{Dump, Keep, Listing, PREFIX, about, copy, list, open, prune, remove};

@@ -18,7 +18,9 @@ use serde_json::json;
 use statefs_cli::{Exit, Failure, Output, Reach};
 use statefs_client::Client;
 
-use crate::{About, Dump, Error, Id, Keep, about, copy, list, open, prune, record, remove};
+use crate::{
+    About, Dump, Error, Id, Keep, Listing, about, copy, list, open, prune, record, remove,
+};
 
 /// Keep the last crash dumps of this machine in StateFS.
 ///
@@ -88,8 +90,9 @@ impl KeepArgs {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done, 1 failure, 2 usage, 3 no such dump, 5 denied, 6 a dump is lost, 7 unavailable,
-8 no space, quota, or a dump larger than --keep-bytes, 9 indeterminate: `crashd list` tells";
+Exit codes: 0 done, 1 failure, 2 usage, 3 no such dump, 5 denied, 6 a dump is lost, or may be,
+7 unavailable, 8 no space, quota, or a dump larger than --keep-bytes, 9 indeterminate: `crashd list`
+tells";
 
 /// Runs the program with these arguments, the first being its name, and yields its exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -113,11 +116,7 @@ fn run(cli: Cli, mut output: Output) -> Result<(), Failure> {
             // What was found is printed, whatever is lost.
             let lost = print_list(&client, out)?;
             output.finish()?;
-            return lost.map_or(Ok(()), |id| {
-                let message = format!("{id}: the store cannot read it back");
-                Err(Failure::new("DATA_LOSS", Exit::DataLoss, message)
-                    .advise("`crashd delete` removes it"))
-            });
+            return lost.map_or(Ok(()), Err);
         }
         Verb::Read { id } => {
             let crash = open(&client.calls());
@@ -196,11 +195,12 @@ fn source(path: &Path) -> Result<(Box<dyn Read>, Option<u64>), Failure> {
     Ok((Box::new(file), bytes))
 }
 
-/// Prints the dumps; yields one that the store has lost, if there is any.
-fn print_list(client: &Client, output: &mut Output) -> Result<Option<Id>, Failure> {
+/// Prints the dumps; yields what to tell if that is not all of what was kept.
+fn print_list(client: &Client, output: &mut Output) -> Result<Option<Failure>, Failure> {
     let crash = open(&client.calls());
     let mut lost = None;
-    for Dump { id, bytes } in client.run(list(&crash)).map_err(failure)? {
+    let Listing { dumps, intact } = client.run(list(&crash)).map_err(failure)?;
+    for Dump { id, bytes } in dumps {
         let about = match client.run(about(&crash, id)) {
             Ok(about) => Some(about),
             // Somebody gave it up meanwhile.
@@ -223,7 +223,19 @@ fn print_list(client: &Client, output: &mut Output) -> Result<Option<Id>, Failur
         let size = bytes.map_or_else(|| "DATA_LOSS".into(), |bytes| bytes.to_string());
         output.either(&object, &format!("{id}  {size:>9}  {time:>10}  {name}"))?;
     }
-    Ok(lost)
+    let loss =
+        |message, advice| Some(Failure::new("DATA_LOSS", Exit::DataLoss, message).advise(advice));
+    Ok(match lost {
+        Some(id) => {
+            let message = format!("{id}: the store cannot read it back");
+            loss(message, "`statefs image salvage` may still find it; `crashd delete` removes it")
+        }
+        None if !intact => loss(
+            "dumps may be missing from this list".into(),
+            "it stays so until `statefs image salvage` has made a new volume of this one",
+        ),
+        None => None,
+    })
 }
 
 fn failure(error: Error) -> Failure {

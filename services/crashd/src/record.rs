@@ -54,7 +54,7 @@ pub async fn record(
     let crash = &open(store);
     // A small machine takes less at a time.
     let hello = store.hello(concat!("crashd ", env!("CARGO_PKG_VERSION")));
-    let newest = list(crash).await?.last().map(|dump| dump.id);
+    let newest = list(crash).await?.dumps.last().map(|dump| dump.id);
     let chunk_bytes = hello.await?.limits.value_bytes.clamp(HEAD_BYTES_MAX, CHUNK_BYTES);
     let id = Id::after(newest, nonce);
     let name = id.to_string();

@@ -3,7 +3,7 @@
 use alloc::string::ToString as _;
 use alloc::vec::Vec;
 
-use statefs_client::{Directory, Held, ListOptions, Rights, StateFs};
+use statefs_client::{Directory, Held, ListOptions, Reader, Rights, StateFs};
 
 use crate::error::Error;
 use crate::head::{About, HEAD_BYTES_MAX};
@@ -21,6 +21,15 @@ pub struct Dump {
     pub bytes: Option<u64>,
 }
 
+/// The dumps that are there, as far as the store knows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listing {
+    /// Oldest first; one that the store has lost is among them if it still knows the name.
+    pub dumps: Vec<Dump>,
+    /// Whether nothing is lost. If not, dumps may be missing, too: what was lost may have held their names.
+    pub intact: bool,
+}
+
 /// How much is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Keep {
@@ -36,15 +45,16 @@ pub fn open(store: &StateFs) -> Directory {
     store.directory(PREFIX, Rights::GET | Rights::LIST | Rights::PUT | Rights::DELETE)
 }
 
-/// Yields the dumps, oldest first. One that the store has lost is among them.
+/// Yields the dumps, and whether they are all.
 ///
 /// # Errors
 /// Those of the store.
-pub async fn list(crash: &Directory) -> Result<Vec<Dump>, Error> {
-    let mut dumps = Vec::new();
+pub async fn list(crash: &Directory) -> Result<Listing, Error> {
+    let (mut dumps, mut intact) = (Vec::new(), true);
     let mut options = ListOptions { keys_only: true, ..ListOptions::default() };
     loop {
         let page = crash.page(&options).await?;
+        intact &= page.intact;
         for entry in page.entries {
             let Ok(id) = entry.key.parse() else { continue };
             let bytes = match entry.held {
@@ -56,7 +66,7 @@ pub async fn list(crash: &Directory) -> Result<Vec<Dump>, Error> {
         }
         match page.next {
             Some(next) if next > options.after => options.after = next,
-            _ => return Ok(dumps),
+            _ => return Ok(Listing { dumps, intact }),
         }
     }
 }
@@ -66,10 +76,7 @@ pub async fn list(crash: &Directory) -> Result<Vec<Dump>, Error> {
 /// # Errors
 /// [`Error::Absent`], [`Error::Foreign`].
 pub async fn about(crash: &Directory, id: Id) -> Result<About, Error> {
-    let reader = crash.reader(&id.to_string());
-    reader.info().await?.ok_or(Error::Absent(id))?;
-    let head = reader.read(0, HEAD_BYTES_MAX).await?;
-    About::decode(&head).map(|(about, _)| about).ok_or(Error::Foreign(id))
+    Ok(head(&crash.reader(&id.to_string()), id).await?.0)
 }
 
 /// Hands the bytes of a dump to `write`, in order, without its head; yields what it is of.
@@ -83,11 +90,8 @@ pub async fn copy(
     mut write: impl FnMut(&[u8]) -> Result<(), ()>,
 ) -> Result<About, Error> {
     let reader = crash.reader(&id.to_string());
-    let metadata = reader.info().await?.ok_or(Error::Absent(id))?;
-    let head = reader.read(0, HEAD_BYTES_MAX).await?;
-    let (about, head_bytes) = About::decode(&head).ok_or(Error::Foreign(id))?;
-    let mut offset = head_bytes as u64;
-    while offset < metadata.bytes {
+    let (about, mut offset, bytes) = head(&reader, id).await?;
+    while offset < bytes {
         let part = reader.read(offset, 0).await?;
         if part.is_empty() {
             let cause = "a value ends before its size".into();
@@ -112,7 +116,7 @@ pub async fn remove(crash: &Directory, id: Id) -> Result<(), Error> {
 /// # Errors
 /// Those of the store; what was given up before stays so.
 pub async fn prune(crash: &Directory, keep: Keep) -> Result<Vec<Id>, Error> {
-    let dumps = list(crash).await?;
+    let Listing { dumps, .. } = list(crash).await?;
     let size = |dump: &Dump| dump.bytes.unwrap_or(0);
     let (mut count, mut bytes) = (dumps.len(), dumps.iter().map(size).sum::<u64>());
     let mut given_up = Vec::new();
@@ -127,4 +131,16 @@ pub async fn prune(crash: &Directory, keep: Keep) -> Result<Vec<Id>, Error> {
         bytes -= size(dump);
     }
     Ok(given_up)
+}
+
+/// Reads the head of a dump; yields what it is of, how many bytes the head has, and how many all of it.
+async fn head(reader: &Reader, id: Id) -> Result<(About, u64, u64), Error> {
+    let metadata = reader.info().await?.ok_or(Error::Absent(id))?;
+    let head = reader.read(0, HEAD_BYTES_MAX).await.map_err(|error| match error {
+        // No name is written twice, so it was given up meanwhile.
+        statefs_client::Error::Changed => Error::Absent(id),
+        error => Error::Store(error),
+    })?;
+    let (about, head_bytes) = About::decode(&head).ok_or(Error::Foreign(id))?;
+    Ok((about, head_bytes as u64, metadata.bytes))
 }
