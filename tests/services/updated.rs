@@ -3,8 +3,9 @@
 
 use std::num::NonZeroU8;
 
+use blockdev::Cure;
 use serde_json::json;
-use statefs_client::{Rights, StateFs};
+use statefs_client::{Rights, StateFs, WriteOptions};
 use updated::boot::BootError;
 use updated::{
     Control, Damage, Error, Refusal, Slot, Status, boot, change, find, initialise, open,
@@ -12,7 +13,7 @@ use updated::{
 
 use crate::bench::{Said, machine, run};
 use crate::machine::Machine;
-use crate::world::{World, both, cut_everywhere};
+use crate::world::{World, both, cut_everywhere, places};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_updated-under-test");
 
@@ -190,6 +191,44 @@ fn a_control_that_the_medium_lost_is_damage_to_the_loader_and_not_absence() {
     assert_eq!(loader(&world), Err(BootError::Damaged(Damage::Lost)));
     assert_eq!(system(&mut world), Err(Error::Damaged(Damage::Lost)));
     assert_eq!(loader(&world), Err(BootError::Damaged(Damage::Lost)));
+}
+
+/// What a checkpoint covers is not read at the mount, so it is the read of the control itself that fails.
+#[test]
+fn a_control_that_the_device_does_not_read_is_not_called_lost() {
+    let mut world = World::new();
+    let first = async |store: StateFs| initialise(&open(&store), Slot::A).await;
+    world.run("updated", None, first).0.unwrap().unwrap();
+    world.run("operator", None, async |store| store.admin().checkpoint().await).0.unwrap().unwrap();
+    let control = Control::first(Slot::A);
+    let record = control.encode();
+    let mut device = world.device();
+    let places = places(device.durable(), &record);
+    assert_eq!(places.len(), 2, "two copies");
+    for (at, told) in places.iter().zip([Ok(Some(control)), Err(BootError::Unreadable)]) {
+        device.make_unreadable(*at as u64, record.len(), Cure::Never);
+        assert_eq!(boot::read(&mut device, || true), told);
+    }
+    device.heal();
+    assert_eq!(boot::read(&mut device, || true), Ok(Some(control)));
+}
+
+#[test]
+fn what_is_too_long_for_a_control_is_told_with_its_length() {
+    let mut world = World::new();
+    let value = [7; 70_000];
+    let written = world.run("operator", None, async |store| {
+        let boot = store.directory("/state/boot", Rights::PUT);
+        let writer = boot.writer("control", None, WriteOptions::default());
+        for part in value.chunks(10_000) {
+            writer.write(part).await?;
+        }
+        writer.done().await
+    });
+    written.0.unwrap().unwrap();
+    let damage = Damage::Length { bytes: 70_000 };
+    assert_eq!(loader(&world), Err(BootError::Damaged(damage)));
+    assert_eq!(system(&mut world), Err(Error::Damaged(damage)));
 }
 
 fn choose(machine: &Machine, boots: u8) -> String {

@@ -26,6 +26,8 @@ pub enum BootError {
     Volume(OpenError),
     /// There is a control, and it cannot be used.
     Damaged(Damage),
+    /// There is a control, and the device did not read it. It is not lost: another try may read it.
+    Unreadable,
     /// The device does not answer.
     Silent,
 }
@@ -48,7 +50,9 @@ pub fn read(
     match drive(&disk, device, &mut idle, reading)? {
         Got::Value { value, .. } => Control::decode(&value).map(Some).map_err(BootError::Damaged),
         Got::Absent => Ok(None),
-        _ => Err(BootError::Damaged(Damage::Lost)),
+        Got::Large { total_bytes: bytes, .. } => Err(BootError::Damaged(Damage::Length { bytes })),
+        Got::DataLoss => Err(BootError::Damaged(Damage::Lost)),
+        Got::Unreadable => Err(BootError::Unreadable),
     }
 }
 
@@ -80,6 +84,7 @@ impl fmt::Display for BootError {
         match self {
             Self::Volume(error) => error.fmt(f),
             Self::Damaged(damage) => write!(f, "the boot control is damaged: {damage}"),
+            Self::Unreadable => f.write_str("the device does not read the boot control"),
             Self::Silent => f.write_str("the device does not answer"),
         }
     }

@@ -190,6 +190,12 @@ fn read(image: &Path) -> Result<Control, Failure> {
         Ok(Some(control)) => Ok(control),
         Ok(None) => Err(about(failure(Error::Absent))),
         Err(BootError::Damaged(damage)) => Err(about(failure(Error::Damaged(damage)))),
-        Err(error) => Err(about(Failure::new("NO_VOLUME", Exit::Failure, error))),
+        Err(error @ BootError::Unreadable) => {
+            let failure = Failure::new("IO_ERROR", Exit::Unavailable, error);
+            Err(about(failure.advise("the control is not lost; try again, and check the device")))
+        }
+        Err(error @ (BootError::Volume(_) | BootError::Silent)) => {
+            Err(about(Failure::new("NO_VOLUME", Exit::Failure, error)))
+        }
     }
 }
