@@ -8,7 +8,7 @@ use serde_json::json;
 use statefs_client::{Rights, StateFs, WriteOptions};
 use updated::boot::BootError;
 use updated::{
-    Control, Damage, Error, Refusal, Slot, Status, boot, change, find, initialise, open,
+    Control, Damage, Error, Refusal, Slot, Status, boot, change, find, initialise, open, reset,
 };
 
 use crate::bench::{Said, machine, run};
@@ -18,6 +18,7 @@ use crate::world::{World, both, cut_everywhere, places};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_updated-under-test");
 
 const ONE: NonZeroU8 = NonZeroU8::new(1).unwrap();
+const THREE: NonZeroU8 = NonZeroU8::new(3).unwrap();
 
 type Change = fn(&Control) -> Result<Control, Refusal>;
 
@@ -175,7 +176,8 @@ fn a_damaged_control_is_told_by_loader_and_system_until_it_is_reset() {
     let said = run(&machine, PROGRAM, "updated", &words_of_choose(&machine, 0), b"");
     assert_eq!(said.exits(6), "");
     machine.start();
-    updated(&machine, "reset b --give-up-the-old-control").exits(0);
+    let reset = updated(&machine, "reset b --give-up-the-old-control -o json").json();
+    assert!(reset["generation"].as_u64().unwrap() > 1, "it is none that there was: {reset}");
     assert_eq!(updated(&machine, "reset a --give-up-the-old-control").exits(4), "");
     machine.stop();
     assert_eq!(choose(&machine, 0), "B");
@@ -229,6 +231,51 @@ fn what_is_too_long_for_a_control_is_told_with_its_length() {
     let damage = Damage::Length { bytes: 70_000 };
     assert_eq!(loader(&world), Err(BootError::Damaged(damage)));
     assert_eq!(system(&mut world), Err(Error::Damaged(damage)));
+}
+
+/// A boot loader that counts, in a register, the boots of the generation that it saw last.
+#[derive(Clone, Default)]
+struct Counting {
+    generation: u64,
+    boots: u8,
+}
+
+impl Counting {
+    /// Chooses what to boot, and counts it.
+    fn boot(&mut self, world: &World) -> Slot {
+        let control = loader(world).unwrap().expect("there is a control");
+        if control.generation() != self.generation {
+            *self = Self { generation: control.generation(), boots: 0 };
+        }
+        let slot = control.choose(self.boots);
+        self.boots += 1;
+        slot
+    }
+}
+
+/// What was lost, were generations given out again: A runs, and B is staged at generation 2. B hangs before it begins, as often as it
+/// may, and the loader has counted that. Damage takes the control, and the operator resets it, with A as the good one: generation 1.
+/// A sound system is staged in B: generation 2, all of whose tries are used up already, so it is never booted.
+#[test]
+fn boots_from_before_a_reset_are_not_held_against_a_new_system() {
+    let (mut world, mut register) = (World::new(), Counting::default());
+    let stage =
+        async |store: StateFs| change(&open(&store), |control| control.stage(Slot::B, THREE)).await;
+    let first = async |store: StateFs| initialise(&open(&store), Slot::A).await;
+    world.run("updated", None, first).0.unwrap().unwrap();
+    let hung = world.run("updated", None, stage).0.unwrap().unwrap();
+    let boots = [(); 4].map(|()| register.boot(&world));
+    assert_eq!(boots, [Slot::B, Slot::B, Slot::B, Slot::A]);
+    assert_eq!(world.spoil(&hung.encode()), 2, "two copies");
+    assert_eq!(loader(&world), Err(BootError::Damaged(Damage::Lost)));
+    for random in [0, u64::MAX] {
+        let (mut world, mut register) = (world.clone(), register.clone());
+        let reset = async |store: StateFs| reset(&open(&store), Slot::A, random).await;
+        let control = world.run("updated", None, reset).0.unwrap().unwrap();
+        assert_eq!(loader(&world), Ok(Some(control)));
+        world.run("updated", None, stage).0.unwrap().unwrap();
+        assert_eq!(register.boot(&world), Slot::B, "it has three tries");
+    }
 }
 
 fn choose(machine: &Machine, boots: u8) -> String {

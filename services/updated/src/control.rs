@@ -78,6 +78,12 @@ impl Control {
         control.with(good, Status::Good)
     }
 
+    /// Yields the first control after one that is damaged, of a generation that a random number chooses: what a
+    /// loader has counted of the generations before is not held against it.
+    pub(crate) fn anew(good: Slot, random: u64) -> Self {
+        Self { generation: GENERATION_ANEW_MIN | random >> RANDOM_SHIFT, ..Self::first(good) }
+    }
+
     /// Puts together what a record says; `None` if no slot were good.
     pub(crate) fn of_record(generation: u64, primary: Slot, slots: [Status; 2]) -> Option<Self> {
         let tries =
@@ -86,8 +92,9 @@ impl Control {
         sound.then_some(Self { generation, primary, slots })
     }
 
-    /// Yields how often the control was changed, from 1. A boot loader that counts the boots of a
-    /// generation begins anew with each.
+    /// Yields the number of this state of the control: one more at each change, from 1, and after a reset from a
+    /// random one that is far above what changes come to. A boot loader that counts the boots of a generation
+    /// begins anew with each.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
@@ -205,6 +212,12 @@ impl Control {
     }
 }
 
+/// The least generation after a reset: no machine changes its control so often.
+const GENERATION_ANEW_MIN: u64 = 1 << 52;
+
+/// Leaves 52 random bits: no two resets meet, and the number is exact also for who reads JSON as floating-point.
+const RANDOM_SHIFT: u32 = 12;
+
 impl fmt::Display for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -303,6 +316,13 @@ mod tests {
         assert_eq!((back.choose(0), back.status(Slot::B)), (Slot::A, Status::Empty));
         assert_eq!(back.mark_good(Slot::B), Err(Refusal::Empty));
         assert!(staged.generation() < twice.generation() && twice.generation() < back.generation());
+    }
+
+    #[test]
+    fn a_generation_after_damage_is_random_and_above_those_that_were_counted() {
+        let anew = |random| Control::anew(Slot::B, random).generation();
+        assert_eq!((anew(0), anew(1 << 12)), (1 << 52, (1 << 52) + 1));
+        assert_eq!(anew(u64::MAX), (1 << 53) - 1);
     }
 
     #[test]

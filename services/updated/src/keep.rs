@@ -92,11 +92,15 @@ pub async fn change(
 /// Makes a new control in the place of one that is damaged: for an operator who knows that the system
 /// in `good` is.
 ///
+/// `random` is a random number, of which the new generation is made. Which ones there were is lost with the
+/// control, and a loader may have counted boots of any of them: counted from 1 again, a new system could be given
+/// up before its first boot.
+///
 /// Durability: strict.
 ///
 /// # Errors
 /// [`Error::Present`] if the control is well; [`Error::Absent`] if there is none.
-pub async fn reset(boot: &Directory, good: Slot) -> Result<Control, Error> {
+pub async fn reset(boot: &Directory, good: Slot, random: u64) -> Result<Control, Error> {
     let precondition = match look(boot).await? {
         Stored::Nothing => return Err(Error::Absent),
         Stored::Control(..) => return Err(Error::Present),
@@ -104,9 +108,9 @@ pub async fn reset(boot: &Directory, good: Slot) -> Result<Control, Error> {
         // Nothing can be demanded of a key that the store has lost.
         Stored::Damaged(_, None) => Precondition::Any,
     };
-    let first = Control::first(good);
-    put(boot, &first, precondition).await?;
-    Ok(first)
+    let control = Control::anew(good, random);
+    put(boot, &control, precondition).await?;
+    Ok(control)
 }
 
 async fn look(boot: &Directory) -> Result<Stored, Error> {

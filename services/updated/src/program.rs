@@ -9,6 +9,7 @@ use std::{format, thread};
 
 use blockdev::FileDevice;
 use clap::{Parser, Subcommand, ValueEnum};
+use rustix::rand::{GetRandomFlags, getrandom};
 use serde_json::json;
 use statefs_cli::{Exit, Failure, Output, Reach};
 use statefs_client::Client;
@@ -128,13 +129,23 @@ fn run(cli: Cli, mut output: Output) -> Result<(), Failure> {
             client.run(change(&boot, |control| control.mark_good(slot.into())))
         }
         Verb::Rollback => client.run(change(&boot, Control::roll_back)),
-        Verb::Reset { good, .. } => client.run(reset(&boot, good.into())),
+        Verb::Reset { good, .. } => {
+            let random = random()?;
+            client.run(reset(&boot, good.into(), random))
+        }
         Verb::Status | Verb::Choose { .. } => {
             client.run(find(&boot)).and_then(|control| control.ok_or(Error::Absent))
         }
     };
     print(&changed.map_err(failure)?, &mut output)?;
     output.finish()
+}
+
+fn random() -> Result<u64, Failure> {
+    let mut random = [0; 8];
+    getrandom(&mut random, GetRandomFlags::empty())
+        .map_err(|error| Failure::new("NO_ENTROPY", Exit::Failure, error))?;
+    Ok(u64::from_le_bytes(random))
 }
 
 fn print(control: &Control, output: &mut Output) -> Result<(), Failure> {
