@@ -5,7 +5,9 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use crashd::{About, Error, Id, Keep, Listing, about, copy, list, open, record, remove};
+use crashd::{
+    About, Error, Id, Keep, Listing, Recorded, about, copy, list, open, prune, record, remove,
+};
 use statefs_client::{Rights, StateFs};
 use updated::{Control, Slot};
 
@@ -114,7 +116,82 @@ fn a_dump_that_is_given_up_while_it_is_looked_at_is_absent() {
     assert_eq!(about, Err(Error::Absent(id)));
 }
 
-async fn take(store: &StateFs, nonce: u32, dump: &[u8], dumps: usize) -> Result<Id, Error> {
+/// Those that are lost are no loss any more.
+#[test]
+fn a_lost_dump_is_given_up_before_an_older_one() {
+    let mut world = World::of(4 << 20);
+    let (old, lost, new) = (dump(1, 3000), dump(2, 3000), dump(3, 3000));
+    let kept = world.run("crashd", None, async |store| {
+        let old_id = take(&store, 1, &old, 3).await?;
+        Ok::<_, Error>((old_id, take(&store, 2, &lost, 3).await?))
+    });
+    let (old_id, lost_id) = kept.0.unwrap().unwrap();
+    // So that its name is not lost with it.
+    world.run("operator", None, async |store| store.admin().checkpoint().await).0.unwrap().unwrap();
+    assert_eq!(world.spoil(&lost[..100]), 2, "two copies");
+    let look = async |store: &StateFs| {
+        let told = about(&open(store), lost_id).await;
+        assert_eq!(told, Err(Error::Store(statefs_client::Error::DataLoss)));
+    };
+    // It takes room as long as it is there.
+    let pruned = world.clone().run("crashd", None, async |store| {
+        look(&store).await;
+        prune(&open(&store), Keep { dumps: 3, bytes: 6000 }).await
+    });
+    assert_eq!(pruned.0.unwrap(), Ok(vec![lost_id]));
+    let taken = world.run("crashd", None, async |store| {
+        look(&store).await;
+        take_in(&store, 3, &new, 2).await
+    });
+    let taken = taken.0.unwrap().unwrap();
+    assert_eq!(taken.given_up, [lost_id]);
+    assert_eq!(world.run("crashd", None, all).0.unwrap(), Ok(vec![(old_id, old), (taken.id, new)]));
+}
+
+/// The name of a dump is as old as its beginning: where another began later and ended sooner, the one that ended last
+/// is the oldest by its name, and was given up as soon as it was there.
+#[test]
+fn a_slow_dump_is_not_given_up_for_a_quick_one() {
+    let mut world = World::of(4 << 20);
+    let (slow, quick) = (dump(1, 900_000), dump(2, 3000));
+    let taken = world.run("crashd", None, async |store| {
+        let (slow, quick) = both(take_in(&store, 1, &slow, 1), take_in(&store, 2, &quick, 1)).await;
+        Ok::<_, Error>((slow?, quick?))
+    });
+    let (slowly, quickly) = taken.0.unwrap().unwrap();
+    assert!(slowly.id < quickly.id && quickly.given_up.is_empty(), "{quickly:?}");
+    assert_eq!(slowly.given_up, [quickly.id]);
+    assert_eq!(world.run("crashd", None, all).0.unwrap(), Ok(vec![(slowly.id, slow)]));
+}
+
+#[test]
+fn dumps_that_end_together_do_not_give_each_other_up() {
+    let before = World::of(4 << 20);
+    let one = dump(1, 100_000);
+    let mut together = 0;
+    for bytes in (10_000..60_000).step_by(5000) {
+        let (mut world, two) = (before.clone(), dump(2, bytes));
+        let taken = world.run("crashd", None, async |store| {
+            let (one, two) = both(take_in(&store, 1, &one, 1), take_in(&store, 2, &two, 1)).await;
+            Ok::<_, Error>([one?, two?])
+        });
+        let taken = taken.0.unwrap().unwrap();
+        let given_up: Vec<Id> = taken.iter().flat_map(|taken| taken.given_up.clone()).collect();
+        let ids = world.run("crashd", None, all).0.unwrap().unwrap().into_iter().map(|(id, _)| id);
+        let stay = taken.iter().map(|taken| taken.id).filter(|id| !given_up.contains(id));
+        assert_eq!(ids.collect::<Vec<_>>(), stay.collect::<Vec<_>>(), "{bytes} bytes");
+        assert!(given_up.len() < 2, "one of {bytes} bytes");
+        together += u32::from(given_up.is_empty());
+    }
+    assert!(together > 0, "neither saw the other");
+}
+
+async fn take_in(
+    store: &StateFs,
+    nonce: u32,
+    dump: &[u8],
+    dumps: usize,
+) -> Result<Recorded, Error> {
     let keep = Keep { dumps, bytes: 1 << 20 };
     let mut rest = dump;
     let read = |buffer: &mut [u8]| {
@@ -125,7 +202,11 @@ async fn take(store: &StateFs, nonce: u32, dump: &[u8], dumps: usize) -> Result<
         Ok(count)
     };
     let about = About::new("init", 7);
-    Ok(record(store, &about, nonce, keep, None, read).await?.id)
+    record(store, &about, nonce, keep, None, read).await
+}
+
+async fn take(store: &StateFs, nonce: u32, dump: &[u8], dumps: usize) -> Result<Id, Error> {
+    Ok(take_in(store, nonce, dump, dumps).await?.id)
 }
 
 /// Reads every dump.

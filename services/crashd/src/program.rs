@@ -61,7 +61,7 @@ enum Verb {
         /// Its name
         id: Id,
     },
-    /// Give up the oldest dumps until the rest is within bounds, and print their names
+    /// Give up lost dumps, then the oldest, until the rest is within bounds, and print their names
     Prune {
         #[command(flatten)]
         keep: KeepArgs,

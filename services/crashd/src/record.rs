@@ -9,7 +9,7 @@ use statefs_client::{Call, Durability, Precondition, StateFs, WriteOptions};
 use crate::error::Error;
 use crate::head::{About, HEAD_BYTES_MAX};
 use crate::id::Id;
-use crate::shelf::{Keep, list, open, prune};
+use crate::shelf::{Keep, give_up, list, open};
 
 /// A dump that was kept.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,9 +26,12 @@ pub struct Recorded {
 ///
 /// `bytes` is its size if that is known; what is too large is then refused before it begins, and one that ends before has
 /// broken off. `nonce` is
-/// any number that a dump that begins at the same moment does not have. Old dumps are given up once
-/// the new one is there, so for a while the store holds it beyond what is kept: a quota of twice
-/// [`Keep::bytes`] always suffices.
+/// any number that a dump that begins at the same moment does not have.
+///
+/// Others are given up once the new one is there, of those that were there before it: what the store has lost
+/// first, then the oldest. So for a while the store holds it beyond what is kept, and dumps that end at the same
+/// time are all there until the next one. A quota that suffices is twice [`Keep::bytes`] for each dump that may come
+/// at the same time, and 38 bytes for each key.
 ///
 /// Durability: when this returns, all of the dump is on the medium, as a `strict` write is. Before, nothing
 /// of it is visible, and after an error nothing ever will be, but for
@@ -95,8 +98,13 @@ pub async fn record(
     for call in under_way {
         call.await?;
     }
+    // Only what was there before it ends is given up for it. Its name is as old as its beginning, so to the
+    // names alone it may be the oldest; and two that end together would each give up the other.
+    let others = list(crash).await;
     writer.done().await?;
-    let given_up = prune(crash, keep).await?;
+    // It is there, whatever fails from here on.
+    let rest = Keep { dumps: keep.dumps.saturating_sub(1), bytes: keep.bytes - taken };
+    let given_up = give_up(crash, others?.dumps, rest).await?;
     Ok(Recorded { id, bytes: taken, given_up })
 }
 

@@ -111,24 +111,42 @@ pub async fn remove(crash: &Directory, id: Id) -> Result<(), Error> {
     if crash.delete(&id.to_string()).await? { Ok(()) } else { Err(Error::Absent(id)) }
 }
 
-/// Gives up the oldest dumps until what is left is within `keep`, and yields those.
+/// Gives up dumps until what is left is within `keep`, and yields those: what the store has lost first, then the oldest.
 ///
 /// # Errors
 /// Those of the store; what was given up before stays so.
 pub async fn prune(crash: &Directory, keep: Keep) -> Result<Vec<Id>, Error> {
-    let Listing { dumps, .. } = list(crash).await?;
-    let size = |dump: &Dump| dump.bytes.unwrap_or(0);
-    let (mut count, mut bytes) = (dumps.len(), dumps.iter().map(size).sum::<u64>());
+    give_up(crash, list(crash).await?.dumps, keep).await
+}
+
+/// Does it with these dumps, and leaves others alone.
+pub(crate) async fn give_up(
+    crash: &Directory,
+    dumps: Vec<Dump>,
+    keep: Keep,
+) -> Result<Vec<Id>, Error> {
+    let (mut sized, mut bytes) = (Vec::new(), 0);
+    for dump in dumps {
+        // What is lost takes its part of a quota as long as it is there.
+        let taken = match dump.bytes {
+            Some(bytes) => bytes,
+            None => crash.usage(&dump.id.to_string()).await?.bytes,
+        };
+        bytes += taken;
+        sized.push((dump, taken));
+    }
     let mut given_up = Vec::new();
-    for dump in &dumps {
-        if count <= keep.dumps && bytes <= keep.bytes {
-            break;
+    for lost in [true, false] {
+        let such = sized.iter().filter(|(dump, _)| dump.bytes.is_none() == lost);
+        for (Dump { id, .. }, taken) in such {
+            if sized.len() - given_up.len() <= keep.dumps && bytes <= keep.bytes {
+                return Ok(given_up);
+            }
+            // That somebody else did it already is as good.
+            crash.delete(&id.to_string()).await?;
+            given_up.push(*id);
+            bytes -= taken;
         }
-        // That somebody else did it already is as good.
-        crash.delete(&dump.id.to_string()).await?;
-        given_up.push(dump.id);
-        count -= 1;
-        bytes -= size(dump);
     }
     Ok(given_up)
 }
