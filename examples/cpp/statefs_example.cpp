@@ -32,6 +32,8 @@ void say(const char *text) { std::cout << text << std::endl; }
 // The code of a refusal, such as NO_SPACE; empty if the store did not refuse: the connection ended,
 // say, and a write is then indeterminate.
 kj::String code(const kj::Exception &exception) {
+  // Also where a code tells why it ended: then every open call fails with that code.
+  if (exception.getType() == kj::Exception::Type::DISCONNECTED) return kj::str();
   kj::StringPtr reason = exception.getDescription();
   // The library puts words of its own before the peer's.
   const kj::StringPtr words = "remote exception: ";

@@ -32,9 +32,12 @@ async def answer(call):
     try:
         return await call
     except capnp.KjException as error:
-        reason = REASON.fullmatch(error.description)
+        # A connection that ended leaves a write indeterminate, also where a code tells why it ended:
+        # then every open call fails with that code.
+        ended = error.type == capnp.KjException.Type.DISCONNECTED
+        reason = None if ended else REASON.fullmatch(error.description)
         if reason is None:
-            # Not the store's word: the connection ended. A write is then indeterminate.
+            # Not the store's word on this call.
             raise
         raise Refused(*reason.groups()) from None
 

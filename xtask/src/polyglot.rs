@@ -32,6 +32,21 @@ prefix = "/state/net"
 rights = ["get", "put"]
 "#;
 
+/// A call of the Python example whose connection ended, with a code that says why: no refusal, for a write may have happened.
+const ENDED: &str = "\
+import asyncio, sys
+sys.path.insert(0, 'examples/python')
+import capnp, statefs_example
+async def put():
+    kind = capnp.KjException.Type.DISCONNECTED
+    raise capnp.KjException('OVERLOADED: it holds too much', type=kind)
+try:
+    asyncio.run(statefs_example.answer(put()))
+except capnp.KjException:
+    sys.exit(0)
+sys.exit('a put whose connection ended was answered')
+";
+
 /// What both examples leave behind.
 const KEYS: &str = "\
 /state/polyglot/cpp/batch/a
@@ -61,6 +76,8 @@ pub(crate) fn run(root: &Path) -> Result<(), Failure> {
     say("Python");
     let arguments = [example.as_os_str(), socket.as_ref(), "schema/statefs.capnp".as_ref()];
     run::to_its_end(Command::new(&python).args(arguments).current_dir(&folder.0))?;
+    say("Python, when a connection ends");
+    run::to_its_end(Command::new(&python).args(["-B", "-c", ENDED]).current_dir(root))?;
     say("C++");
     run::to_its_end(Command::new(&compiled).arg(socket).current_dir(&folder.0))?;
     say("what they left behind");
