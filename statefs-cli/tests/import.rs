@@ -271,6 +271,32 @@ fn d11_a_length_that_nothing_can_have_is_damage() {
     damaged(&padded(records, 64 * 512), 3);
 }
 
+/// The search behind a blank may sum so much and no more. Where it gives up, nobody knows what lies there.
+#[test]
+fn what_hides_behind_many_heads_of_records_is_not_passed_over() {
+    let hidden = record(1, "/state/b", b"b");
+    let with = |mut image: Vec<u8>, block: usize, heads: &[u8]| {
+        for (at, bytes) in [(block * 512, heads), ((block + 10) * 512, &hidden)] {
+            image[at..at + bytes.len()].copy_from_slice(bytes);
+        }
+        image
+    };
+    let journal = || padded(record(1, "/state/a", b"a"), 64 * 512);
+    // Heads whose lengths no record can have are not summed, so they hide nothing.
+    let heads = b"FSXN".repeat(256);
+    let told = damaged(&with(journal(), 2, &heads), 2);
+    assert!(told.contains("does not verify"), "{told}");
+    let sound = run(&Folder::new(), &with(compacted(0, 12), 5, &heads), "").exits(0);
+    assert!(sound.text().contains("\"recordsBehindEnd\":1,"), "{}", sound.text());
+    // These claim 6 KiB each: together more than is summed in either image.
+    let heads = b"FSXN\x01\0\0\0\x18\0\0".repeat(400);
+    for (image, keys) in [(with(journal(), 2, &heads), 1), (with(compacted(0, 12), 5, &heads), 12)]
+    {
+        let told = damaged(&image, keys);
+        assert!(told.contains("not searched to its end"), "{told}");
+    }
+}
+
 #[test]
 fn keys_that_no_volume_takes_are_named() {
     let folder = Folder::new();

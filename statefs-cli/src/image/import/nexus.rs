@@ -12,10 +12,14 @@ const BLOCK_BYTES: usize = 512;
 const MAGIC: [u8; 4] = [0x46, 0x53, 0x58, 0x4e];
 const SUPERBLOCK_MAGIC: [u8; 4] = *b"NXS2";
 const HEADER_BYTES: usize = 11;
+/// A header and a sum, with no key and no value.
+const RECORD_BYTES_MIN: usize = HEADER_BYTES + 4;
 const KEY_BYTES_MAX: usize = 255;
 const VALUE_BYTES_MAX: usize = 65_536;
 /// Bytes that the search behind damage may sum for each byte of the image: forged lengths cost no more.
 const WORK_MAX: usize = 64;
+
+const SPENT: &str = "what lies behind was not searched to its end: too much looks like records";
 
 /// Something that is wrong with an image.
 #[derive(PartialEq, Eq, Debug)]
@@ -113,14 +117,20 @@ impl Parsed {
                 at += record.bytes;
                 continue;
             }
-            let next = search(bytes, at + 1, &mut work);
+            let next = match search(bytes, at + 1, &mut work) {
+                Found::At(next) => Some(next),
+                Found::Nothing => None,
+                Found::Spent => return self.damage(start + at, SPENT),
+            };
             // The writer zeroes what follows, up to the end of the next block.
             let zeros = (at / BLOCK_BYTES + 2) * BLOCK_BYTES - at;
             let ended = rest.iter().take(zeros).all(|&byte| byte == 0);
             // A compacted region was used before: what lies behind its end is stale.
             let whole = self.records >= owed;
             if ended && whole && (next.is_none() || self.generation > 0) {
-                self.records_behind_end = next.map_or(0, |next| count(bytes, next, &mut work));
+                if next.is_some_and(|next| !self.count_behind_end(bytes, next, &mut work)) {
+                    self.damage(start + at, SPENT);
+                }
                 return;
             }
             self.damage(start + at, "a record does not verify: damaged, or torn if it is the last");
@@ -128,6 +138,22 @@ impl Parsed {
             self.gaps += 1;
             let Some(next) = next else { return };
             at = next;
+        }
+    }
+
+    /// Counts the records that verify behind the end, the first of them at `at`; false where it had to give up.
+    fn count_behind_end(&mut self, bytes: &[u8], mut at: usize, work: &mut usize) -> bool {
+        loop {
+            if let Some(record) = bytes.get(at..).and_then(record) {
+                self.records_behind_end += 1;
+                at += record.bytes;
+                continue;
+            }
+            match search(bytes, at, work) {
+                Found::At(next) => at = next,
+                Found::Nothing => return true,
+                Found::Spent => return false,
+            }
         }
     }
 
@@ -178,34 +204,34 @@ impl Parsed {
     }
 }
 
+/// What a search for the next record came to.
+enum Found {
+    At(usize),
+    Nothing,
+    /// It may sum no more: what lies behind is not known.
+    Spent,
+}
+
 /// Finds the next record that verifies.
-fn search(bytes: &[u8], from: usize, work: &mut usize) -> Option<usize> {
-    let rest = bytes.get(from..)?;
+fn search(bytes: &[u8], from: usize, work: &mut usize) -> Found {
+    let rest = bytes.get(from..).unwrap_or_default();
     for (at, window) in rest.windows(MAGIC.len()).enumerate() {
         if window != MAGIC {
             continue;
         }
-        let candidate = rest.get(at..)?;
-        *work = work.checked_sub(candidate.len().min(HEADER_BYTES + VALUE_BYTES_MAX))?;
+        let candidate = rest.get(at..).unwrap_or_default();
+        // A header that nothing can have costs no sum, so it is not charged either.
+        let sum_bytes = claimed(candidate).map_or(0, |claimed| claimed.bytes);
+        if sum_bytes == 0 || sum_bytes > candidate.len() {
+            continue;
+        }
+        let Some(left) = work.checked_sub(sum_bytes) else { return Found::Spent };
+        *work = left;
         if record(candidate).is_some() {
-            return Some(from + at);
+            return Found::At(from + at);
         }
     }
-    None
-}
-
-/// Counts the records that verify, the first of them at `at`.
-fn count(bytes: &[u8], mut at: usize, work: &mut usize) -> usize {
-    let mut count = 0;
-    loop {
-        match bytes.get(at..).and_then(record) {
-            Some(record) => (count, at) = (count + 1, at + record.bytes),
-            None => match search(bytes, at, work) {
-                Some(next) => at = next,
-                None => return count,
-            },
-        }
-    }
+    Found::Nothing
 }
 
 struct Record<'a> {
@@ -215,23 +241,35 @@ struct Record<'a> {
     bytes: usize,
 }
 
-/// Reads the record at the start of `bytes`, if one verifies; no length is trusted before it is checked.
-fn record(bytes: &[u8]) -> Option<Record<'_>> {
+/// What the header of a record says of its length.
+struct Claimed {
+    key_bytes: usize,
+    /// All of the record.
+    bytes: usize,
+}
+
+/// Reads the header at the start of `bytes`, if its lengths are ones that a record can have.
+fn claimed(bytes: &[u8]) -> Option<Claimed> {
     let header: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
-    let [a, b, c, d, op, k0, k1, v0, v1, v2, v3] = *header;
+    let [a, b, c, d, _, k0, k1, v0, v1, v2, v3] = *header;
     let key_bytes = usize::from(u16::from_le_bytes([k0, k1]));
     let value_bytes = usize::try_from(u32::from_le_bytes([v0, v1, v2, v3])).ok()?;
     if [a, b, c, d] != MAGIC || key_bytes > KEY_BYTES_MAX || value_bytes > VALUE_BYTES_MAX {
         return None;
     }
-    let end = HEADER_BYTES + key_bytes + value_bytes;
-    let covered = bytes.get(..end)?;
-    let sum: &[u8; 4] = bytes.get(end..)?.first_chunk()?;
+    Some(Claimed { key_bytes, bytes: RECORD_BYTES_MIN + key_bytes + value_bytes })
+}
+
+/// Reads the record at the start of `bytes`, if one verifies; no length is trusted before it is checked.
+fn record(bytes: &[u8]) -> Option<Record<'_>> {
+    let Claimed { key_bytes, bytes: length } = claimed(bytes)?;
+    let (covered, sum) = bytes.get(..length)?.split_last_chunk()?;
     if CRC.checksum(covered) != u32::from_le_bytes(*sum) {
         return None;
     }
-    let (key, value) = covered.get(HEADER_BYTES..)?.split_at_checked(key_bytes)?;
-    Some(Record { op, key, value, bytes: end + 4 })
+    let (header, body) = covered.split_at_checked(HEADER_BYTES)?;
+    let (key, value) = body.split_at_checked(key_bytes)?;
+    Some(Record { op: *header.get(4)?, key, value, bytes: length })
 }
 
 /// Reads a CHECKPOINT: generation and entries.
