@@ -308,6 +308,44 @@ fn keys_that_no_volume_takes_are_named() {
     assert_eq!(keys(&folder), 2);
 }
 
+/// They verify, so somebody wrote them, but no writer of such images: nothing can be read from them.
+#[test]
+fn records_whose_lengths_are_none_of_their_kind_are_damage() {
+    let id = 1_u64.to_le_bytes();
+    for odd in [
+        record(3, "", b""),
+        record(3, "/state/a", &[0; 8]),
+        record(3, "", &[0; 9]),
+        record(0x10, "", b"1"),
+        record(0x11, "", &[0; 20]),
+        record(0x11, "/state/b", b"1"),
+        record(0x11, "/state/b", &[0; 8201]),
+        record(0x12, "/state/b", &id),
+        record(0x13, "", &[]),
+        record(0x14, "", b"x"),
+    ] {
+        let told = damaged(&padded([puts(1).concat(), odd].concat(), 64 * 512), 1);
+        assert!(told.contains("none of its kind"), "{told}");
+    }
+    // A transaction that lacks a part for it is not whole.
+    let begun = record(0x10, "", &id);
+    let (odd, part, end) =
+        (record(0x11, "", &[0; 20]), payload(1, "/state/b", b"b"), record(0x12, "", &id));
+    damaged(&padded([puts(1).concat(), begun, odd, part, end].concat(), 64 * 512), 1);
+}
+
+#[test]
+fn a_superblock_that_no_compaction_writes_is_damage() {
+    for (byte, value) in [(6, 1), (7, 1), (8, 0)] {
+        let mut image = compacted(0, 12);
+        image[byte] = value;
+        let sum = crc(&image[..16]);
+        image[16..20].copy_from_slice(&sum.to_le_bytes());
+        let told = damaged(&image, 12);
+        assert!(told.contains("superblock does not verify"), "{told}");
+    }
+}
+
 #[test]
 fn what_has_no_end_is_not_read() {
     let folder = Folder::new();

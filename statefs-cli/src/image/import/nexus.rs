@@ -16,6 +16,8 @@ const HEADER_BYTES: usize = 11;
 const RECORD_BYTES_MIN: usize = HEADER_BYTES + 4;
 const KEY_BYTES_MAX: usize = 255;
 const VALUE_BYTES_MAX: usize = 65_536;
+/// Longest part of a value in a transaction; its number comes before it.
+const CHUNK_BYTES_MAX: usize = 8_192;
 /// Bytes that the search behind damage may sum for each byte of the image: forged lengths cost no more.
 const WORK_MAX: usize = 64;
 
@@ -162,6 +164,11 @@ impl Parsed {
         if let Some(damage) = self.damage.last_mut() {
             damage.intact_behind += 1;
         }
+        if !record.is_shaped() {
+            self.damage(offset, "a record whose lengths are none of its kind");
+            self.gaps += 1;
+            return;
+        }
         let id = record.value.first_chunk().map_or(0, |id| u64::from_le_bytes(*id));
         match record.op {
             0x01 => drop(self.values.insert(record.key.into(), record.value.into())),
@@ -241,6 +248,19 @@ struct Record<'a> {
     bytes: usize,
 }
 
+impl Record<'_> {
+    /// Whether its kind comes with such lengths. A kind that is not known may have any.
+    fn is_shaped(&self) -> bool {
+        let (key_bytes, value_bytes) = (self.key.len(), self.value.len());
+        match self.op {
+            0x03 | 0x10 | 0x12 | 0x13 => key_bytes == 0 && value_bytes == 8,
+            0x11 => key_bytes > 0 && (8..=8 + CHUNK_BYTES_MAX).contains(&value_bytes),
+            0x14 => key_bytes == 0 && value_bytes == 0,
+            _ => true,
+        }
+    }
+}
+
 /// What the header of a record says of its length.
 struct Claimed {
     key_bytes: usize,
@@ -275,21 +295,23 @@ fn record(bytes: &[u8]) -> Option<Record<'_>> {
 /// Reads a CHECKPOINT: generation and entries.
 fn checkpoint(record: &Record<'_>) -> Option<(u32, u32)> {
     let [a, b, c, d, e, f, g, h] = *record.value.first_chunk()?;
-    (record.op == 0x03)
+    (record.op == 0x03 && record.is_shaped())
         .then_some((u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])))
 }
 
 /// Reads the superblock: whether region B is active, generation, entries.
 fn superblock(image: &[u8]) -> Option<(bool, u32, u32)> {
     let bytes: &[u8; 20] = image.first_chunk()?;
-    let [m0, m1, m2, m3, version, active, _, _, g0, g1, g2, g3, e0, e1, e2, e3, s0, s1, s2, s3] =
+    let [m0, m1, m2, m3, version, active, z0, z1, g0, g1, g2, g3, e0, e1, e2, e3, s0, s1, s2, s3] =
         *bytes;
     let sound = [m0, m1, m2, m3] == SUPERBLOCK_MAGIC
         && version == 1
         && active <= 1
+        && [z0, z1] == [0; 2]
         && CRC.checksum(bytes.get(..16)?) == u32::from_le_bytes([s0, s1, s2, s3]);
     let numbers = (u32::from_le_bytes([g0, g1, g2, g3]), u32::from_le_bytes([e0, e1, e2, e3]));
-    sound.then_some((active == 1, numbers.0, numbers.1))
+    // The first compaction makes generation 1.
+    (sound && numbers.0 >= 1).then_some((active == 1, numbers.0, numbers.1))
 }
 
 #[cfg(test)]
