@@ -10,6 +10,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use common::{Folder, Run, statefs, volume};
@@ -69,6 +70,27 @@ fn keys(folder: &Folder) -> usize {
     let dump = statefs(folder.path(), "image dump s.img").exits(0);
     fs::remove_file(folder.path().join("s.img")).unwrap();
     dump.text().lines().count() - 1
+}
+
+/// Demands an exit code with `options`, and yields the value of each key that came over, in base64.
+fn values(image: &[u8], options: &str, exit: i32) -> BTreeMap<String, String> {
+    let folder = Folder::new();
+    run(&folder, image, options).exits(exit);
+    let dump = statefs(folder.path(), "image dump s.img").exits(0);
+    let text = |line: &str, name: &str| {
+        let (_, rest) = line.split_once(&format!("\"{name}\":\""))?;
+        Some(rest.split_once('"')?.0.to_owned())
+    };
+    dump.text()
+        .lines()
+        .filter_map(|line| Some((text(line, "key")?, text(line, "value")?)))
+        .collect()
+}
+
+/// The image with `bytes` at `at`.
+fn with(mut image: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
+    image[at..at + bytes.len()].copy_from_slice(bytes);
+    image
 }
 
 /// Demands that `image` is refused, and that a salvage brings `count` keys over.
@@ -199,6 +221,70 @@ fn records_behind_the_end_of_a_compacted_region_are_counted() {
     }
 }
 
+/// What is behind the end was written in an earlier use of the region, also where a part of the snapshot is damaged, and
+/// so less of it is intact than its checkpoint counts.
+#[test]
+fn stale_records_behind_the_end_replace_nothing_where_the_snapshot_is_damaged() {
+    let stale = [record(1, "/state/k003", b"stale"), record(1, "/state/gone", b"stale")].concat();
+    for lost in [5, 11] {
+        let mut image = with(compacted(0, 12), 512 + 9 * 512, &stale);
+        image[512 + 23 + puts(lost).concat().len() + 11 + 11] ^= 1;
+        let told = damaged(&image, 11);
+        assert_eq!(told.matches("\"kind\":\"damage\"").count(), 1, "{told}");
+        assert!(told.contains("\"recordsBehindEnd\":2,"), "{told}");
+        let values = values(&image, "--salvage", 6);
+        assert_eq!((values["/state/k003"].as_str(), values.get("/state/gone")), ("djM=", None));
+    }
+}
+
+/// The end of a snapshot is lost and so is the end of the log: what follows may be its rest, or stale. It is better than nothing.
+#[test]
+fn what_may_be_stale_only_adds_to_a_snapshot_that_is_cut_off() {
+    let stale = [record(1, "/state/k003", b"old"), record(1, "/state/k009", b"old")].concat();
+    let mut image = with(compacted(0, 12), 512 + 9 * 512, &stale);
+    image[512 + 23 + puts(6).concat().len()..512 + 9 * 512].fill(0);
+    let values = values(&image, "--salvage", 6);
+    assert_eq!(values.len(), 7);
+    assert_eq!((values["/state/k003"].as_str(), values["/state/k009"].as_str()), ("djM=", "b2xk"));
+}
+
+/// The writer writes block by block, that of zeros last, and its power fails between two of them.
+#[test]
+fn stale_records_behind_a_torn_end_replace_nothing() {
+    let stale = [record(1, "/state/k003", b"old"), record(1, "/state/gone", b"old")].concat();
+    let last = record(1, "/state/last", &[b'x'; 200]);
+    let log = [puts(12).concat(), record(1, "/state/k003", b"new"), last].concat();
+    let first_block = &log[..512 - 23];
+    let rest_of_stale = [&[0xaa; 20], stale.as_slice()].concat();
+    for (log, behind, keys) in [(first_block, &stale, 12), (&log, &rest_of_stale, 13)] {
+        let image = with(with(compacted(0, 12), 512 + 23, log), 512 + 2 * 512, behind);
+        let told = damaged(&image, keys);
+        assert!(told.contains("\"recordsBehindEnd\":2,"), "{told}");
+        assert_eq!(values(&image, "--salvage", 6)["/state/k003"], "bmV3");
+    }
+}
+
+/// Where a damaged record still says how long it is, and the log goes on there, that is no end, however many zeros it holds.
+#[test]
+fn records_behind_a_damaged_one_are_newer() {
+    let mut zeros = record(1, "/state/k001", &[0; 2048]);
+    zeros[11] ^= 1;
+    let log = [puts(12).concat(), zeros, record(1, "/state/k003", b"new")].concat();
+    let image = with(compacted(0, 12), 512 + 23, &log);
+    damaged(&image, 12);
+    assert_eq!(values(&image, "--salvage", 6)["/state/k003"], "bmV3");
+}
+
+/// A store whose superblock was lost began anew, over what it had held.
+#[test]
+fn what_is_behind_a_blank_in_a_journal_replaces_nothing_and_restores_nothing() {
+    let journal = [record(1, "/state/k003", b"new"), record(2, "/state/k004", b"")].concat();
+    let image = with(compacted(1, 12), 0, &padded(journal, 1024));
+    damaged(&image, 11);
+    let values = values(&image, "--salvage", 6);
+    assert_eq!((values["/state/k003"].as_str(), values.get("/state/k004")), ("bmV3", None));
+}
+
 #[test]
 fn d1_a_flipped_bit_in_the_superblock_is_no_empty_store() {
     for byte in 0..20 {
@@ -275,11 +361,8 @@ fn d11_a_length_that_nothing_can_have_is_damage() {
 #[test]
 fn what_hides_behind_many_heads_of_records_is_not_passed_over() {
     let hidden = record(1, "/state/b", b"b");
-    let with = |mut image: Vec<u8>, block: usize, heads: &[u8]| {
-        for (at, bytes) in [(block * 512, heads), ((block + 10) * 512, &hidden)] {
-            image[at..at + bytes.len()].copy_from_slice(bytes);
-        }
-        image
+    let with = |image: Vec<u8>, block: usize, heads: &[u8]| {
+        with(with(image, block * 512, heads), (block + 10) * 512, &hidden)
     };
     let journal = || padded(record(1, "/state/a", b"a"), 64 * 512);
     // Heads whose lengths no record can have are not summed, so they hide nothing.

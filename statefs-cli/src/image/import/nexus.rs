@@ -21,6 +21,7 @@ const CHUNK_BYTES_MAX: usize = 8_192;
 /// Bytes that the search behind damage may sum for each byte of the image: forged lengths cost no more.
 const WORK_MAX: usize = 64;
 
+const UNVERIFIED: &str = "a record does not verify: damaged, or torn if it is the last";
 const SPENT: &str = "what lies behind was not searched to its end: too much looks like records";
 
 /// Something that is wrong with an image.
@@ -50,7 +51,15 @@ pub(crate) struct Parsed {
     transactions: BTreeMap<u64, Transaction>,
     /// Records that did not verify: of what was open before one, a part may be missing.
     gaps: u64,
+    /// Records that the gaps can have held, at most.
+    lost: u64,
+    /// What the records say of each key: nothing where they deleted it.
+    state: State,
+    /// What they said before a gap that the end may lie in. What follows may be older, so it only adds to this.
+    settled: State,
 }
+
+type State = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 /// An open transaction.
 struct Transaction {
@@ -100,6 +109,9 @@ pub(crate) fn parse(image: &[u8]) -> Parsed {
         parsed.damage(image.len(), "the image is no whole number of blocks");
     }
     parsed.open_transactions = parsed.transactions.len();
+    parsed.settle();
+    let settled = std::mem::take(&mut parsed.settled);
+    parsed.values = settled.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
     parsed
 }
 
@@ -124,22 +136,46 @@ impl Parsed {
                 Found::Nothing => None,
                 Found::Spent => return self.damage(start + at, SPENT),
             };
-            // The writer zeroes what follows, up to the end of the next block.
-            let zeros = (at / BLOCK_BYTES + 2) * BLOCK_BYTES - at;
-            let ended = rest.iter().take(zeros).all(|&byte| byte == 0);
-            // A compacted region was used before: what lies behind its end is stale.
-            let whole = self.records >= owed;
-            if ended && whole && (next.is_none() || self.generation > 0) {
+            if let Some(end) = damaged(bytes, at, next) {
+                self.lose(start + at, 1);
+                at = end;
+                continue;
+            }
+            let gap = Gap::new(bytes, at, next);
+            // A compacted region was used before, so a torn record at its end has stale ones behind it.
+            let used = self.generation > 0;
+            let may_end = gap.blank || (used && gap.torn);
+            let intact_or_lost = self.records + self.lost;
+            if may_end && intact_or_lost >= owed && (used || next.is_none()) {
+                if !gap.blank {
+                    self.damage(start + at, UNVERIFIED);
+                }
                 if next.is_some_and(|next| !self.count_behind_end(bytes, next, &mut work)) {
                     self.damage(start + at, SPENT);
                 }
                 return;
             }
-            self.damage(start + at, "a record does not verify: damaged, or torn if it is the last");
-            // What an open transaction is missing nobody knows.
-            self.gaps += 1;
+            if may_end && intact_or_lost + gap.lost_before_end >= owed {
+                self.settle();
+            }
+            self.lose(start + at, gap.lost);
             let Some(next) = next else { return };
             at = next;
+        }
+    }
+
+    /// Tells a gap, which can have held so many records.
+    fn lose(&mut self, offset: usize, records_max: u64) {
+        self.damage(offset, UNVERIFIED);
+        // What an open transaction is missing nobody knows.
+        self.gaps += 1;
+        self.lost += records_max;
+    }
+
+    /// Lets nothing that follows replace what the records said so far.
+    fn settle(&mut self) {
+        for (key, value) in std::mem::take(&mut self.state) {
+            self.settled.entry(key).or_insert(value);
         }
     }
 
@@ -171,10 +207,10 @@ impl Parsed {
         }
         let id = record.value.first_chunk().map_or(0, |id| u64::from_le_bytes(*id));
         match record.op {
-            0x01 => drop(self.values.insert(record.key.into(), record.value.into())),
-            0x02 => drop(self.values.remove(record.key)),
+            0x01 => drop(self.state.insert(record.key.into(), Some(record.value.into()))),
+            0x02 => drop(self.state.insert(record.key.into(), None)),
             0x03 => {
-                self.values.clear();
+                self.state.clear();
                 self.transactions.clear();
             }
             0x10 => {
@@ -207,8 +243,49 @@ impl Parsed {
         for (key, chunk) in parts {
             whole.entry(key).or_default().extend_from_slice(&chunk);
         }
-        self.values.extend(whole);
+        self.state.extend(whole.into_iter().map(|(key, value)| (key, Some(value))));
     }
+}
+
+/// What is in place of a record, up to the next one that verifies.
+struct Gap {
+    blank: bool,
+    /// The writer writes block by block, so what a cut leaves of the last record and the zeros behind it
+    /// gives way to what was there before at the end of a block, and not in the middle of one.
+    torn: bool,
+    /// Records that it can have held, at most.
+    lost: u64,
+    /// The same if the end is in it, with the zeros that follow an end.
+    lost_before_end: u64,
+}
+
+impl Gap {
+    /// Looks at what is at `at`, before the next record that verifies.
+    fn new(bytes: &[u8], at: usize, next: Option<usize>) -> Self {
+        let end = next.unwrap_or(bytes.len());
+        let records = |bytes: usize| (bytes / RECORD_BYTES_MIN) as u64;
+        Self {
+            blank: blank(bytes, at),
+            torn: end >= at.next_multiple_of(BLOCK_BYTES),
+            lost: records(end - at),
+            lost_before_end: records((end - at).saturating_sub(BLOCK_BYTES)),
+        }
+    }
+}
+
+/// Whether zeros are at `at`, as the writer leaves them behind its last record: up to the end of the next block.
+fn blank(bytes: &[u8], at: usize) -> bool {
+    let end = (at / BLOCK_BYTES + 2) * BLOCK_BYTES;
+    bytes.iter().take(end).skip(at).all(|&byte| byte == 0)
+}
+
+/// Yields where a record ends that is damaged where it lies: by its own length the log goes on there, or ends.
+fn damaged(bytes: &[u8], at: usize, next: Option<usize>) -> Option<usize> {
+    let rest = bytes.get(at..)?;
+    let end = at + lengths(rest)?.record;
+    let begun = rest.iter().take(HEADER_BYTES).any(|&byte| byte != 0);
+    let ends = end <= next.unwrap_or(bytes.len()) && blank(bytes, end);
+    (begun && (next == Some(end) || ends)).then_some(end)
 }
 
 /// What a search for the next record came to.
@@ -227,9 +304,9 @@ fn search(bytes: &[u8], from: usize, work: &mut usize) -> Found {
             continue;
         }
         let candidate = rest.get(at..).unwrap_or_default();
-        // A header that nothing can have costs no sum, so it is not charged either.
-        let sum_bytes = claimed(candidate).map_or(0, |claimed| claimed.bytes);
-        if sum_bytes == 0 || sum_bytes > candidate.len() {
+        // A header that no record can have costs no sum, so it is not charged either.
+        let sum_bytes = lengths(candidate).map_or(usize::MAX, |lengths| lengths.record);
+        if sum_bytes > candidate.len() {
             continue;
         }
         let Some(left) = work.checked_sub(sum_bytes) else { return Found::Spent };
@@ -261,28 +338,28 @@ impl Record<'_> {
     }
 }
 
-/// What the header of a record says of its length.
-struct Claimed {
-    key_bytes: usize,
-    /// All of the record.
-    bytes: usize,
+/// What the header of a record says of its length, in bytes.
+struct Lengths {
+    key: usize,
+    record: usize,
 }
 
-/// Reads the header at the start of `bytes`, if its lengths are ones that a record can have.
-fn claimed(bytes: &[u8]) -> Option<Claimed> {
+/// Reads the lengths at the start of `bytes`, if a record can have them, whatever else there is.
+fn lengths(bytes: &[u8]) -> Option<Lengths> {
     let header: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
-    let [a, b, c, d, _, k0, k1, v0, v1, v2, v3] = *header;
-    let key_bytes = usize::from(u16::from_le_bytes([k0, k1]));
-    let value_bytes = usize::try_from(u32::from_le_bytes([v0, v1, v2, v3])).ok()?;
-    if [a, b, c, d] != MAGIC || key_bytes > KEY_BYTES_MAX || value_bytes > VALUE_BYTES_MAX {
-        return None;
-    }
-    Some(Claimed { key_bytes, bytes: RECORD_BYTES_MIN + key_bytes + value_bytes })
+    let [_, _, _, _, _, k0, k1, v0, v1, v2, v3] = *header;
+    let key = usize::from(u16::from_le_bytes([k0, k1]));
+    let value = usize::try_from(u32::from_le_bytes([v0, v1, v2, v3])).ok()?;
+    let possible = key <= KEY_BYTES_MAX && value <= VALUE_BYTES_MAX;
+    possible.then_some(Lengths { key, record: RECORD_BYTES_MIN + key + value })
 }
 
 /// Reads the record at the start of `bytes`, if one verifies; no length is trusted before it is checked.
 fn record(bytes: &[u8]) -> Option<Record<'_>> {
-    let Claimed { key_bytes, bytes: length } = claimed(bytes)?;
+    let Lengths { key: key_bytes, record: length } = lengths(bytes)?;
+    if !bytes.starts_with(&MAGIC) {
+        return None;
+    }
     let (covered, sum) = bytes.get(..length)?.split_last_chunk()?;
     if CRC.checksum(covered) != u32::from_le_bytes(*sum) {
         return None;
