@@ -439,6 +439,31 @@ fn what_has_no_end_is_not_read() {
     }
 }
 
+/// The regions of a part of an image are shorter, and here a record ends where they do.
+#[test]
+fn a_part_of_an_image_that_ends_between_two_records_is_not_whole() {
+    let long = record(1, "/state/long", &[b'x'; 489 - 15 - 11]);
+    for entries in [12, 1] {
+        let mut image = compacted(0, entries);
+        let checkpoint = image[512..512 + 23].to_vec();
+        let log = [checkpoint, long.clone(), puts(11).concat()].concat();
+        image = with(image, 512, &log);
+        image.truncate(3 * 512);
+        damaged(&image, 1);
+    }
+}
+
+/// A region may be full to its last byte. Then the other one follows.
+#[test]
+fn a_full_region_is_no_damage() {
+    let long = record(1, "/state/long", &[b'x'; 489 - 15 - 11]);
+    let part = |image: Vec<u8>, from: usize| image[from..from + 23].to_vec();
+    let full = [part(compacted(0, 1), 512), long].concat();
+    let other = padded(part(compacted(1, 1), 512 + 20 * 512), 512);
+    let image = [compacted(0, 1)[..512].to_vec(), full, other].concat();
+    run(&Folder::new(), &image, "").exits(0);
+}
+
 #[test]
 fn no_truncation_is_silent_or_a_panic() {
     let folder = Folder::new();

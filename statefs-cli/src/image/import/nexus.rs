@@ -53,6 +53,8 @@ pub(crate) struct Parsed {
     gaps: u64,
     /// Records that the gaps can have held, at most.
     lost: u64,
+    /// Records that are known to have been there: what a compaction wrote.
+    owed: u64,
     /// What the records say of each key: nothing where they deleted it.
     state: State,
     /// What they said before a gap that the end may lie in. What follows may be older, so it only adds to this.
@@ -68,43 +70,67 @@ struct Transaction {
     parts: Vec<Part>,
 }
 
+/// A stretch of the image that holds a log.
+struct Region<'a> {
+    /// Bytes from the start of the image.
+    start: usize,
+    bytes: &'a [u8],
+    /// Generation and entries, where it begins with a checkpoint.
+    checkpoint: Option<(u32, u32)>,
+    /// Whether what has to follow is there, so that it can be full without having been cut short.
+    followed: bool,
+}
+
+impl<'a> Region<'a> {
+    fn new(image: &'a [u8], start: usize, bytes: usize) -> Self {
+        let bytes = image.get(start..start + bytes).unwrap_or_default();
+        let checkpoint = record(bytes).and_then(|record| checkpoint(&record));
+        // The region that a superblock names may lie behind the end.
+        Self { start: start.min(image.len()), bytes, checkpoint, followed: true }
+    }
+}
+
 /// Reads a whole image.
 pub(crate) fn parse(image: &[u8]) -> Parsed {
     let mut parsed = Parsed::default();
     let blocks = image.len() / BLOCK_BYTES;
     let region = blocks.saturating_sub(1) / 2 * BLOCK_BYTES;
-    let starts = [BLOCK_BYTES, BLOCK_BYTES + region];
-    let at = |start: usize| image.get(start..start + region).unwrap_or_default();
-    let generation = |start| record(at(start)).and_then(|record| checkpoint(&record));
-    let (start, bytes) = match superblock(image) {
-        Some((active, found, entries)) => {
-            let start = if active { starts[1] } else { starts[0] };
-            parsed.generation = found;
-            if generation(start) != Some((found, entries)) {
-                // The region that it names may lie behind the end.
-                let offset = start.min(image.len());
-                parsed.damage(offset, "the checkpoint is not the one that the superblock names");
+    let journal = Region::new(image, 0, image.len());
+    let mut a = Region::new(image, BLOCK_BYTES, region);
+    let b = Region::new(image, BLOCK_BYTES + region, region);
+    // The first compaction goes to B, so where A is in use B begins with a checkpoint.
+    a.followed = b.checkpoint.is_some();
+    let newest = if b.checkpoint > a.checkpoint { &b } else { &a };
+    let mut named = None;
+    let active = match superblock(image) {
+        Some((in_b, generation, entries)) => {
+            let active = if in_b { &b } else { &a };
+            parsed.generation = generation;
+            named = Some((generation, entries));
+            if active.checkpoint != named {
+                let what = "the checkpoint is not the one that the superblock names";
+                parsed.damage(active.start, what);
             }
-            (start, at(start))
+            active
         }
-        None if record(image).is_some() => (0, image),
-        None => match starts.into_iter().max_by_key(|start| generation(*start)) {
-            Some(start) if generation(start).is_some() => {
+        None => match newest.checkpoint {
+            Some((generation, _)) if record(image).is_none() => {
                 parsed.damage(0, "the superblock does not verify");
-                parsed.generation = generation(start).map_or(0, |(found, _)| found);
-                (start, at(start))
+                parsed.generation = generation;
+                newest
             }
             _ => {
                 if image.starts_with(&SUPERBLOCK_MAGIC) {
                     parsed.damage(0, "the superblock does not verify");
                 }
-                (0, image)
+                &journal
             }
         },
     };
     // What a compaction writes is counted: blanks inside of it are no end.
-    let owed = generation(start).map_or(0, |(_, entries)| u64::from(entries) + 1);
-    parsed.replay(start, bytes, owed);
+    let counted = active.checkpoint.or(named);
+    parsed.owed = counted.map_or(0, |(_, entries)| u64::from(entries) + 1);
+    parsed.replay(active);
     if !image.len().is_multiple_of(BLOCK_BYTES) || image.is_empty() {
         parsed.damage(image.len(), "the image is no whole number of blocks");
     }
@@ -120,8 +146,9 @@ impl Parsed {
         self.damage.push(Damage { offset, what, intact_behind: 0 });
     }
 
-    /// Applies the records of a region, whose first `owed` are known to have been there.
-    fn replay(&mut self, start: usize, bytes: &[u8], owed: u64) {
+    /// Applies the records of a region.
+    fn replay(&mut self, region: &Region<'_>) {
+        let &Region { start, bytes, .. } = region;
         let mut at = 0;
         let mut work = bytes.len().saturating_mul(WORK_MAX);
         while at < bytes.len() {
@@ -146,7 +173,7 @@ impl Parsed {
             let used = self.generation > 0;
             let may_end = gap.blank || (used && gap.torn);
             let intact_or_lost = self.records + self.lost;
-            if may_end && intact_or_lost >= owed && (used || next.is_none()) {
+            if may_end && intact_or_lost >= self.owed && (used || next.is_none()) {
                 if !gap.blank {
                     self.damage(start + at, UNVERIFIED);
                 }
@@ -155,12 +182,18 @@ impl Parsed {
                 }
                 return;
             }
-            if may_end && intact_or_lost + gap.lost_before_end >= owed {
+            if may_end && intact_or_lost + gap.lost_before_end >= self.owed {
                 self.settle();
             }
             self.lose(start + at, gap.lost);
             let Some(next) = next else { return };
             at = next;
+        }
+        // Of an image that was cut short the regions are shorter too, and may end between two records.
+        if self.records + self.lost < self.owed {
+            self.damage(start + at, "the region ends before all that its checkpoint counts");
+        } else if !region.followed {
+            self.damage(start + at, "the region is full, and no other follows: it may go on");
         }
     }
 
