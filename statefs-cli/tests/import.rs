@@ -285,6 +285,28 @@ fn what_is_behind_a_blank_in_a_journal_replaces_nothing_and_restores_nothing() {
     assert_eq!((values["/state/k003"].as_str(), values.get("/state/k004")), ("bmV3", None));
 }
 
+/// The first compaction writes its snapshot, and only then the superblock. Its power fails in between.
+#[test]
+fn a_snapshot_that_was_never_put_in_use_is_behind_the_end() {
+    let key = |key: &str, value: &[u8]| record(1, key, value);
+    let old = [key("/state/a", b"old"), key("/state/b", b"b")].concat();
+    let checkpoint = record(3, "", &[1_u32.to_le_bytes(), 2_u32.to_le_bytes()].concat());
+    let journal = [old.clone(), key("/state/a", b"new")].concat();
+    let (first, end) = (old.len(), journal.len());
+    let image = with(padded(journal, 64 * 512), 32 * 512, &[checkpoint, old].concat());
+    let folder = Folder::new();
+    let done = run(&folder, &image, "").exits(0);
+    assert!(done.text().contains("\"recordsBehindEnd\":3,"), "{}", done.text());
+    assert_eq!(values(&image, "", 0)["/state/a"], "bmV3");
+    // Nor does it replace anything where the journal is damaged or torn before it.
+    let mut flipped = image.clone();
+    flipped[first - 1] ^= 1;
+    for image in [flipped, with(image, end, b"FSXN\x01")] {
+        damaged(&image, 2);
+        assert_eq!(values(&image, "--salvage", 6)["/state/a"], "bmV3");
+    }
+}
+
 #[test]
 fn d1_a_flipped_bit_in_the_superblock_is_no_empty_store() {
     for byte in 0..20 {

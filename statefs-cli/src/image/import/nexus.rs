@@ -79,6 +79,8 @@ struct Region<'a> {
     checkpoint: Option<(u32, u32)>,
     /// Whether what has to follow is there, so that it can be full without having been cut short.
     followed: bool,
+    /// Where a snapshot begins that was never put in use: behind the end.
+    snapshot: Option<usize>,
 }
 
 impl<'a> Region<'a> {
@@ -86,7 +88,7 @@ impl<'a> Region<'a> {
         let bytes = image.get(start..start + bytes).unwrap_or_default();
         let checkpoint = record(bytes).and_then(|record| checkpoint(&record));
         // The region that a superblock names may lie behind the end.
-        Self { start: start.min(image.len()), bytes, checkpoint, followed: true }
+        Self { start: start.min(image.len()), bytes, checkpoint, followed: true, snapshot: None }
     }
 }
 
@@ -95,11 +97,14 @@ pub(crate) fn parse(image: &[u8]) -> Parsed {
     let mut parsed = Parsed::default();
     let blocks = image.len() / BLOCK_BYTES;
     let region = blocks.saturating_sub(1) / 2 * BLOCK_BYTES;
-    let journal = Region::new(image, 0, image.len());
+    let mut journal = Region::new(image, 0, image.len());
     let mut a = Region::new(image, BLOCK_BYTES, region);
     let b = Region::new(image, BLOCK_BYTES + region, region);
     // The first compaction goes to B, so where A is in use B begins with a checkpoint.
     a.followed = b.checkpoint.is_some();
+    // It is whole before the superblock takes the place of the journal's first block. Where the power
+    // failed before that, the journal is in use as ever.
+    journal.snapshot = b.checkpoint.filter(|(generation, _)| *generation == 1).map(|_| b.start);
     let newest = if b.checkpoint > a.checkpoint { &b } else { &a };
     let mut named = None;
     let active = match superblock(image) {
@@ -173,7 +178,8 @@ impl Parsed {
             let used = self.generation > 0;
             let may_end = gap.blank || (used && gap.torn);
             let intact_or_lost = self.records + self.lost;
-            if may_end && intact_or_lost >= self.owed && (used || next.is_none()) {
+            let unused = self.gaps == 0 && next == region.snapshot;
+            if may_end && intact_or_lost >= self.owed && (used || next.is_none() || unused) {
                 if !gap.blank {
                     self.damage(start + at, UNVERIFIED);
                 }
@@ -242,6 +248,8 @@ impl Parsed {
         match record.op {
             0x01 => drop(self.state.insert(record.key.into(), Some(record.value.into()))),
             0x02 => drop(self.state.insert(record.key.into(), None)),
+            // Where the log was left, a checkpoint is of another one, and that may be older.
+            0x03 if self.gaps > 0 => self.settle(),
             0x03 => {
                 self.state.clear();
                 self.transactions.clear();
