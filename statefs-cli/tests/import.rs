@@ -299,11 +299,42 @@ fn a_snapshot_that_was_never_put_in_use_is_behind_the_end() {
     assert!(done.text().contains("\"recordsBehindEnd\":3,"), "{}", done.text());
     assert_eq!(values(&image, "", 0)["/state/a"], "bmV3");
     // Nor does it replace anything where the journal is damaged or torn before it.
-    let mut flipped = image.clone();
-    flipped[first - 1] ^= 1;
-    for image in [flipped, with(image, end, b"FSXN\x01")] {
+    for image in [
+        with(image.clone(), first - 1, &[0]),
+        with(image.clone(), 8, &[1]),
+        with(image, end, b"FSXN\x01"),
+    ] {
         damaged(&image, 2);
         assert_eq!(values(&image, "--salvage", 6)["/state/a"], "bmV3");
+    }
+}
+
+/// The superblock is lost, and one region has a newer checkpoint: was it in use, or did the power fail behind its snapshot?
+#[test]
+fn without_a_superblock_a_snapshot_with_nothing_behind_it_replaces_no_changes() {
+    let snapshot = |generation: u32| {
+        let checkpoint = [generation.to_le_bytes(), 2_u32.to_le_bytes()].concat();
+        let puts = [record(1, "/state/a", b"old"), record(1, "/state/b", b"b")].concat();
+        [record(3, "", &checkpoint), puts].concat()
+    };
+    let changed = |snapshot: Vec<u8>| [snapshot, record(1, "/state/a", b"new")].concat();
+    let image = |a: &[u8], b: &[u8]| {
+        let regions = [a, b].map(|log| padded(log.to_vec(), 20 * 512));
+        [vec![0; 512], regions.concat()].concat()
+    };
+    let mut damaged_change = changed(snapshot(2));
+    *damaged_change.last_mut().unwrap() ^= 1;
+    for (image, a) in [
+        (image(&changed(snapshot(2)), &snapshot(3)), "bmV3"),
+        (image(&snapshot(2), &changed(snapshot(3))), "bmV3"),
+        (image(&snapshot(4), &changed(snapshot(3))), "bmV3"),
+        // Which it was cannot be told where the older region is damaged, too.
+        (image(&damaged_change, &snapshot(3)), "b2xk"),
+        // Two compactions lie between them, so the older one is no more in use.
+        (image(&changed(snapshot(1)), &snapshot(3)), "b2xk"),
+    ] {
+        damaged(&image, 2);
+        assert_eq!(values(&image, "--salvage", 6)["/state/a"], a);
     }
 }
 

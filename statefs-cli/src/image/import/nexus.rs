@@ -94,7 +94,6 @@ impl<'a> Region<'a> {
 
 /// Reads a whole image.
 pub(crate) fn parse(image: &[u8]) -> Parsed {
-    let mut parsed = Parsed::default();
     let blocks = image.len() / BLOCK_BYTES;
     let region = blocks.saturating_sub(1) / 2 * BLOCK_BYTES;
     let mut journal = Region::new(image, 0, image.len());
@@ -105,48 +104,72 @@ pub(crate) fn parse(image: &[u8]) -> Parsed {
     // It is whole before the superblock takes the place of the journal's first block. Where the power
     // failed before that, the journal is in use as ever.
     journal.snapshot = b.checkpoint.filter(|(generation, _)| *generation == 1).map(|_| b.start);
-    let newest = if b.checkpoint > a.checkpoint { &b } else { &a };
-    let mut named = None;
-    let active = match superblock(image) {
+    // Behind a superblock its block is blank, so that what has a record there is a journal.
+    let begun = (0..BLOCK_BYTES).any(|at| image.get(at..).and_then(record).is_some());
+    let lost_superblock = Some((0, "the superblock does not verify"));
+    let compacted = match superblock(image) {
         Some((in_b, generation, entries)) => {
-            let active = if in_b { &b } else { &a };
-            parsed.generation = generation;
-            named = Some((generation, entries));
-            if active.checkpoint != named {
-                let what = "the checkpoint is not the one that the superblock names";
-                parsed.damage(active.start, what);
-            }
-            active
+            let (region, named) = (if in_b { &b } else { &a }, Some((generation, entries)));
+            let fault = (region.start, "the checkpoint is not the one that the superblock names");
+            let fault = (region.checkpoint != named).then_some(fault);
+            Some(Parsed::of(region, named, fault))
         }
-        None => match newest.checkpoint {
-            Some((generation, _)) if record(image).is_none() => {
-                parsed.damage(0, "the superblock does not verify");
-                parsed.generation = generation;
-                newest
-            }
-            _ => {
-                if image.starts_with(&SUPERBLOCK_MAGIC) {
-                    parsed.damage(0, "the superblock does not verify");
-                }
-                &journal
-            }
-        },
+        None if begun => None,
+        None => in_use([&a, &b].map(|region| {
+            region.checkpoint.map(|found| Parsed::of(region, Some(found), lost_superblock))
+        })),
     };
-    // What a compaction writes is counted: blanks inside of it are no end.
-    let counted = active.checkpoint.or(named);
-    parsed.owed = counted.map_or(0, |(_, entries)| u64::from(entries) + 1);
-    parsed.replay(active);
+    let mut parsed = compacted.unwrap_or_else(|| {
+        let fault = lost_superblock.filter(|_| image.starts_with(&SUPERBLOCK_MAGIC));
+        Parsed::of(&journal, None, fault)
+    });
     if !image.len().is_multiple_of(BLOCK_BYTES) || image.is_empty() {
         parsed.damage(image.len(), "the image is no whole number of blocks");
     }
-    parsed.open_transactions = parsed.transactions.len();
-    parsed.settle();
-    let settled = std::mem::take(&mut parsed.settled);
-    parsed.values = settled.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
     parsed
 }
 
+/// Tells which of two regions was in use, where no superblock does: the newer one, but for a snapshot
+/// that the power failed behind.
+///
+/// Such a snapshot has no changes behind it, and the older region may have some. If it was in use after
+/// all, the older region holds the same, as long as it is whole.
+fn in_use(regions: [Option<Parsed>; 2]) -> Option<Parsed> {
+    let (older, newer) = match regions {
+        [Some(a), Some(b)] if a.generation > b.generation => (b, a),
+        [Some(a), Some(b)] => (a, b),
+        [a, b] => return a.or(b),
+    };
+    let follows = older.generation.checked_add(1) == Some(newer.generation);
+    // Each has one fault, which is that of the superblock.
+    let whole = older.damage.len() == 1;
+    let unchanged = newer.records + newer.lost <= newer.owed;
+    Some(if follows && whole && unchanged { older } else { newer })
+}
+
 impl Parsed {
+    /// Reads a region, of which is known what a compaction wrote there, and what is wrong with it at first.
+    fn of(
+        region: &Region<'_>,
+        compacted: Option<(u32, u32)>,
+        fault: Option<(usize, &'static str)>,
+    ) -> Self {
+        let generation = compacted.map_or(0, |(generation, _)| generation);
+        // Blanks inside of what a compaction writes are no end, and this is how much that is.
+        let counted = region.checkpoint.or(compacted);
+        let owed = counted.map_or(0, |(_, entries)| u64::from(entries) + 1);
+        let mut parsed = Self { generation, owed, ..Self::default() };
+        if let Some((offset, what)) = fault {
+            parsed.damage(offset, what);
+        }
+        parsed.replay(region);
+        parsed.open_transactions = parsed.transactions.len();
+        parsed.settle();
+        let settled = std::mem::take(&mut parsed.settled).into_iter();
+        parsed.values = settled.filter_map(|(key, value)| Some((key, value?))).collect();
+        parsed
+    }
+
     fn damage(&mut self, offset: usize, what: &'static str) {
         self.damage.push(Damage { offset, what, intact_behind: 0 });
     }
