@@ -16,7 +16,6 @@ use crate::ticket::{Settled, Ticket};
 use crate::types::{BlockIndex, Epoch, Lsn, SegmentIndex, Use, Zone};
 use crate::walk::Sighting;
 use crate::writer::Stop;
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -41,40 +40,45 @@ pub(crate) struct Repair {
     log: Covered,
 }
 
-/// LSNs whose groups verify: ranges that are apart from each other, by where they begin, each to its last one.
+/// LSNs whose groups verify: ranges, each from its first to its last one, those of one use in one as far as none is missing.
 #[derive(Default)]
-struct Covered(BTreeMap<Lsn, Lsn>);
+struct Covered(Vec<(Lsn, Lsn)>);
 
 impl Covered {
     /// Adds a range. One too many is passed over: it counts as missing then, which is true of something near it.
-    fn add(&mut self, mut first: Lsn, mut last: Lsn) {
-        while let Some((&from, &to)) = self.0.range(..=last.next()).next_back()
-            && to.next() >= first
+    fn add(&mut self, first: Lsn, last: Lsn) {
+        if let Some((_, end)) = self.0.last_mut()
+            && end.next() == first
         {
-            self.0.remove(&from);
-            (first, last) = (first.min(from), last.max(to));
-        }
-        if self.0.len() < RANGES_MAX {
-            self.0.insert(first, last);
+            *end = last;
+        } else if self.0.len() < RANGES_MAX {
+            self.0.push((first, last));
         }
     }
 
     /// Counts what is missing from `first` to `last`: gaps, and LSNs in all of them.
     fn missing(&self, first: Lsn, last: Lsn) -> (u64, u64) {
         let (mut next, mut missing) = (first, (0, 0));
-        let behind = [(last.next(), last.next())];
-        for (from, to) in self.0.iter().map(|(from, to)| (*from, *to)).chain(behind) {
-            let from = from.min(last.next());
-            if from > next {
-                missing = (missing.0 + 1, missing.1 + (from.0 - next.0));
+        while next <= last {
+            let mut end = last.next();
+            for (from, to) in &self.0 {
+                if *from > next {
+                    end = end.min(*from);
+                } else if *to >= next {
+                    end = next;
+                    next = to.next();
+                }
             }
-            next = next.max(to.next());
+            if end > next {
+                missing = (missing.0 + 1, missing.1 + (end.0 - next.0));
+                next = end;
+            }
         }
         missing
     }
 }
 
-/// Ranges that are kept apart: a log without gaps is one.
+/// Ranges that are kept: a log without gaps is one for each use, of which there are far fewer.
 const RANGES_MAX: usize = 4096;
 
 /// Where a segment holds groups that verify, in bytes, by where they begin.
@@ -275,6 +279,7 @@ impl Inner {
             let state = self.state.borrow();
             (self.uses_in(segment, &state), state.durable)
         };
+        let base = self.volume.borrow().superblock.base;
         let geometry = &self.verifier.geometry;
         let offset = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
         let end = self.durable_end(segment, &durable);
@@ -305,8 +310,12 @@ impl Inner {
             if !settled {
                 continue;
             }
-            let covered = if sighting.header.checkpoint { &mut checkpoints } else { &mut log };
-            covered.add(sighting.header.first, sighting.header.last);
+            let Header { checkpoint, first, last, .. } = sighting.header;
+            if checkpoint {
+                checkpoints.add(first, last);
+            } else if last > base {
+                log.add(first, last);
+            }
             report.groups += 1;
             if let Some((good, bad)) = damaged_copy(&sighting, self.verifier.geometry.copies()) {
                 report.repaired += u64::from(self.repair_group(&sighting.header, good, bad).await?);
