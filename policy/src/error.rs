@@ -235,7 +235,7 @@ pub enum RuleFault {
         /// The ceiling that takes the last of it.
         at: Position,
     },
-    /// A grant gives `right` on less than the whole namespace, where it cannot be used.
+    /// A grant or an assertion has `right` on less than the whole namespace, where it cannot be used.
     NotOnRoot {
         /// The right.
         right: Right,
@@ -271,7 +271,7 @@ impl fmt::Display for RuleFault {
                 write!(f, "this grant is unreachable: the ceiling at {at} leaves nothing of it")
             }
             Self::NotOnRoot { right } => {
-                write!(f, "{right} acts on the whole volume: its prefix must be \"/state\"")
+                write!(f, "{right} acts on the whole volume: it must be on \"/state\"")
             }
             Self::AssertedDeny { at } => {
                 write!(f, "the assertion fails: the grant at {at} allows it")

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use crate::parse::{Assertion, CeilingDraft, Draft, GrantDraft, draft};
 use crate::rules::{Ceiling, Grant, Service};
 use crate::toml_reader::{Located, Reader};
-use crate::{Policy, PolicyError, PolicyErrorKind, Rights, RuleFault, RuleId, Target};
+use crate::{Policy, PolicyError, PolicyErrorKind, Right, Rights, RuleFault, RuleId, Target};
 
 impl Policy {
     /// Reads a policy file, at most 64 KiB of TOML with `version = 1`.
@@ -154,9 +154,16 @@ fn grant_fault(draft: &Draft, index: usize, grant: &GrantDraft) -> Option<RuleFa
 }
 
 /// Reports an assertion that the policy breaks.
+///
+/// A list shows whatever of its subtree is granted. So who denies it means every part, as the daemon does, and who allows it
+/// means all of them, lest a grant that shrinks go unnoticed.
 fn check_assertion(reader: &mut Reader<'_>, policy: &Policy, assertion: &Assertion) {
     let Assertion { service, right, path, is_allowed, at } = assertion;
-    let trace = policy.explain(&service.value, *right, Target::Prefix(path));
+    let target = match (right, is_allowed) {
+        (Right::List, false) => Target::Within(path),
+        _ => Target::Prefix(path),
+    };
+    let trace = policy.explain(&service.value, *right, target);
     let fault = match (trace.outcome, is_allowed) {
         (Ok(_), true) | (Err(_), false) => return,
         (Ok(rule), false) => RuleFault::AssertedDeny { at: rule.position() },
@@ -270,7 +277,7 @@ mod tests {
         );
         check_rules(
             &grant("a", "/state/x", "[\"get\", \"admin.stats\"]"),
-            &["p.toml:4:1: admin.stats acts on the whole volume: its prefix must be \"/state\""],
+            &["p.toml:4:1: admin.stats acts on the whole volume: it must be on \"/state\""],
         );
         let quota = |quota: &str, expected: &[&str]| {
             let rules = alloc::format!("{}quota = {quota}", grant("a", "/state", "[\"get\"]"));
@@ -369,6 +376,30 @@ mod tests {
             &twice,
             &["p.toml:13:1: the assertion at line 8 has the same service, op and key; write one"],
         );
+        let part = "p.toml:8:1: admin.audit acts on the whole volume: it must be on \"/state\"";
+        rules(&[assert("admin.audit", "/state/keystore", "deny")], &[part]);
+        rules(&[assert("admin.audit", "/state/x", "allow")], &[part]);
+        rules(&[assert("admin.audit", "/state", "deny")], &[]);
+    }
+
+    #[test]
+    fn an_assertion_about_a_list_is_about_every_part_of_it() {
+        let check = |rights: &str, key: &str, expect: &str, expected: &[&str]| {
+            let grant = grant("a", "/state/net/wifi", rights);
+            let assert = "[[assert]]\nservice = 'a'\nop = 'list'";
+            let text = alloc::format!("{grant}{assert}\nkey = '{key}'\nexpect = '{expect}'\n");
+            check_rules(&text, expected);
+        };
+        let allows = "p.toml:8:1: the assertion fails: the grant at line 4 allows it";
+        for key in ["/state", "/state/net", "/state/net/wifi", "/state/net/wifi/ssid"] {
+            check("['list']", key, "deny", &[allows]);
+            check("['get']", key, "deny", &[]);
+        }
+        check("['list']", "/state/net/eth", "deny", &[]);
+        check("['list']", "/state/net/wifi", "allow", &[]);
+        let lacks = "p.toml:8:1: the assertion fails: \"a\" may not list \"/state/net\": \
+                     no grant to = \"a\", prefix = \"/state/net\", rights = [\"list\"]";
+        check("['list']", "/state/net", "allow", &[lacks]);
     }
 
     #[test]

@@ -187,12 +187,7 @@ fn grant(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<GrantDraft> {
         None => None,
     };
     let (to, prefix, rights) = (to?, prefix?, rights?);
-    let admin = rights.intersection(Rights::ADMIN).iter().next();
-    if let Some(right) = admin.filter(|_| prefix != Prefix::root()) {
-        let kind = PolicyErrorKind::Rules(RuleFault::NotOnRoot { right });
-        reader.report(section.at, kind);
-        return None;
-    }
+    report_held(reader, section, rights, &prefix);
     Some(GrantDraft { to, prefix, rights, quota, at: section.at })
 }
 
@@ -251,7 +246,17 @@ fn assertion(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Assertion
             return None;
         }
     };
-    Some(Assertion { service: service?, right: right?, path: path?, is_allowed, at: section.at })
+    let (service, right, path) = (service?, right?, path?);
+    report_held(reader, section, right.into(), &path);
+    Some(Assertion { service, right, path, is_allowed, at: section.at })
+}
+
+/// Reports a right that nobody can hold on `path` because it is about the whole volume.
+fn report_held(reader: &mut Reader<'_>, section: &Section<'_>, rights: Rights, path: &Prefix) {
+    let admin = rights.intersection(Rights::ADMIN).iter().next();
+    if let Some(right) = admin.filter(|_| *path != Prefix::root()) {
+        reader.report(section.at, PolicyErrorKind::Rules(RuleFault::NotOnRoot { right }));
+    }
 }
 
 fn checked_name(reader: &mut Reader<'_>, name: Located<&str>) -> Option<Located<String>> {
