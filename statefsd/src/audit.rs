@@ -132,20 +132,15 @@ impl Audit {
         let same = |it: &Record| alike(it) && (&*it.key, &*it.rule) == (path, &*rule);
         let own = |it: &Record| &*it.service == service;
         let count = |of: &dyn Fn(&Record) -> bool| pending.iter().filter(|it| of(it)).count();
-        let (many, most) = (
-            count(&alike) >= AUDIT_REFUSALS_ALIKE_MAX,
-            count(&own) >= AUDIT_REFUSALS_OF_SERVICE_MAX,
-        );
-        let counted = match pending.last() {
-            Some(last) if same(last) => pending.last_mut(),
-            _ if many || (most && count(&alike) > 0) => {
-                pending.iter_mut().rev().find(|it| alike(it))
-            }
-            _ if most => pending.iter_mut().rev().find(|it| own(it)),
-            _ if pending.len() >= AUDIT_REFUSALS_MAX => pending.last_mut(),
-            _ => None,
-        };
-        if let Some(before) = counted {
+        let full = pending.len() >= AUDIT_REFUSALS_MAX;
+        let counts = pending.last().is_some_and(same)
+            || full
+            || count(&alike) >= AUDIT_REFUSALS_ALIKE_MAX
+            || count(&own) >= AUDIT_REFUSALS_OF_SERVICE_MAX;
+        let before = last(pending, service, right).filter(|_| counts);
+        // Of more services than there are records nobody has one to spare.
+        let before = before.or_else(|| (full && !spare(pending)).then(|| pending.len() - 1));
+        if let Some(before) = before.and_then(|at| pending.get_mut(at)) {
             before.repeats = before.repeats.saturating_add(1);
             return;
         }
@@ -177,6 +172,29 @@ impl Audit {
         let refusals = self.refusals.borrow();
         (!refusals.pending.is_empty()).then_some(refusals.next)
     }
+}
+
+/// Takes away the newest record of the service with most of them, and counts it on one before it; tells whether there is one.
+fn spare(pending: &mut Vec<Record>) -> bool {
+    let count = |of: &Record| pending.iter().filter(|it| it.service == of.service).count();
+    let newest = pending.iter().enumerate().max_by_key(|(_, it)| count(it));
+    let counted = newest.and_then(|(at, it)| {
+        let before = last(pending.get(..at)?, &it.service, &it.operation)?;
+        Some((at, before))
+    });
+    let Some((at, before)) = counted else { return false };
+    let repeats = pending.remove(at).repeats.saturating_add(1);
+    if let Some(before) = pending.get_mut(before) {
+        before.repeats = before.repeats.saturating_add(repeats);
+    }
+    true
+}
+
+/// Yields where the last record of a service is, of an operation where it has one of that.
+fn last(pending: &[Record], service: &str, operation: &str) -> Option<usize> {
+    let own = |it: &Record| it.service == service;
+    let alike = pending.iter().rposition(|it| own(it) && it.operation == operation);
+    alike.or_else(|| pending.iter().rposition(own))
 }
 
 /// Reads a page of the records that are on the medium.

@@ -289,6 +289,21 @@ fn a_flood_of_refusals_does_not_wear_the_device() {
     assert!(told.len() as u64 <= (intervals + 1) * limits::AUDIT_REFUSALS_ALIKE_MAX as u64);
 }
 
+/// Is refused everything that there is to ask for, twenty times.
+fn flood(rig: &mut Rig, loud: &directory::Client) {
+    for number in 0..20 {
+        let key = format!("boot/{number}");
+        for refused in [
+            rig.wait(get(loud, &key)).unwrap(),
+            rig.wait(put(loud, &key, b"v", If::Any, DURABLE)).unwrap(),
+            rig.wait(delete(loud, &key, If::Any)).unwrap(),
+            rig.wait(list(loud, Ask { prefix: &key, ..Ask::default() })).unwrap().concat(),
+        ] {
+            assert_eq!(refused, "ACCESS_DENIED");
+        }
+    }
+}
+
 /// Who is refused everything that there is to ask for leaves room for what others are refused.
 #[test]
 fn a_flood_of_all_sorts_drowns_nobody_else() {
@@ -299,17 +314,7 @@ fn a_flood_of_all_sorts_drowns_nobody_else() {
     let root = rig.root(quiet);
     // The first refusal is written at once.
     assert_eq!(rig.wait(get(&loud, "boot/0")).unwrap(), "ACCESS_DENIED");
-    for number in 0..20 {
-        let key = format!("boot/{number}");
-        for refused in [
-            rig.wait(get(&loud, &key)).unwrap(),
-            rig.wait(put(&loud, &key, b"v", If::Any, DURABLE)).unwrap(),
-            rig.wait(delete(&loud, &key, If::Any)).unwrap(),
-            rig.wait(list(&loud, Ask { prefix: &key, ..Ask::default() })).unwrap().concat(),
-        ] {
-            assert_eq!(refused, "ACCESS_DENIED");
-        }
-    }
+    flood(&mut rig, &loud);
     let refused = rig.wait(root.admin_request().send().promise).unwrap().err().unwrap();
     assert_eq!(refused.extra, "ACCESS_DENIED");
     written(&mut rig);
@@ -317,6 +322,47 @@ fn a_flood_of_all_sorts_drowns_nobody_else() {
     assert!(told.iter().any(|line| line.contains(" denied keeper admin /state ")), "{told:#?}");
     let of_loud = told.iter().filter(|line| line.contains(" denied net ")).count();
     assert!(of_loud <= 1 + limits::AUDIT_REFUSALS_OF_SERVICE_MAX, "{told:#?}");
+}
+
+/// Two who are refused everything could have all the records. Who has one is counted on it, and who has none gets one of theirs.
+#[test]
+fn two_floods_of_all_sorts_drown_nobody_else_either() {
+    let mut rig = rig(Limits::default());
+    let admin = auditor(&mut rig);
+    let (one, other) = (rig.connect("net"), rig.connect("reader"));
+    let (one, other) = (rig.directory(one, "/state"), rig.directory(other, "/state"));
+    let (stranger, keeper) = (rig.connect("elsewhere"), rig.connect("keeper"));
+    let (stranger, keeper) = (rig.root(stranger), rig.root(keeper));
+    let refuse = |rig: &mut Rig, key: &str| {
+        let open = crate::rig::open(&stranger, &format!("/state/{key}"));
+        assert_eq!(rig.wait(get(&open, "k")).unwrap(), "ACCESS_DENIED");
+    };
+    // The first refusal is written at once.
+    assert_eq!(rig.wait(get(&one, "boot/0")).unwrap(), "ACCESS_DENIED");
+    refuse(&mut rig, "a");
+    flood(&mut rig, &one);
+    flood(&mut rig, &other);
+    refuse(&mut rig, "b");
+    let refused = rig.wait(keeper.admin_request().send().promise).unwrap().err().unwrap();
+    assert_eq!(refused.extra, "ACCESS_DENIED");
+    written(&mut rig);
+    let told = denials(&mut rig, &admin);
+    let once = |which: &str, more: &str| {
+        let mut those = told.iter().filter(|line| line.contains(which));
+        let first = those.next().unwrap_or_else(|| panic!("no {which} in {told:#?}"));
+        assert!(first.ends_with(more) && those.next().is_none(), "{told:#?}");
+    };
+    once(" denied  get /state/a ", ") +1");
+    once(" denied keeper admin /state ", ")");
+    let counted = told.iter().map(|line| {
+        let more = line.rsplit_once(" +").map_or(0, |(_, more)| more.parse::<u64>().unwrap());
+        (line.contains(" denied net "), line.contains(" denied reader "), 1 + more)
+    });
+    let counted: Vec<_> = counted.collect();
+    let sum = |is: fn(&(bool, bool, u64)) -> bool| {
+        counted.iter().filter(|it| is(it)).map(|(.., count)| count).sum::<u64>()
+    };
+    assert_eq!((sum(|it| it.0), sum(|it| it.1)), (81, 80), "each is counted on its own: {told:#?}");
 }
 
 #[test]
