@@ -271,8 +271,8 @@ interface Directory @0xd79d2f30c3e6e5bb {
   # bytes is: what the key holds already is counted as replaced.
   #
   # Rights: as for `put`; they are asked for here, at each `write` and at `done`. Durability: none.
-  # Errors: VALUE_TOO_LARGE, QUOTA_EXCEEDED and NO_SPACE where `bytes` already tells; READ_ONLY;
-  # OVERLOADED past `Limits.streams`.
+  # Errors: VALUE_TOO_LARGE and QUOTA_EXCEEDED where `bytes` already tells; READ_ONLY; OVERLOADED
+  # past `Limits.streams`.
 
   reader @8 ReaderParams -> ReaderResults;
   # Begins to read a value of any size, in parts that the caller asks for.
@@ -499,8 +499,9 @@ interface Directory @0xd79d2f30c3e6e5bb {
     # What must be true before the answer to `Writer.done`.
 
     bytes @3 :UInt64;
-    # How long the value will be, as far as the caller knows: what cannot fit is refused at once. 0
-    # if it is not known. It binds to nothing.
+    # How long the value will be, as far as the caller knows: what is longer than may be is refused at
+    # once. Whether the volume has room is told while it is written, for that may change. 0 if it is
+    # not known. It binds to nothing.
   }
 
   struct WriterResults @0xbb7937f1c70af78a {

@@ -23,6 +23,8 @@ pub(crate) const STREAM_BYTES: usize = 2 * journal::VALUE_BYTES_MAX + 8192;
 pub(crate) struct Incoming {
     /// `None` once it was ended, or while a chunk is taken; a call that is cancelled leaves it so.
     upload: RefCell<Option<(Upload, Arrival)>>,
+    /// The most bytes that it may have.
+    most: u64,
     _slot: Slot,
 }
 
@@ -86,16 +88,13 @@ impl Incoming {
             return Err(Error::ReadOnly(reason));
         }
         let most = store.large_bytes_max();
-        if bytes > most {
-            let number = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
-            return Err(Error::ValueBytes { bytes: number(bytes), most: number(most) });
-        }
+        fits(bytes, most)?;
         let key = &granted.request().key;
         let number = store.expect(key, bytes);
         let number = number.inspect_err(|error| caller.tell_quota(Some(key), error))?;
         let arrival = Arrival { shared: caller.shared.clone(), number };
         let upload = RefCell::new(Some((journal.upload(caller.origin()), arrival)));
-        Ok(Self { upload, _slot: slot })
+        Ok(Self { upload, most, _slot: slot })
     }
 
     /// Ends it without a value: there is nothing to wait for any more.
@@ -116,6 +115,8 @@ impl Incoming {
         let (mut upload, arrival) = self.upload.take().ok_or(Error::Argument(OVER))?;
         let store = &caller.shared.store;
         let bytes = upload.total_bytes().saturating_add(chunk.len() as u64);
+        // Told before the volume is full of it, which is another error and ends by itself.
+        fits(bytes, self.most)?;
         let arrived = store.arrive(arrival.number, bytes);
         let key = &granted.request().key;
         arrived.inspect_err(|error| caller.tell_quota(Some(key), error))?;
@@ -247,6 +248,13 @@ impl Outgoing {
             (_, journal::Looked::Present(_) | journal::Looked::Absent) => false,
         })
     }
+}
+
+/// Refuses a value that is longer than any may be.
+fn fits(bytes: u64, most: u64) -> Result<(), Error> {
+    let number = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
+    let long = Error::ValueBytes { bytes: number(bytes), most: number(most) };
+    if bytes > most { Err(long) } else { Ok(()) }
 }
 
 fn slot(caller: &Caller) -> Result<Slot, Error> {

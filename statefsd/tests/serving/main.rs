@@ -15,3 +15,4 @@ mod restrictions;
 mod rig;
 mod streams;
 mod tokens;
+mod uploads;

@@ -289,7 +289,7 @@ fn a_value_that_does_not_fit_is_refused_and_leaves_the_room_it_took() {
         (!refused.is_empty()).then_some(refused)
     });
     let refused = refused.expect("the device has 16 MiB");
-    assert!(refused.starts_with("NO_SPACE: "), "{refused}");
+    assert!(refused.starts_with("VALUE_TOO_LARGE: "), "{refused}");
     assert_eq!(done(&mut rig, &large), refused);
     drop(large);
     rig.settle();
