@@ -4,10 +4,10 @@ use journal::{CommitError, OpenError, ReadOnlyReason};
 use policy::{Denial, KeyError};
 use statefs::ErrorCode;
 
-use crate::quota::Exceeded;
+use crate::quota::{Exceeded, OverQuota};
 
 /// A refusal or a fault. Nothing of the call was applied.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Error {
     /// The policy refuses; the reason is in the daemon's log alone.
     Denied,
@@ -50,7 +50,7 @@ pub(crate) enum Error {
         most: usize,
     },
     /// A quota would be passed.
-    Quota(Exceeded),
+    Quota(OverQuota),
     /// The volume is full.
     NoSpace,
     /// The store takes no writes.
@@ -116,9 +116,11 @@ impl Error {
             Self::BatchBytes { .. } | Self::BatchOperations { .. } => ErrorCode::BatchTooLarge,
             Self::Revoked => ErrorCode::Revoked,
             Self::Expired => ErrorCode::Expired,
-            // No delete makes room for it.
-            Self::Quota(Exceeded::ValueBytes(_)) => ErrorCode::ValueTooLarge,
-            Self::Quota(_) => ErrorCode::QuotaExceeded,
+            Self::Quota(over) => match over.exceeded {
+                // No delete makes room for it.
+                Exceeded::ValueBytes(_) => ErrorCode::ValueTooLarge,
+                Exceeded::Bytes(_) | Exceeded::Keys(_) => ErrorCode::QuotaExceeded,
+            },
             Self::NoSpace => ErrorCode::NoSpace,
             Self::ReadOnly(_) => ErrorCode::ReadOnly,
             Self::Overloaded | Self::Opening | Self::Ending | Self::TooMany { .. } => {
@@ -135,9 +137,9 @@ impl From<KeyError> for Error {
     }
 }
 
-impl From<Exceeded> for Error {
-    fn from(exceeded: Exceeded) -> Self {
-        Self::Quota(exceeded)
+impl From<OverQuota> for Error {
+    fn from(over: OverQuota) -> Self {
+        Self::Quota(over)
     }
 }
 
@@ -161,7 +163,7 @@ impl From<Error> for capnp::Error {
             Error::TooMany { what, most } => {
                 code.error(format_args!("the connection holds {most} {what}, which is the limit"))
             }
-            Error::Quota(exceeded) => code.error(exceeded),
+            Error::Quota(over) => code.error(over.exceeded),
             Error::NoSpace => code.error(CommitError::NoSpace),
             Error::ReadOnly(reason) => code.error(reason),
             Error::Overloaded => code.error(CommitError::Overloaded),
@@ -194,7 +196,7 @@ mod tests {
             Error::Revoked,
             Error::Expired,
             Error::TooMany { what: "restricted directories", most: 1 },
-            Error::Quota(Exceeded::Bytes(4096)),
+            Error::Quota(OverQuota { exceeded: Exceeded::Bytes(4096), key: b"/state"[..].into() }),
             Error::NoSpace,
             Error::ReadOnly(ReadOnlyReason::FlushFailed),
             Error::Overloaded,
@@ -205,9 +207,10 @@ mod tests {
             Error::Ending,
         ];
         for error in errors {
+            let code = error.code();
             let wire = capnp::Error::from(error);
-            assert_eq!(ErrorCode::of_reason(&wire.extra), Some(error.code()), "{}", wire.extra);
-            assert_eq!(wire.kind, error.code().kind());
+            assert_eq!(ErrorCode::of_reason(&wire.extra), Some(code), "{}", wire.extra);
+            assert_eq!(wire.kind, code.kind());
         }
     }
 

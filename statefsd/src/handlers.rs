@@ -163,12 +163,9 @@ async fn write(
     let early = plants.has(Plant::AnswerEarly);
     let durability = if early { Durability::Buffered } else { durability };
     caller.note(durability);
-    // What a quota refuses is a put.
-    let put = changes.iter().find(|change| change.value.is_some()).or(changes.first());
-    let put = put.map(|change| change.key.clone());
     let (store, service, origin) = (&caller.shared.store, caller.service_name(), caller.origin());
     let written = store.write(service, changes, mark, notes, durability, origin).await;
-    written.inspect_err(|error| caller.tell_quota(put.as_ref(), error))
+    written.inspect_err(|error| caller.tell_quota(error))
 }
 
 /// Counts what a subtree holds, and what it may.

@@ -80,6 +80,14 @@ pub(crate) enum Exceeded {
     ValueBytes(u64),
 }
 
+/// A write that a quota refuses.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct OverQuota {
+    pub(crate) exceeded: Exceeded,
+    /// The key that takes more than there is, of several the first.
+    pub(crate) key: Rc<[u8]>,
+}
+
 impl Ledger {
     /// Makes one without quotas.
     pub(crate) fn new(plants: Plants) -> Self {
@@ -117,13 +125,13 @@ impl Ledger {
     /// [`Journal::commit`], all is decided when this returns.
     ///
     /// # Errors
-    /// [`Exceeded`]; nothing was changed.
+    /// [`OverQuota`]; nothing was changed.
     pub(crate) fn commit(
         &mut self,
         journal: &Journal,
         batch: Batch,
         notes: Vec<Note>,
-    ) -> Result<impl Future<Output = Result<Outcome, CommitError>> + use<>, Exceeded> {
+    ) -> Result<impl Future<Output = Result<Outcome, CommitError>> + use<>, OverQuota> {
         let end = |Operation { key, value, .. }: &Operation| {
             (key.clone(), value.as_ref().map(|value| value.len() as u64))
         };
@@ -134,7 +142,7 @@ impl Ledger {
     /// Ends a value that was uploaded, as [`Ledger::commit`] commits a batch.
     ///
     /// # Errors
-    /// [`Exceeded`]; the value is given up.
+    /// [`OverQuota`]; the value is given up.
     pub(crate) fn finish(
         &mut self,
         journal: &Journal,
@@ -142,7 +150,7 @@ impl Ledger {
         key: &[u8],
         precondition: Precondition,
         durability: Durability,
-    ) -> Result<impl Future<Output = Result<Outcome, CommitError>> + use<>, Exceeded> {
+    ) -> Result<impl Future<Output = Result<Outcome, CommitError>> + use<>, OverQuota> {
         let ends = [(Rc::from(key), Some(upload.total_bytes()))];
         self.charged(journal, &ends, || upload.commit(key.into(), precondition, durability))
     }
@@ -162,13 +170,13 @@ impl Ledger {
     /// Notes that an upload has `bytes` now, unless with all that is on its way it could not have an end.
     ///
     /// # Errors
-    /// [`Exceeded`]; nothing was noted.
+    /// [`OverQuota`]; nothing was noted.
     pub(crate) fn arrive(
         &mut self,
         journal: &Journal,
         arrival: u64,
         bytes: u64,
-    ) -> Result<(), Exceeded> {
+    ) -> Result<(), OverQuota> {
         let Some((key, _)) = self.arrivals.get(&arrival) else { return Ok(()) };
         let key = key.clone();
         self.admits(journal, &key, bytes, Some(arrival))?;
@@ -182,14 +190,14 @@ impl Ledger {
     /// Cost: a look at each upload where a quota on bytes is over the key.
     ///
     /// # Errors
-    /// [`Exceeded`].
+    /// [`OverQuota`].
     pub(crate) fn admits(
         &mut self,
         journal: &Journal,
         key: &[u8],
         bytes: u64,
         own: Option<u64>,
-    ) -> Result<(), Exceeded> {
+    ) -> Result<(), OverQuota> {
         self.catch_up(journal);
         if self.accounts.is_empty() {
             return Ok(());
@@ -203,10 +211,12 @@ impl Ledger {
                 continue;
             }
             let others = self.arrivals.iter().filter(|(arrival, _)| Some(**arrival) != own);
-            let others = others.filter(|(_, (other, _))| paths(other).any(|other| other == path));
+            let others = others.filter(|(_, (other, _))| lies_in(other, path));
             let arriving: u64 = others.map(|(_, (_, bytes))| *bytes).sum();
             let more = Used { bytes: more.bytes.saturating_add(arriving), keys: more.keys };
-            account.check(less, more)?;
+            account
+                .check(less, more)
+                .map_err(|exceeded| OverQuota { exceeded, key: key.into() })?;
         }
         Ok(())
     }
@@ -216,7 +226,7 @@ impl Ledger {
         journal: &Journal,
         ends: &[End],
         commit: impl FnOnce() -> F,
-    ) -> Result<F, Exceeded> {
+    ) -> Result<F, OverQuota> {
         self.catch_up(journal);
         let mut before = Vec::new();
         if !self.accounts.is_empty() {
@@ -245,8 +255,7 @@ impl Ledger {
         self.catch_up(journal);
         let mut used = Used::default();
         journal.each_accepted(prefix.as_str().as_bytes(), |key, value_bytes| {
-            let below = key.get(prefix.as_str().len()..).unwrap_or_default();
-            if below.first().is_none_or(|byte| *byte == b'/') {
+            if lies_in(key, prefix.as_str()) {
                 used.bytes += key.len() as u64 + value_bytes;
                 used.keys += 1;
             }
@@ -265,14 +274,17 @@ impl Ledger {
     }
 
     /// Decides whether a batch may be committed, by what all of it would leave behind.
-    fn check(&self, journal: &Journal, changes: &[End]) -> Result<(), Exceeded> {
+    fn check(&self, journal: &Journal, changes: &[End]) -> Result<(), OverQuota> {
         let mut ends: BTreeMap<&[u8], Option<u64>> = BTreeMap::new();
         for (key, bytes) in changes {
             for path in paths(key) {
                 let most =
                     self.accounts.get(path).and_then(|account| account.quota.value_bytes_max);
                 if let Some(most) = most.filter(|most| bytes.is_some_and(|bytes| bytes > *most)) {
-                    return Err(Exceeded::ValueBytes(most));
+                    return Err(OverQuota {
+                        exceeded: Exceeded::ValueBytes(most),
+                        key: key.clone(),
+                    });
                 }
             }
             ends.insert(key, *bytes);
@@ -288,7 +300,10 @@ impl Ledger {
         }
         for (path, (less, more)) in after {
             if let Some(account) = self.accounts.get(path) {
-                account.check(less, more)?;
+                account.check(less, more).map_err(|exceeded| {
+                    let key = first_over(journal, changes, path, exceeded);
+                    OverQuota { exceeded, key }
+                })?;
             }
         }
         Ok(())
@@ -346,6 +361,23 @@ impl Used {
 fn taken(key: &[u8], value_bytes: Option<u64>) -> Used {
     let used = |bytes| Used { bytes: key.len() as u64 + bytes, keys: 1 };
     value_bytes.map(used).unwrap_or_default()
+}
+
+/// Yields the first key in a subtree that a batch gives more of what there would be too much of there.
+fn first_over(journal: &Journal, changes: &[End], path: &str, exceeded: Exceeded) -> Rc<[u8]> {
+    let grows = |(key, end): &&End| {
+        // No value is less than an empty one.
+        let old = journal.accepted_bytes(key);
+        let counts = old.is_none() || !matches!(exceeded, Exceeded::Keys(_));
+        *end > old && counts && lies_in(key, path)
+    };
+    changes.iter().find(grows).map(|(key, _)| key.clone()).unwrap_or_default()
+}
+
+/// Tells whether a key is the one of this path or lies below it.
+fn lies_in(key: &[u8], path: &str) -> bool {
+    let below = key.strip_prefix(path.as_bytes());
+    below.is_some_and(|below| below.first().is_none_or(|byte| *byte == b'/'))
 }
 
 /// Yields the path of each subtree that a key lies in, the key's own included, the widest first.

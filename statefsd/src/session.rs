@@ -7,7 +7,7 @@ use core::cell::{Cell, RefCell};
 use core::fmt;
 
 use journal::{Clock, Durability, Note, Origin};
-use policy::{Demand, Granted, Key, Peer, Policy, Right, ServiceId};
+use policy::{Demand, Granted, Peer, Policy, Right, ServiceId};
 use vat::Vat;
 
 use crate::audit::Audit;
@@ -17,6 +17,7 @@ use crate::event::{Closed, Denied, Events};
 use crate::figures::Tally;
 use crate::limits::{CLIENT_NAME_BYTES_MAX, Limits, READ_BYTES_MAX};
 use crate::permits::Permits;
+use crate::quota::OverQuota;
 use crate::reload::Reload;
 use crate::server::Ending;
 use crate::slots::Slots;
@@ -136,10 +137,12 @@ impl Caller {
         }
     }
 
-    /// Tells the driver's log of a write over a quota, with its first key.
-    pub(crate) fn tell_quota(&self, key: Option<&Key>, error: &Error) {
-        if let Error::Quota(exceeded) = error {
-            let (path, rule) = (key.map_or("", Key::as_str), exceeded.to_string());
+    /// Tells the driver's log of a write over a quota, with the key that passes it.
+    pub(crate) fn tell_quota(&self, error: &Error) {
+        if let Error::Quota(OverQuota { exceeded, key }) = error {
+            // Only what is text lies under a quota.
+            let path = core::str::from_utf8(key).unwrap_or_default();
+            let rule = exceeded.to_string();
             self.record_denial(Right::Put.name(), path, rule.clone());
             self.shared.events.borrow_mut().over_quota(Denied {
                 connection: self.connection,

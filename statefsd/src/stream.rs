@@ -90,8 +90,7 @@ impl Incoming {
         let most = store.large_bytes_max();
         fits(bytes, most)?;
         let key = &granted.request().key;
-        let number = store.expect(key, bytes);
-        let number = number.inspect_err(|error| caller.tell_quota(Some(key), error))?;
+        let number = store.expect(key, bytes).inspect_err(|error| caller.tell_quota(error))?;
         let arrival = Arrival { shared: caller.shared.clone(), number };
         let upload = RefCell::new(Some((journal.upload(caller.origin()), arrival)));
         Ok(Self { upload, most, _slot: slot })
@@ -109,7 +108,7 @@ impl Incoming {
     pub(crate) async fn append(
         &self,
         caller: &Caller,
-        granted: &Granted<Store>,
+        _: &Granted<Store>,
         chunk: &[u8],
     ) -> Result<(), Error> {
         let (mut upload, arrival) = self.upload.take().ok_or(Error::Argument(OVER))?;
@@ -118,8 +117,7 @@ impl Incoming {
         // Told before the volume is full of it, which is another error and ends by itself.
         fits(bytes, self.most)?;
         let arrived = store.arrive(arrival.number, bytes);
-        let key = &granted.request().key;
-        arrived.inspect_err(|error| caller.tell_quota(Some(key), error))?;
+        arrived.inspect_err(|error| caller.tell_quota(error))?;
         let (journal, service) = (store.journal()?, caller.service_name());
         let appended = store.line.append(&journal, service, &mut upload, chunk).await;
         appended.map_err(|error| broken(caller, error))?;
@@ -153,8 +151,8 @@ impl Incoming {
         caller.note(durability);
         let store = &caller.shared.store;
         let service = caller.service_name();
-        let written = store.finish(service, upload, key.clone(), precondition, durability).await;
-        written.inspect_err(|error| caller.tell_quota(Some(&key), error))
+        let written = store.finish(service, upload, key, precondition, durability).await;
+        written.inspect_err(|error| caller.tell_quota(error))
     }
 }
 

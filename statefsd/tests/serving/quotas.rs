@@ -92,6 +92,42 @@ fn a_refused_write_changes_nothing_and_a_delete_always_works() {
     assert_eq!(used(&rig), Used { bytes: 60, keys: 2 });
 }
 
+/// The puts before it in the batch may be where no quota is, or replace what is there.
+#[test]
+fn a_refused_batch_is_told_with_the_key_that_passes_the_quota() {
+    for (quota, refused, path) in [
+        ("keys = 2", "QUOTA_EXCEEDED: a quota allows 2 keys", "/state/net/c"),
+        (
+            "bytes = 26",
+            "QUOTA_EXCEEDED: a quota allows 26 bytes of keys and values",
+            "/state/net/b",
+        ),
+        ("value_max = 2", "VALUE_TOO_LARGE: a quota allows values of 2 bytes", "/state/net/b"),
+    ] {
+        let mut rig = Rig::open();
+        let keeper = rig.connect("keeper");
+        let directory = rig.directory(keeper, "/state");
+        for key in ["net/a", "net/b"] {
+            version(&rig.wait(put(&directory, key, b"1", If::Any, DURABLE)).unwrap());
+        }
+        rig.server.set_policy(policy(quota));
+        let operations: [(&str, Option<&[u8]>, If); 5] = [
+            ("elsewhere", Some(b"1"), If::Any),
+            ("net/none", None, If::Any),
+            ("net/a", Some(b"2"), If::Any),
+            ("net/b", Some(b"123"), If::Any),
+            ("net/c", Some(b"1"), If::Any),
+        ];
+        let batch = Batch { operations: &operations, durability: DURABLE, token: b"" };
+        assert_eq!(rig.wait(send(&directory, &batch)).unwrap(), refused);
+        let told = rig.events.iter().find_map(|event| match event {
+            Event::OverQuota(denied) => Some(&*denied.path),
+            _ => None,
+        });
+        assert_eq!(told, Some(path), "{quota}");
+    }
+}
+
 #[test]
 fn a_policy_that_allows_less_lets_use_shrink_and_not_grow() {
     let mut rig = Rig::open();
