@@ -268,7 +268,9 @@ interface Directory @0xd79d2f30c3e6e5bb {
   # Begins to write a value of any size up to `Limits.largeValueBytes`, in chunks.
   #
   # Nothing of it is visible, and the precondition is not judged, before `Writer.done`. A quota on
-  # bytes is: what the key holds already is counted as replaced.
+  # bytes is: what the key holds already is counted as replaced. Where that may not be told, because
+  # the caller has neither get nor list on the key, only what comes in parts is held against a quota
+  # before `done`.
   #
   # Rights: as for `put`; they are asked for here, at each `write` and at `done`. Durability: none.
   # Errors: VALUE_TOO_LARGE and QUOTA_EXCEEDED where `bytes` already tells; READ_ONLY; OVERLOADED
@@ -499,9 +501,9 @@ interface Directory @0xd79d2f30c3e6e5bb {
     # What must be true before the answer to `Writer.done`.
 
     bytes @3 :UInt64;
-    # How long the value will be, as far as the caller knows: what is longer than may be is refused at
-    # once. Whether the volume has room is told while it is written, for that may change. 0 if it is
-    # not known. It binds to nothing.
+    # How long the value will be, as far as the caller knows: what is longer than may be is refused
+    # at once. Whether the volume has room is told while it is written, for that may change. 0 if it
+    # is not known. It binds to nothing.
   }
 
   struct WriterResults @0xbb7937f1c70af78a {

@@ -8,7 +8,7 @@ use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
-use policy::{Demand, Denial, Granted, Policy, Prefix, Refusal, Right, Rights, Scope, decide};
+use policy::{Demand, Denial, Granted, Key, Policy, Prefix, Refusal, Right, Rights, Scope, decide};
 
 use crate::error::Error;
 use crate::event::Denied;
@@ -109,6 +109,14 @@ pub(crate) fn admin_rights(caller: &Caller) -> Rights {
         service.is_some_and(|service| decide(&policy, service, None, request).is_ok())
     };
     Rights::ADMIN.iter().filter(holds).collect()
+}
+
+/// Tells whether a caller that was let in through a capability of this power may learn that a key is there, and how long its
+/// value is. What it lacks is no refusal: it asked for neither.
+pub(crate) fn sees(caller: &Caller, power: &Power, key: &Key) -> bool {
+    let rights = caller.policy().rights_at(caller.service_name(), &key.clone().into());
+    let rights = rights.intersection(power.scope().rights());
+    rights.contains(Right::Get) || rights.contains(Right::List)
 }
 
 /// Lets a request for a whole subtree pass if no part of it is withheld.

@@ -167,7 +167,8 @@ impl Ledger {
         self.arrivals.remove(&arrival);
     }
 
-    /// Notes that an upload has `bytes` now, unless with all that is on its way it could not have an end.
+    /// Notes that an upload has `bytes` now, unless with all that is on its way it could not have an end, as far as who sends it
+    /// may know that.
     ///
     /// # Errors
     /// [`OverQuota`]; nothing was noted.
@@ -176,16 +177,20 @@ impl Ledger {
         journal: &Journal,
         arrival: u64,
         bytes: u64,
+        sees: bool,
     ) -> Result<(), OverQuota> {
         let Some((key, _)) = self.arrivals.get(&arrival) else { return Ok(()) };
         let key = key.clone();
-        self.admits(journal, &key, bytes, Some(arrival))?;
+        self.admits(journal, &key, bytes, Some(arrival), sees)?;
         self.arrivals.insert(arrival, (key, bytes));
         Ok(())
     }
 
     /// Tells whether a value of so many bytes may be written now, beside the uploads that are on their way, but for
     /// `own`: they take room as values do, and may never have an end.
+    ///
+    /// What the key holds already makes room for it, so the answer tells of that. Who does not see the key is answered as if the
+    /// uploads were all there is: nothing is written yet, so it could ask as often as it likes, and nobody would be told.
     ///
     /// Cost: a look at each upload where a quota on bytes is over the key.
     ///
@@ -197,13 +202,16 @@ impl Ledger {
         key: &[u8],
         bytes: u64,
         own: Option<u64>,
+        sees: bool,
     ) -> Result<(), OverQuota> {
         self.catch_up(journal);
         if self.accounts.is_empty() {
             return Ok(());
         }
-        self.check(journal, &[(key.into(), Some(bytes))])?;
-        let (less, more) = (taken(key, journal.accepted_bytes(key)), taken(key, Some(bytes)));
+        let end = [(key.into(), Some(bytes))];
+        self.check(journal, &end, sees)?;
+        let held = if sees { journal.accepted_bytes(key) } else { None };
+        let (less, more) = (taken(key, held), taken(key, Some(bytes)));
         // What takes no more than what it replaces passes, whatever else there is.
         for path in paths(key).filter(|_| more.bytes > less.bytes) {
             let Some(account) = self.accounts.get(path) else { continue };
@@ -214,9 +222,9 @@ impl Ledger {
             let others = others.filter(|(_, (other, _))| lies_in(other, path));
             let arriving: u64 = others.map(|(_, (_, bytes))| *bytes).sum();
             let more = Used { bytes: more.bytes.saturating_add(arriving), keys: more.keys };
-            account
-                .check(less, more)
-                .map_err(|exceeded| OverQuota { exceeded, key: key.into() })?;
+            let used = if sees { account.used } else { Used::default() };
+            let passed = account.check(used, less, more);
+            passed.map_err(|exceeded| OverQuota { exceeded, key: key.into() })?;
         }
         Ok(())
     }
@@ -230,7 +238,7 @@ impl Ledger {
         self.catch_up(journal);
         let mut before = Vec::new();
         if !self.accounts.is_empty() {
-            self.check(journal, ends)?;
+            self.check(journal, ends, true)?;
             let keys = ends.iter().map(|(key, _)| key.clone());
             before = keys.map(|key| (journal.accepted_bytes(&key), key)).collect();
             // A key that is named twice changes once.
@@ -273,8 +281,9 @@ impl Ledger {
         }
     }
 
-    /// Decides whether a batch may be committed, by what all of it would leave behind.
-    fn check(&self, journal: &Journal, changes: &[End]) -> Result<(), OverQuota> {
+    /// Decides whether a batch may be committed, by its longest values, and by what all of it would leave behind if that may be
+    /// told.
+    fn check(&self, journal: &Journal, changes: &[End], sees: bool) -> Result<(), OverQuota> {
         let mut ends: BTreeMap<&[u8], Option<u64>> = BTreeMap::new();
         for (key, bytes) in changes {
             for path in paths(key) {
@@ -289,6 +298,9 @@ impl Ledger {
             }
             ends.insert(key, *bytes);
         }
+        if !sees {
+            return Ok(());
+        }
         let mut after: BTreeMap<&str, (Used, Used)> = BTreeMap::new();
         for (key, end) in ends {
             let (less, more) = (taken(key, journal.accepted_bytes(key)), taken(key, end));
@@ -300,7 +312,7 @@ impl Ledger {
         }
         for (path, (less, more)) in after {
             if let Some(account) = self.accounts.get(path) {
-                account.check(less, more).map_err(|exceeded| {
+                account.check(account.used, less, more).map_err(|exceeded| {
                     let key = first_over(journal, changes, path, exceeded);
                     OverQuota { exceeded, key }
                 })?;
@@ -323,11 +335,11 @@ impl Ledger {
 }
 
 impl Account {
-    /// Refuses what makes more of that of which there would be too much.
-    fn check(&self, less: Used, more: Used) -> Result<(), Exceeded> {
+    /// Refuses what makes more of that of which there would be too much, where there is so much of it.
+    fn check(&self, used: Used, less: Used, more: Used) -> Result<(), Exceeded> {
         let passes =
             |used: u64, less: u64, more: u64, most: u64| more > less && used + more - less > most;
-        let Self { quota, used, .. } = self;
+        let Self { quota, .. } = self;
         match (quota.bytes, quota.keys) {
             (Some(most), _) if passes(used.bytes, less.bytes, more.bytes, most) => {
                 Err(Exceeded::Bytes(most))

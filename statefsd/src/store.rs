@@ -374,24 +374,25 @@ impl Store {
         stream::written(end)
     }
 
-    /// Expects an upload of `bytes`, as far as that is known, if the quotas let it be written now; yields its number.
+    /// Expects an upload of `bytes`, as far as that is known, if the quotas let it be written now, as far as who sends it may know
+    /// that: whether it `sees` the key. Yields its number.
     ///
     /// # Errors
     /// [`Error::Quota`], or why there is no volume.
-    pub(crate) fn expect(&self, key: &Key, bytes: u64) -> Result<u64, Error> {
+    pub(crate) fn expect(&self, key: &Key, bytes: u64, sees: bool) -> Result<u64, Error> {
         let (journal, key) = (self.journal()?, key.as_str().as_bytes());
         let mut ledger = self.ledger.borrow_mut();
-        ledger.admits(&journal, key, bytes, None)?;
+        ledger.admits(&journal, key, bytes, None, sees)?;
         Ok(ledger.expect(key))
     }
 
-    /// Notes that an upload has so many bytes, if the quotas let them be written now.
+    /// Notes that an upload has so many bytes, if the quotas let them be written now, told as by [`Store::expect`].
     ///
     /// # Errors
     /// As [`Store::expect`].
-    pub(crate) fn arrive(&self, arrival: u64, bytes: u64) -> Result<(), Error> {
+    pub(crate) fn arrive(&self, arrival: u64, bytes: u64, sees: bool) -> Result<(), Error> {
         let journal = self.journal()?;
-        self.ledger.borrow_mut().arrive(&journal, arrival, bytes)?;
+        self.ledger.borrow_mut().arrive(&journal, arrival, bytes, sees)?;
         Ok(())
     }
 

@@ -71,7 +71,7 @@ pub(crate) enum Part {
 }
 
 impl Incoming {
-    /// Begins a value that is `bytes` long, as far as that is known.
+    /// Begins a value that is `bytes` long, as far as that is known, of a caller that sees what its key holds or does not.
     ///
     /// # Errors
     /// What the value would be refused for at its end, as far as that can be told; and
@@ -79,6 +79,7 @@ impl Incoming {
     pub(crate) fn begin(
         caller: &Caller,
         granted: &Granted<Store>,
+        sees: bool,
         bytes: u64,
     ) -> Result<Self, Error> {
         let slot = slot(caller)?;
@@ -90,7 +91,8 @@ impl Incoming {
         let most = store.large_bytes_max();
         fits(bytes, most)?;
         let key = &granted.request().key;
-        let number = store.expect(key, bytes).inspect_err(|error| caller.tell_quota(error))?;
+        let number = store.expect(key, bytes, sees);
+        let number = number.inspect_err(|error| caller.tell_quota(error))?;
         let arrival = Arrival { shared: caller.shared.clone(), number };
         let upload = RefCell::new(Some((journal.upload(caller.origin()), arrival)));
         Ok(Self { upload, most, _slot: slot })
@@ -101,7 +103,7 @@ impl Incoming {
         self.upload.take();
     }
 
-    /// Appends a chunk, and returns once there is room for more.
+    /// Appends a chunk of a caller that sees what the key holds or does not, and returns once there is room for more.
     ///
     /// # Errors
     /// Why there can be no end any more.
@@ -109,6 +111,7 @@ impl Incoming {
         &self,
         caller: &Caller,
         _: &Granted<Store>,
+        sees: bool,
         chunk: &[u8],
     ) -> Result<(), Error> {
         let (mut upload, arrival) = self.upload.take().ok_or(Error::Argument(OVER))?;
@@ -116,7 +119,7 @@ impl Incoming {
         let bytes = upload.total_bytes().saturating_add(chunk.len() as u64);
         // Told before the volume is full of it, which is another error and ends by itself.
         fits(bytes, self.most)?;
-        let arrived = store.arrive(arrival.number, bytes);
+        let arrived = store.arrive(arrival.number, bytes, sees);
         arrived.inspect_err(|error| caller.tell_quota(error))?;
         let (journal, service) = (store.journal()?, caller.service_name());
         let appended = store.line.append(&journal, service, &mut upload, chunk).await;

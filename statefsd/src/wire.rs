@@ -266,7 +266,8 @@ impl directory::Server for Directory {
             read::writer(self.power.scope(), params)?
         };
         let granted = gate::admit(&self.caller, &self.power, request.clone())?;
-        let incoming = Incoming::begin(&self.caller, &granted, bytes)?;
+        let sees = gate::sees(&self.caller, &self.power, &request.key);
+        let incoming = Incoming::begin(&self.caller, &granted, sees, bytes)?;
         let (caller, power) = (self.caller.clone(), self.power.clone());
         let writer = stream::Writer { caller, power, request, incoming };
         results.get().set_writer(counted::serve(&self.caller, writer));

@@ -246,7 +246,8 @@ fn history(seed: u64, tally: &mut Tally) {
                 let Some(upload) = world.upload(bytes, Origin(7)) else { continue };
                 let (any, durable) = (Precondition::Any, Durability::Durable);
                 let refused = passes(&policy, &world.held(), &[(key, Some(bytes))]);
-                let early = ledger.admits(&world.journal, key.as_bytes(), bytes, None).is_err();
+                let early =
+                    ledger.admits(&world.journal, key.as_bytes(), bytes, None, true).is_err();
                 assert_eq!(early, refused, "{seed}/{step}: as it is told before");
                 let finished = ledger.finish(&world.journal, upload, key.as_bytes(), any, durable);
                 assert_eq!(finished.is_err(), refused, "{seed}/{step}: {key} {bytes}");

@@ -47,7 +47,8 @@ impl writer::Server for Writer {
             Ok((granted, read::chunk(params, self.caller.shared.store.value_bytes_max())?))
         });
         let (granted, chunk) = asked.inspect_err(|_| self.incoming.give_up())?;
-        self.incoming.append(&self.caller, &granted, chunk).await?;
+        let sees = gate::sees(&self.caller, &self.power, &self.request.key);
+        self.incoming.append(&self.caller, &granted, sees, chunk).await?;
         Ok(())
     }
 
