@@ -25,6 +25,8 @@ pub(crate) struct Incoming {
     upload: RefCell<Option<(Upload, Arrival)>>,
     /// The most bytes that it may have.
     most: u64,
+    /// Whether its end was asked for.
+    closed: Cell<bool>,
     _slot: Slot,
 }
 
@@ -95,12 +97,21 @@ impl Incoming {
         let number = number.inspect_err(|error| caller.tell_quota(error))?;
         let arrival = Arrival { shared: caller.shared.clone(), number };
         let upload = RefCell::new(Some((journal.upload(caller.origin()), arrival)));
-        Ok(Self { upload, most, _slot: slot })
+        Ok(Self { upload, most, closed: Cell::new(false), _slot: slot })
     }
 
     /// Ends it without a value: there is nothing to wait for any more.
     pub(crate) fn give_up(&self) {
         self.upload.take();
+    }
+
+    /// Takes no more: what has come is the value, however long its end has to wait.
+    pub(crate) fn close(&self) {
+        self.closed.set(true);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
     }
 
     /// Appends a chunk of a caller that sees what the key holds or does not, and returns once there is room for more.
@@ -284,4 +295,4 @@ pub(crate) fn written(end: Result<Outcome, CommitError>) -> Result<Written, Erro
 }
 
 /// Why a writer is of no more use.
-const OVER: &str = "the writer is over: it was ended, or a call on it failed";
+pub(crate) const OVER: &str = "the writer is over: it was ended, or a call on it failed";

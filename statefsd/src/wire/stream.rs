@@ -12,7 +12,7 @@ use crate::gate;
 use crate::power::Power;
 use crate::request::{Get, Store};
 use crate::session::Caller;
-use crate::stream::{Incoming, Outgoing};
+use crate::stream::{Incoming, OVER, Outgoing};
 
 /// Tells whether the calls of a method are parts of one thing: where one is missing, what the others make is not what was sent.
 pub(crate) fn streams(interface_id: u64, method_id: u16) -> bool {
@@ -41,12 +41,19 @@ impl Writer {
 
 impl writer::Server for Writer {
     async fn write(self: Rc<Self>, params: writer::WriteParams) -> Result<(), capnp::Error> {
-        // A chunk that fails ends the value, and what was kept for it is given back.
+        let closed = self.incoming.is_closed();
         let asked = self.admit().map_err(capnp::Error::from).and_then(|granted| {
+            if closed {
+                return Err(Error::Argument(OVER).into());
+            }
             let params = params.get().map_err(missing)?;
             Ok((granted, read::chunk(params, self.caller.shared.store.value_bytes_max())?))
         });
-        let (granted, chunk) = asked.inspect_err(|_| self.incoming.give_up())?;
+        // A chunk that fails ends the value, and what was kept for it is given back. What comes behind the end is none of it.
+        if asked.is_err() && !closed {
+            self.incoming.give_up();
+        }
+        let (granted, chunk) = asked?;
         let sees = gate::sees(&self.caller, &self.power, &self.request.key);
         self.incoming.append(&self.caller, &granted, sees, chunk).await?;
         Ok(())
@@ -57,6 +64,8 @@ impl writer::Server for Writer {
         _: writer::DoneParams,
         mut results: writer::DoneResults,
     ) -> Result<(), capnp::Error> {
+        // What is sent behind it may come while it waits.
+        self.incoming.close();
         // Before it is asked for the right, which may be gone when there is room.
         self.caller.behind_reads().await;
         self.incoming.room(&self.caller).await?;

@@ -313,6 +313,33 @@ fn reads_that_wait_for_room_show_what_was_written_before_them_alone() {
     }
 }
 
+/// The end of a writer may have to wait, too. What is sent behind it is no part of the value, and takes nothing from it.
+#[test]
+fn what_comes_behind_the_end_of_a_writer_leaves_the_value_as_it_is() {
+    for late in [&b"late"[..], &[0; 65_537]] {
+        let mut rig = Rig::open();
+        let client = rig.connect("keeper");
+        let mine = rig.directory(client, "/state");
+        let writer = streams::writer(&mine, "k", If::Any, 0);
+        assert_eq!(streams::write(&mut rig, &writer, b"whole"), "");
+        rig.device.holds = true;
+        let _put = put(&mine, "x", b"1", If::Any, DURABLE);
+        let _list = list(&mine, Ask::default());
+        let _read = get(&mine, "k");
+        let done = writer.done_request().send().promise;
+        let mut request = writer.write_request();
+        request.get().set_chunk(late);
+        let late = request.send();
+        rig.settle();
+        rig.device.holds = false;
+        let refused = rig.wait(late).unwrap().unwrap_err().extra;
+        assert!(refused.starts_with("INVALID_ARGUMENT: the writer is over"), "{refused}");
+        let done = rig.wait(done).unwrap().map(drop).map_err(|error| error.extra);
+        assert_eq!(done, Ok(()));
+        assert_eq!(rig.wait(get(&mine, "k")).unwrap(), "whole");
+    }
+}
+
 #[test]
 fn a_read_behind_an_own_buffered_write_shows_it_and_not_what_comes_later() {
     let mut rig = Rig::open();
