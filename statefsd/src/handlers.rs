@@ -23,7 +23,7 @@ use crate::store::{Found, Written};
 use crate::tokens::{self, Begun};
 
 /// What a read may hold of a value, its block padding included.
-const GET_BYTES: usize = journal::VALUE_BYTES_MAX + 8192;
+pub(crate) const GET_BYTES: usize = journal::VALUE_BYTES_MAX + 8192;
 
 /// How a removal ended.
 pub(crate) enum Removed {
@@ -57,9 +57,13 @@ pub(crate) fn open(caller: &Caller, granted: Granted<Open>) -> Result<Power, Err
     Ok(Power::new(Scope::new(prefix, rights)))
 }
 
-pub(crate) async fn get(caller: &Caller, granted: &Granted<Get>) -> Result<Found, Error> {
+/// Reads one key, for which there is a permit.
+pub(crate) async fn get(
+    caller: &Caller,
+    granted: &Granted<Get>,
+    _: Permit,
+) -> Result<Found, Error> {
     let Get { key, metadata_only } = granted.request();
-    let _permit = caller.reads.take(GET_BYTES).await;
     let unseen = caller.shared.limits.plants.has(Plant::OwnWritesUnseen);
     let origin = if unseen { Origin(u64::MAX) } else { caller.origin() };
     caller.shared.store.get(key, origin, *metadata_only).await
@@ -235,9 +239,13 @@ pub(crate) fn restrict(
     from.restrict(prefix, rights, expiry, slot).ok_or(Error::Denied)
 }
 
-pub(crate) async fn list(caller: &Caller, granted: &Granted<List>) -> Result<Page, Error> {
+/// Reads a page of keys, for which there is a permit.
+pub(crate) async fn list(
+    caller: &Caller,
+    granted: &Granted<List>,
+    _: Permit,
+) -> Result<Page, Error> {
     let limits = &caller.shared.limits;
-    let _permit = caller.reads.take(limits.reply_bytes).await;
     let journal = caller.shared.store.journal()?;
     let prefix = granted.request().prefix.as_str().as_bytes();
     journal.own_writes_under(prefix, caller.origin()).await;

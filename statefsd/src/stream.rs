@@ -10,7 +10,7 @@ use journal::{CommitError, Opened, Outcome, Piece, Upload, ValueReader, Version}
 use policy::{Granted, Key};
 
 use crate::error::Error;
-use crate::permits::Permits;
+use crate::permits::{Permit, Permits};
 use crate::request::{Get, Store};
 use crate::session::{Caller, Shared};
 use crate::slots::Slot;
@@ -207,7 +207,7 @@ impl Outgoing {
         }
     }
 
-    /// Reads from `at` on, at most `bytes_max` bytes.
+    /// Reads from `at` on, at most `bytes_max` bytes, for which there is a permit.
     ///
     /// # Errors
     /// [`Error::Unreadable`].
@@ -221,8 +221,8 @@ impl Outgoing {
         granted: &Granted<Get>,
         at: u64,
         bytes_max: usize,
+        _: Permit,
     ) -> Result<Part, Error> {
-        let _permit = caller.reads.take(STREAM_BYTES).await;
         let _turn = self.turn.take(1).await;
         let (reader, lost, version) = match &self.held {
             Held::DataLoss => return Ok(Part::DataLoss),

@@ -149,7 +149,10 @@ impl directory::Server for Directory {
         let policy = self.caller.policy();
         let granted = self.admit(request)?;
         drop(params);
-        let found = handlers::get(&self.caller, &granted).await;
+        let permit = self.caller.reads.take(handlers::GET_BYTES).await;
+        // It may have waited for longer than the directory lasts.
+        self.check()?;
+        let found = handlers::get(&self.caller, &granted, permit).await;
         if !self.caller.is_in_force(&policy) {
             self.admit(Ok(granted.into_request()))?;
         }
@@ -196,7 +199,9 @@ impl directory::Server for Directory {
         let page = loop {
             let policy = self.caller.policy();
             let granted = self.admit(request)?;
-            let page = handlers::list(&self.caller, &granted).await;
+            let permit = self.caller.reads.take(self.caller.shared.limits.reply_bytes).await;
+            self.check()?;
+            let page = handlers::list(&self.caller, &granted, permit).await;
             if self.caller.is_in_force(&policy) {
                 break page?;
             }

@@ -12,7 +12,7 @@ use crate::gate;
 use crate::power::Power;
 use crate::request::{Get, Store};
 use crate::session::Caller;
-use crate::stream::{Incoming, OVER, Outgoing};
+use crate::stream::{Incoming, OVER, Outgoing, STREAM_BYTES};
 
 /// Tells whether the calls of a method are parts of one thing: where one is missing, what the others make is not what was sent.
 pub(crate) fn streams(interface_id: u64, method_id: u16) -> bool {
@@ -111,7 +111,9 @@ impl reader::Server for Reader {
         let granted = self.admit()?;
         let most = self.caller.shared.store.value_bytes_max();
         let (at, bytes_max) = read::part(params.get().map_err(read::unreadable)?, most);
-        let part = self.outgoing.read(&self.caller, &granted, at, bytes_max).await;
+        let permit = self.caller.reads.take(STREAM_BYTES).await;
+        self.power.check(self.caller.shared.clock.now())?;
+        let part = self.outgoing.read(&self.caller, &granted, at, bytes_max, permit).await;
         if !self.caller.is_in_force(&policy) {
             self.admit()?;
         }

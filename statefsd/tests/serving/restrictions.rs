@@ -1,8 +1,13 @@
 //! Directories that can do less, and that can be taken away.
 
-use statefs::{Durability, directory, revoker};
+use std::future::Future;
+use std::pin::Pin;
 
+use statefs::{Durability, directory, reader, revoker};
+
+use crate::bounds::get_many;
 use crate::rig::{Ask, If, Rig, delete, get, list, put, sync, version};
+use crate::streams;
 
 const DURABLE: Durability = Durability::Durable;
 
@@ -152,6 +157,47 @@ fn it_ends_when_its_time_is_over_and_with_it_what_was_derived() {
         assert_eq!(refused, "EXPIRED: the time of the capability is over");
     }
     assert_eq!(rig.wait(get(&all, "k")).unwrap(), "absent");
+}
+
+/// A read that waits for room is let in, but has not begun: it shows nothing of what is written when its directory is over.
+#[test]
+fn a_read_that_waits_past_its_end_shows_nothing() {
+    type Call = fn(&directory::Client, &reader::Client) -> Pin<Box<dyn Future<Output = String>>>;
+    let calls: [Call; 4] = [
+        |lent, _| Box::pin(get(lent, "k")),
+        |lent, _| {
+            let lines = list(lent, Ask::default());
+            Box::pin(async move { lines.await.concat() })
+        },
+        |lent, _| Box::pin(get_many(lent, "k")),
+        |_, reader| {
+            let answer = reader.read_request().send().promise;
+            Box::pin(
+                async move { answer.await.map_or_else(|error| error.extra, |_| "read".into()) },
+            )
+        },
+    ];
+    for (number, call) in calls.iter().enumerate() {
+        let mut rig = Rig::open();
+        let (client, other) = (rig.connect("keeper"), rig.connect("keeper"));
+        let (mine, theirs) = (rig.directory(client, "/state"), rig.directory(other, "/state"));
+        let (lent, _revoker) = restrict(&mine, "net", "gl", 1000);
+        version(&rig.wait(put(&mine, "net/k", b"before", If::Any, DURABLE)).unwrap());
+        let reader = streams::reader(&lent, "k");
+        assert_eq!(streams::info(&mut rig, &reader), "6 bytes");
+        rig.device.holds = true;
+        let _put = put(&mine, "x", b"1", If::Any, DURABLE);
+        let room = list(&mine, Ask::default());
+        let held = call(&lent, &reader);
+        rig.settle();
+        rig.now += 1000;
+        let buffered = put(&theirs, "net/k", b"after", If::Any, Durability::Buffered);
+        version(&rig.wait(buffered).unwrap());
+        rig.device.holds = false;
+        let told = rig.wait(held).unwrap();
+        assert_eq!(told, "EXPIRED: the time of the capability is over", "call {number}");
+        assert!(rig.wait(room).unwrap().len() > 1, "who goes on is served");
+    }
 }
 
 #[test]
