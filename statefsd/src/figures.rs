@@ -63,6 +63,7 @@ pub(crate) struct Tally {
     pub(crate) connections: Cell<u64>,
     pub(crate) connections_accepted: Cell<u64>,
     pub(crate) connections_refused: Cell<u64>,
+    pub(crate) quota_rejections: Cell<u64>,
     pub(crate) policy_loads: Cell<u64>,
     pub(crate) policy_faults: Cell<u64>,
 }
@@ -78,10 +79,11 @@ impl Tally {
         *self.requests.borrow_mut().entry((method, outcome)).or_default() += 1;
     }
 
-    /// Calls that ended in this code.
-    fn with_code(&self, code: ErrorCode) -> u64 {
+    /// Calls that the policy refused.
+    fn denials(&self) -> u64 {
         let requests = self.requests.borrow();
-        let those = requests.iter().filter(|((_, outcome), _)| *outcome == code.text());
+        let denied = ErrorCode::AccessDenied.text();
+        let those = requests.iter().filter(|((_, outcome), _)| *outcome == denied);
         those.map(|(_, count)| count).sum()
     }
 
@@ -98,8 +100,8 @@ impl Tally {
             labels: Vec::from([("mode", *name)]),
             value: u64::from(*known == mode),
         });
-        let (denied, over) =
-            (self.with_code(ErrorCode::AccessDenied), self.with_code(ErrorCode::QuotaExceeded));
+        // That of single values has a code that others have, too.
+        let (denied, over) = (self.denials(), self.quota_rejections.get());
         let (accepted, refused) = (&self.connections_accepted, &self.connections_refused);
         let mut families = Vec::from([
             Family {

@@ -14,7 +14,7 @@ use crate::audit::Audit;
 use crate::doubt::Sending;
 use crate::error::Error;
 use crate::event::{Closed, Denied, Events};
-use crate::figures::Tally;
+use crate::figures::{Tally, count};
 use crate::limits::{CLIENT_NAME_BYTES_MAX, Limits, READ_BYTES_MAX};
 use crate::permits::Permits;
 use crate::quota::OverQuota;
@@ -137,9 +137,10 @@ impl Caller {
         }
     }
 
-    /// Tells the driver's log of a write over a quota, with the key that passes it.
+    /// Counts a write over a quota, and tells the driver's log of it with the key that passes it.
     pub(crate) fn tell_quota(&self, error: &Error) {
         if let Error::Quota(OverQuota { exceeded, key }) = error {
+            count(&self.shared.tally.quota_rejections);
             // Only what is text lies under a quota.
             let path = core::str::from_utf8(key).unwrap_or_default();
             let rule = exceeded.to_string();

@@ -53,6 +53,35 @@ fn stats(rig: &mut Rig, admin: &admin::Client) -> BTreeMap<String, u64> {
     named.collect()
 }
 
+/// That a value is too long for a quota has the code of one that is too long for everybody, which is not counted.
+#[test]
+fn all_that_quotas_refuse_is_counted() {
+    let mut rig = Rig::open();
+    let line = "prefix = \"/state/net\"\nrights = [\"get\", \"list\", \"put\"]\n";
+    let quota = format!("{line}quota = {{ keys = 1, value_max = 4 }}\n");
+    let stats_too = "rights = [\"list\", \"admin.stats\"]";
+    let text = crate::rig::POLICY.replacen(line, &quota, 1).replace(
+        "prefix = \"/state/net\"\nrights = [\"list\"]",
+        &format!("prefix = \"/state\"\n{stats_too}"),
+    );
+    rig.server.set_policy(Policy::parse(&text).unwrap());
+    let (net, reader) = (rig.connect("net"), rig.connect("reader"));
+    let (net, admin) = (rig.directory(net, "/state/net"), administer(&rig.root(reader)));
+    for (key, value, code) in [
+        ("a", &[b'v'; 4][..], "version "),
+        ("b", b"v", "QUOTA_EXCEEDED: a quota allows 1 keys"),
+        ("a", &[b'v'; 5], "VALUE_TOO_LARGE: a quota allows values of 4 bytes"),
+        ("a", &[b'v'; 65_537], "VALUE_TOO_LARGE: 65537 bytes"),
+    ] {
+        let told = rig.wait(put(&net, key, value, If::Any, DURABLE)).unwrap();
+        assert!(told.starts_with(code), "{told}");
+    }
+    let long = crate::streams::writer(&net, "a", If::Any, 5);
+    let told = crate::streams::done(&mut rig, &long);
+    assert_eq!(told, "VALUE_TOO_LARGE: a quota allows values of 4 bytes");
+    assert_eq!(stats(&mut rig, &admin)["quota_rejections_total"], 3);
+}
+
 /// `groups repaired damaged`, or why there was no check.
 fn check(admin: &admin::Client, rate: u64) -> impl Future<Output = String> + use<> {
     let mut request = admin.check_request();
