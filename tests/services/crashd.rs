@@ -61,7 +61,7 @@ fn a_dump_that_finds_no_room_leaves_nothing_and_the_others_stay() {
     let first = world.run("crashd", None, async |store| take(&store, 1, &old, 2).await);
     let first = first.0.unwrap().unwrap();
     let refused = world.run("crashd", None, async |store| take(&store, 2, &new, 1).await);
-    assert_eq!(refused.0.unwrap().unwrap_err().code(), "NO_SPACE");
+    assert_eq!(refused.0.unwrap().unwrap_err().code(), "VALUE_TOO_LARGE");
     assert_eq!(world.run("crashd", None, all).0.unwrap(), Ok(vec![(first, old.clone())]));
     // What it took is free again.
     let third = dump(3, 30_000);
@@ -133,10 +133,10 @@ fn a_lost_dump_is_given_up_before_an_older_one() {
         let told = about(&open(store), lost_id).await;
         assert_eq!(told, Err(Error::Store(statefs_client::Error::DataLoss)));
     };
-    // It takes room as long as it is there.
+    // It counts as long as it is there.
     let pruned = world.clone().run("crashd", None, async |store| {
         look(&store).await;
-        prune(&open(&store), Keep { dumps: 3, bytes: 6000 }).await
+        prune(&open(&store), Keep { dumps: 1, bytes: 6000 }).await
     });
     assert_eq!(pruned.0.unwrap(), Ok(vec![lost_id]));
     let taken = world.run("crashd", None, async |store| {

@@ -125,27 +125,23 @@ pub(crate) async fn give_up(
     dumps: Vec<Dump>,
     keep: Keep,
 ) -> Result<Vec<Id>, Error> {
-    let (mut sized, mut bytes) = (Vec::new(), 0);
-    for dump in dumps {
-        // What is lost takes its part of a quota as long as it is there.
-        let taken = match dump.bytes {
-            Some(bytes) => bytes,
-            None => crash.usage(&dump.id.to_string()).await?.bytes,
-        };
-        bytes += taken;
-        sized.push((dump, taken));
-    }
+    let (mut count, mut bytes) =
+        (dumps.len(), dumps.iter().filter_map(|dump| dump.bytes).sum::<u64>());
     let mut given_up = Vec::new();
+    // What is lost is of least use, and has no size to count.
     for lost in [true, false] {
-        let such = sized.iter().filter(|(dump, _)| dump.bytes.is_none() == lost);
-        for (Dump { id, .. }, taken) in such {
-            if sized.len() - given_up.len() <= keep.dumps && bytes <= keep.bytes {
+        for Dump { id, bytes: size } in &dumps {
+            if size.is_none() != lost {
+                continue;
+            }
+            if count <= keep.dumps && bytes <= keep.bytes {
                 return Ok(given_up);
             }
             // That somebody else did it already is as good.
             crash.delete(&id.to_string()).await?;
             given_up.push(*id);
-            bytes -= taken;
+            count -= 1;
+            bytes -= size.unwrap_or(0);
         }
     }
     Ok(given_up)
