@@ -187,12 +187,8 @@ boot_tss:
     .balign 16
 boot_idt:
     .fill 0x41 * 16, 1, 0
-    .balign 16
-    .fill 2048, 1, 0
-ring0_stack_top:
-    .fill 16384, 1, 0
-fault_stack_top:
     .globl fault_info
+    .balign 8
 fault_info:
     .fill 5, 8, 0
 
@@ -215,6 +211,13 @@ boot_pd:
     .quad i * 0x200000 + 0x87   # present | writable | user | 2 MiB
     .set i, i + 1
     .endr
+
+    .section .bss.boot, "aw", @nobits   # not in the file; nothing lies on them while it is cleared
+    .balign 16
+    .skip 2048
+ring0_stack_top:
+    .skip 16384
+fault_stack_top:
     .text
 "#,
     gib = const MAPPED_GIB,
