@@ -23,6 +23,7 @@ mod disk;
 mod field;
 mod format;
 mod geometry;
+mod given;
 mod group;
 mod index;
 pub mod inspect;

@@ -5,19 +5,17 @@ use crate::batch::{
 };
 use crate::cache::ValueCache;
 use crate::check::{Check, CheckReport};
-use crate::checkpoint::deleted_bytes;
 use crate::geometry::KEY_BYTES_MAX;
+use crate::given::Given;
 use crate::group::{Header, Verifier};
 use crate::index::{Entry, Index};
-use crate::large::{UploadId, is_internal, replace};
+use crate::large::{UploadId, is_internal};
 use crate::overlay::{Overlay, Pending};
 use crate::plant::{Plant, Plants};
 use crate::record::record_bytes;
 use crate::replay::Doubt;
 use crate::ring::{Note, Numbers, keeps_notes};
 use crate::room::{Demand, Room};
-use crate::run::{head, shared_bytes};
-use crate::sorted::in_order;
 use crate::split::Splitting;
 use crate::tag::Tag;
 use crate::ticket::{Settled, Ticket};
@@ -26,7 +24,6 @@ use crate::upload::NewChunk;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use core::cmp::Ordering;
 
 /// Most bytes of records that may wait to be written: beyond it commits are refused as overload.
 pub(crate) const QUEUE_BYTES_MAX: usize = 4 << 20;
@@ -48,14 +45,6 @@ pub(crate) struct Change {
     /// `None` deletes.
     pub(crate) content: Option<Content>,
     pub(crate) birth: Birth,
-}
-
-/// What a change that is durable gives a caller's key.
-pub(crate) struct Given {
-    key: Rc<[u8]>,
-    birth: Birth,
-    /// `None` takes the key away.
-    entry: Option<Entry>,
 }
 
 /// A batch before it is judged.
@@ -432,46 +421,6 @@ impl State {
         }
     }
 
-    /// Applies what batches gave callers' keys, from the last key to the first: neighbours lie in the same nodes of the
-    /// index, and what is taken off the end of a block of the overlay moves nothing.
-    pub(crate) fn apply(&mut self, given: &mut Vec<Given>) {
-        let Some(first) = given.first().map(|given| given.key.clone()) else { return };
-        let alike = given.iter().map(|given| shared_bytes(&first, &given.key)).min();
-        let heads =
-            given.iter().map(|given| head(given.key.get(alike.unwrap_or(0)..).unwrap_or_default()));
-        // Births rise with the log, so that the last change of a key comes last.
-        let by_key = |a: usize, b: usize| {
-            given
-                .get(a)
-                .zip(given.get(b))
-                .map_or(Ordering::Equal, |(a, b)| a.key.cmp(&b.key).then(b.birth.cmp(&a.birth)))
-        };
-        let mut in_order = in_order(heads, &by_key).into_iter().rev().peekable();
-        let mut of_key = 0;
-        while let Some((_, at)) = in_order.next() {
-            let Some(Given { key, birth, entry }) = given.get(at) else { continue };
-            of_key += 1;
-            let next = in_order.peek().and_then(|(_, at)| given.get(*at));
-            if next.is_none_or(|next| next.key != *key) {
-                // Batches become durable in their order, so these are all up to the last.
-                let removed = self.overlay.remove(key, *birth);
-                debug_assert_eq!(removed, of_key, "no change before it is left");
-                of_key = 0;
-            }
-            self.give(key, *entry);
-            if !self.doubt.absent {
-                continue;
-            }
-            let bytes = deleted_bytes(key);
-            if entry.is_some() && self.doubt.deleted.remove(key) {
-                self.room.deleted_bytes -= bytes;
-            } else if entry.is_none() && self.doubt.deleted.insert(key.clone()) {
-                self.room.deleted_bytes += bytes;
-            }
-        }
-        given.clear();
-    }
-
     /// Something that was flushed states that everything up to `lsn` is durable.
     pub(crate) fn vouch(&mut self, lsn: Lsn) {
         self.vouched = self.vouched.max(lsn);
@@ -535,26 +484,6 @@ impl State {
                 self.uses.push(*use_);
             }
         }
-    }
-
-    /// Gives `key` an entry, or takes it away; with a large value its chunks go.
-    pub(crate) fn give(&mut self, key: &[u8], entry: Option<Entry>) {
-        let Self { index, room, .. } = self;
-        if self.plants.has(Plant::ChunksOutlive) {
-            let old = match entry {
-                Some(entry) => index.insert(key, entry),
-                None => index.remove(key),
-            };
-            if let Some(old) = old {
-                room.remove(key, &old);
-            }
-        } else {
-            replace(index, key, entry, |key, old| room.remove(key, old));
-        }
-        if let Some(entry) = entry {
-            room.add(key, &entry);
-        }
-        room.measure(index);
     }
 
     /// Refuses everything that is queued: there is no room, and maintenance can make none.
