@@ -22,6 +22,7 @@ mod denial;
 mod hostile;
 mod machine;
 mod metrics;
+mod namespace;
 mod openmetrics;
 mod reload;
 mod second;
