@@ -751,8 +751,8 @@ interface Admin @0xe2ed56231d424882 {
 
     damaged @3 :UInt64;
     # What verifies in no copy, and is lost: live values, audit records, groups of the checkpoint, and
-    # gaps in the log behind it. Where groups are missing that the next start would read, a checkpoint
-    # is written in their place. 0 and `repaired` 0 mean that all is well.
+    # gaps in the log behind it that hold none of these. Where groups are missing that the next start
+    # would read, a checkpoint is written in their place. 0 and `repaired` 0 mean that all is well.
   }
 
   struct CheckpointParams @0xef48e25e40e10711 {}

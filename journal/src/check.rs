@@ -26,7 +26,8 @@ pub struct CheckReport {
     pub groups: u64,
     /// Copies that did not verify, or of the superblock were out of date, and were written again.
     pub repaired: u64,
-    /// What verifies in no copy: live values, groups of the checkpoint, and gaps in the log that the next mount would read.
+    /// What verifies in no copy: live values, groups of the checkpoint, and gaps in the log behind it that
+    /// hold none of these.
     pub damaged: u64,
     /// Bytes that were read, over all copies.
     pub bytes: u64,
@@ -104,6 +105,8 @@ pub(crate) struct Check {
     /// What was durable when it began.
     durable: Lsn,
     log: Covered,
+    /// Live values that are lost.
+    lost: u64,
     ticket: Ticket,
     /// Most bytes that are read in a second; 0 for no bound.
     rate: u64,
@@ -120,6 +123,7 @@ impl State {
             report: CheckReport::default(),
             durable,
             log: Covered::default(),
+            lost: 0,
             ticket: Ticket::default(),
             rate,
             due: 0,
@@ -171,6 +175,7 @@ impl Inner {
         check.report.groups += found.groups;
         check.report.repaired += found.repaired;
         check.report.damaged += found.damaged + lost;
+        check.lost += lost;
         log.0.into_iter().for_each(|(first, last)| check.log.add(first, last));
         check.report.bytes += found.bytes;
         check.due = match check.rate {
@@ -180,8 +185,11 @@ impl Inner {
         check.next = SegmentIndex(segment.0 + 1);
         let mut gaps = found.damaged;
         if last && !self.options.plants.has(Plant::GapsUnseen) {
+            // What the mount lost it has told.
+            self.report.lost.iter().for_each(|lost| check.log.add(lost.first, lost.last));
             let (of_log, _) = check.log.missing(base.next(), check.durable);
-            check.report.damaged += of_log;
+            // The values of a gap have been counted, if it had any.
+            check.report.damaged += of_log.saturating_sub(check.lost);
             gaps += of_log;
         }
         if gaps > 0 {

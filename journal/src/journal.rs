@@ -115,7 +115,7 @@ pub(crate) struct Inner {
     pub(crate) cleaned_in_vain: Cell<(u32, u32)>,
     /// Moves that wait for those of another segment.
     pub(crate) slice: RefCell<Slice>,
-    report: Report,
+    pub(crate) report: Report,
 }
 
 /// Figures of an open volume.
