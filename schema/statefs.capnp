@@ -750,9 +750,10 @@ interface Admin @0xe2ed56231d424882 {
     # Copies that did not verify and were written again from another one.
 
     damaged @3 :UInt64;
-    # What verifies in no copy, and is lost: live values, audit records, groups of the checkpoint, and
-    # gaps in the log behind it that hold none of these. Where groups are missing that the next start
-    # would read, a checkpoint is written in their place. 0 and `repaired` 0 mean that all is well.
+    # What verifies in no copy, and is lost: groups of the checkpoint; and live values and audit records
+    # or, where these are more, gaps in the log that this start has not told. Where groups are missing
+    # that the next start would read, a checkpoint is written in their place. 0 and `repaired` 0 mean
+    # that all is well.
   }
 
   struct CheckpointParams @0xef48e25e40e10711 {}

@@ -26,8 +26,8 @@ pub struct CheckReport {
     pub groups: u64,
     /// Copies that did not verify, or of the superblock were out of date, and were written again.
     pub repaired: u64,
-    /// What verifies in no copy: live values, groups of the checkpoint, and gaps in the log behind it that
-    /// hold none of these.
+    /// What verifies in no copy: groups of the checkpoint; and live values or, where these are more, gaps in the log behind
+    /// it that the mount has not told.
     pub damaged: u64,
     /// Bytes that were read, over all copies.
     pub bytes: u64,
@@ -188,7 +188,7 @@ impl Inner {
             // What the mount lost it has told.
             self.report.lost.iter().for_each(|lost| check.log.add(lost.first, lost.last));
             let (of_log, _) = check.log.missing(base.next(), check.durable);
-            // The values of a gap have been counted, if it had any.
+            // Where values are lost these tell of it, and most lie in the gaps.
             check.report.damaged += of_log.saturating_sub(check.lost);
             gaps += of_log;
         }
