@@ -137,6 +137,11 @@ impl SimDevice {
         self.faults.inject(fault);
     }
 
+    /// Tells whether any sector cannot be read.
+    pub fn has_unreadable(&self) -> bool {
+        self.faults.has_unreadable()
+    }
+
     /// Makes the sectors that `offset..offset + bytes` touches unreadable until `cure`.
     pub fn make_unreadable(&mut self, offset: u64, bytes: usize, cure: Cure) {
         let range = self.clip(offset, bytes);

@@ -131,7 +131,7 @@ impl Bench {
     /// # Panics
     /// When the volume cannot be made.
     pub fn with_copies(plants: Plants, device_bytes: u64, copies: u8) -> Self {
-        let mut bench = Self::of_unit(plants, device_bytes, 512);
+        let mut bench = Self::leaving(plants, (device_bytes, 512), Fate::Old);
         bench.format(copies).expect("a blank device takes a volume");
         bench
     }
@@ -145,21 +145,39 @@ impl Bench {
 
     /// Makes a bench with a blank device, for an image that another bench made: no mount draws that one's epochs again.
     pub fn blank(plants: Plants, device_bytes: u64) -> Self {
-        let bench = Self::of_unit(plants, device_bytes, 512);
+        let bench = Self::leaving(plants, (device_bytes, 512), Fate::Old);
         Self { seed: 1 << 32, ..bench }
     }
 
     /// Makes a bench with a blank device of physical units of 4096 bytes.
     pub fn coarse(plants: Plants) -> Self {
-        Self::of_unit(plants, DEVICE_BYTES, 4096)
+        Self::leaving(plants, (DEVICE_BYTES, 4096), Fate::Old)
     }
 
-    fn of_unit(plants: Plants, device_bytes: u64, physical_bytes: u32) -> Self {
+    /// Makes a bench with an empty volume on a device of which a request that fails leaves `left` in each block.
+    ///
+    /// # Panics
+    /// When the volume cannot be made.
+    pub fn failing(plants: Plants, left: Fate) -> Self {
+        let mut bench = Self::leaving(plants, (DEVICE_BYTES, 512), left);
+        bench.format(2).expect("a blank device takes a volume");
+        bench
+    }
+
+    fn leaving(plants: Plants, (device_bytes, physical_bytes): (u64, u32), left: Fate) -> Self {
         let mut config = SimConfig::new(1, device_bytes);
         config.geometry.physical_bytes = physical_bytes;
         config.immediate = true;
         config.stall = 0;
-        config.fates = FateWeights { old: 0, new: 0, prefix: 0, suffix: 0, mixed: 0, garbage: 0 };
+        let weight = |fate| u8::from(fate == left);
+        config.fates = FateWeights {
+            old: weight(Fate::Old),
+            new: weight(Fate::New),
+            prefix: weight(Fate::Prefix),
+            suffix: weight(Fate::Suffix),
+            mixed: weight(Fate::Mixed),
+            garbage: weight(Fate::Garbage),
+        };
         let options = Options { plants, group_bytes_max: 1, cache_bytes: 0, ..Options::default() };
         Self { device: SimDevice::new(config), options, seed: 1, count: Requests::default() }
     }

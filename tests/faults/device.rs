@@ -4,7 +4,7 @@
 use super::bench::{Answer, BLOCK_BYTES, Bench, DEVICE_BYTES, Store, on};
 use super::rich::{Map, Rich, keys};
 use super::traces::Ended;
-use blockdev::{Damage, Fault, FaultKind, Repeat};
+use blockdev::{Damage, Fate, Fault, FaultKind, Repeat};
 use journal::{Mode, OpenError, Plants, ReadOnlyReason};
 
 const SLOT: usize = 4096;
@@ -23,7 +23,8 @@ pub struct Failing {
 }
 
 /// Plays a short script again and again, each time with another read, write or flush failing, once and from there on,
-/// until none is left to fail; then heals the device and mounts it.
+/// until none is left to fail; then heals the device and mounts it. What fails leaves nothing, all, the start, the end,
+/// any bytes or garbage of each block of what it should have written; and the medium has what the cache held of it, or has not.
 ///
 /// # Errors
 /// What was acknowledged is not there, something else is, or a store goes on after a failed write or flush, or tells another
@@ -37,27 +38,87 @@ pub fn fail_each(plants: Plants) -> Result<Failing, String> {
         FaultKind::FlushFails { shows: true },
     ];
     for kind in kinds {
-        for repeat in [Repeat::Once, Repeat::Always] {
+        for (leaves, repeat) in LEAVES.iter().flat_map(|leaves| REPEATS.map(|each| (leaves, each)))
+        {
             for after in 0.. {
                 let fault = Fault { kind, after, repeat };
-                let said = |what| format!("{fault:?}: {what}");
-                if !run(plants, fault, &mut failing).map_err(said)? {
+                let said = |what| format!("{fault:?}, leaving {leaves:?}: {what}");
+                if !run(plants, fault, *leaves, &mut failing).map_err(said)? {
                     break;
                 }
+            }
+            // A read that fails leaves nothing of anything.
+            if kind == FaultKind::ReadFails && repeat == Repeat::Always {
+                break;
             }
         }
     }
     Ok(failing)
 }
 
+const REPEATS: [Repeat; 2] = [Repeat::Once, Repeat::Always];
+
+/// What a request that fails leaves of each block, and what the cut after it leaves of each block of the cache.
+const LEAVES: [(Fate, Fate); 11] = [
+    (Fate::Old, Fate::Old),
+    (Fate::New, Fate::Old),
+    (Fate::New, Fate::New),
+    (Fate::Prefix, Fate::Old),
+    (Fate::Prefix, Fate::New),
+    (Fate::Suffix, Fate::Old),
+    (Fate::Suffix, Fate::New),
+    (Fate::Mixed, Fate::Old),
+    (Fate::Mixed, Fate::New),
+    (Fate::Garbage, Fate::Old),
+    (Fate::Garbage, Fate::New),
+];
+
+/// What a script put.
+#[derive(Default)]
+struct Written {
+    /// What was acknowledged last, of each key.
+    map: Map,
+    /// What no acknowledgement came for: it may be there or not.
+    doubt: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Written {
+    /// Puts one of four keys.
+    fn put(&mut self, bench: &mut Bench, store: &mut Store, n: u8) -> Ended {
+        let (key, value) = (vec![b'/', b'a' + n % 4], vec![n; 40]);
+        self.doubt.push((key.clone(), value.clone()));
+        bench.commit(store, &[(&key, Some(&value))])?;
+        self.doubt.pop();
+        self.map.insert(key, value);
+        bench.idle(store)
+    }
+
+    /// Checks that each key has what was acknowledged, or what may be there instead.
+    fn is_there(&self, bench: &mut Bench, store: &mut Store) -> Ended {
+        for (key, value) in &self.map {
+            let got = bench.get(store, key)?;
+            let is = |value: &[u8]| got == Answer::Value(value.into());
+            if !is(value) && !self.doubt.iter().any(|(of, other)| of == key && is(other)) {
+                return Err(format!("{} has {got:?}", String::from_utf8_lossy(key)));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// One run of the script; false when the fault was not reached.
-fn run(plants: Plants, fault: Fault, failing: &mut Failing) -> Result<bool, String> {
-    let mut bench = Bench::new(plants);
-    let mut map = Map::new();
+fn run(
+    plants: Plants,
+    fault: Fault,
+    (left, cut): (Fate, Fate),
+    failing: &mut Failing,
+) -> Result<bool, String> {
+    let mut bench = Bench::failing(plants, left);
+    let mut written = Written::default();
     // An old volume, so that the mount replays and the puts lead to a checkpoint.
     let mut store = bench.open()?;
     for n in 0..8_u8 {
-        put(&mut bench, &mut store, &mut map, n)?;
+        written.put(&mut bench, &mut store, n)?;
     }
     // A mount that reads next to nothing, on a device that takes writes all the same, is beyond one fault.
     let late = fault.kind == FaultKind::ReadFails && fault.repeat == Repeat::Always;
@@ -68,16 +129,13 @@ fn run(plants: Plants, fault: Fault, failing: &mut Failing) -> Result<bool, Stri
     failing.runs += 1;
     if late {
         failing.unharmed += 1;
-        return reads_fail(&mut bench, &mut store, &mut map, fault);
+        return reads_fail(&mut bench, &mut store, &mut written, fault);
     }
-    let struck = script(&mut bench, &mut map, fault, failing)?;
+    let struck = script(&mut bench, &mut written, fault, failing)?;
     bench.device.heal();
-    // A failed write or flush may have left any part of what was not acknowledged: a cut decides.
-    bench.device.power_cut_choosing(|_| blockdev::Fate::Old);
+    bench.device.power_cut_choosing(|_| cut);
     let mut store = bench.open_whole()?;
-    for (key, value) in &map {
-        bench.expect(&mut store, key, Some(value))?;
-    }
+    written.is_there(&mut bench, &mut store)?;
     Ok(struck)
 }
 
@@ -85,15 +143,16 @@ fn run(plants: Plants, fault: Fault, failing: &mut Failing) -> Result<bool, Stri
 fn reads_fail(
     bench: &mut Bench,
     store: &mut Store,
-    map: &mut Map,
+    written: &mut Written,
     fault: Fault,
 ) -> Result<bool, String> {
     for n in 8..14_u8 {
-        if put(bench, store, map, n).is_err() && !matches!(store.journal.mode(), Mode::ReadOnly(_))
+        if written.put(bench, store, n).is_err()
+            && !matches!(store.journal.mode(), Mode::ReadOnly(_))
         {
             return Err(format!("put {n} fails and the store goes on"));
         }
-        for (key, value) in map.iter() {
+        for (key, value) in &written.map {
             match bench.get(store, key)? {
                 Answer::Value(got) if got[..] == value[..] => {}
                 Answer::Unreadable => {}
@@ -102,18 +161,16 @@ fn reads_fail(
         }
     }
     bench.device.heal();
-    bench.device.power_cut_choosing(|_| blockdev::Fate::Old);
+    bench.device.power_cut_choosing(|_| Fate::Old);
     let mut store = bench.open_whole()?;
-    for (key, value) in map.iter() {
-        bench.expect(&mut store, key, Some(value))?;
-    }
+    written.is_there(bench, &mut store)?;
     Ok(fault.after < 30)
 }
 
 /// Mounts, writes and reads while the fault is armed; false when nothing came of it.
 fn script(
     bench: &mut Bench,
-    map: &mut Map,
+    written: &mut Written,
     fault: Fault,
     failing: &mut Failing,
 ) -> Result<bool, String> {
@@ -125,7 +182,7 @@ fn script(
     let mut struck = report.superblocks_damaged + report.repaired > 0;
     for n in 8..20_u8 {
         let stopped = matches!(store.journal.mode(), Mode::ReadOnly(_));
-        let done = put(bench, &mut store, map, n);
+        let done = written.put(bench, &mut store, n);
         if stopped && done.is_ok() {
             return Err(format!("put {n} is acknowledged by a store that had stopped"));
         }
@@ -138,7 +195,7 @@ fn script(
             failing.stopped += 1;
             return Ok(true);
         }
-        for (key, value) in map.iter() {
+        for (key, value) in &written.map {
             match bench.get(&mut store, key)? {
                 Answer::Value(got) if got[..] == value[..] => {}
                 // Never absent, never another value; and never lost, for the other copy is there, and so may this one be.
@@ -151,14 +208,6 @@ fn script(
     failing.unharmed += 1;
     // Reads that a mount can do without leave no trace; so many requests of a kind the script never makes.
     Ok(struck || fault.after < 200 && fault.kind == FaultKind::ReadFails)
-}
-
-/// Puts one of four keys; noted where it is acknowledged.
-fn put(bench: &mut Bench, store: &mut Store, map: &mut Map, n: u8) -> Ended {
-    let (key, value) = (vec![b'/', b'a' + n % 4], vec![n; 40]);
-    bench.commit(store, &[(&key, Some(&value))])?;
-    map.insert(key, value);
-    bench.idle(store)
 }
 
 /// Cuts the device off at every block, and blanks or replaces it: refused with the reason, and not a byte is changed.

@@ -9,8 +9,8 @@ use tests::faults::plants::{Check, caught_by};
 use tests::faults::recoveries::Counts;
 use tests::faults::rich::{Age, rich};
 use tests::faults::{
-    astray, cuts, device, large, online, ordering, overtaken, pairs, plants, repairs, rules,
-    singles, split, traces,
+    astray, cuts, device, large, mixtures, online, ordering, overtaken, pairs, plants, repairs,
+    rules, singles, split, traces,
 };
 
 #[test]
@@ -58,6 +58,25 @@ fn two_bad_blocks_are_never_hidden() {
         assert!(found.opened > 1000 && found.lost > 10 && found.clean > 100);
         // Both copies of a part of the checkpoint, where there is one.
         assert_eq!(found.refused > 0, age != Age::Young);
+    }
+}
+
+#[test]
+fn a_part_that_is_put_back_is_never_believed() {
+    for age in [Age::Old, Age::Young, Age::Settled] {
+        let rich = rich(Plants::default(), age).unwrap();
+        let found = mixtures::mixtures(&rich, Plants::default(), 0..3000).unwrap();
+        println!("{found:?}");
+        assert!(found.whole > 100 && found.lost > 100);
+        // A part of the checkpoint, in both copies, where there is one.
+        assert_eq!(found.refused > 0, age != Age::Young);
+    }
+    let old = rich(Plants::default(), Age::Old).unwrap();
+    for plant in [Plant::AnyEpoch, Plant::DoubtForgotten, Plant::SuperblockQuorum] {
+        assert!(
+            mixtures::mixtures(&old, Plants::one(plant), 0..3000).is_err(),
+            "it holds with {plant:?}"
+        );
     }
 }
 

@@ -8,6 +8,7 @@ pub mod cuts;
 pub mod device;
 pub mod histories;
 pub mod large;
+pub mod mixtures;
 pub mod online;
 pub mod ordering;
 pub mod overtaken;

@@ -42,9 +42,10 @@ pub fn pairs(rich: &Rich, plants: Plants, stride: usize) -> Result<Pairs, String
             continue;
         }
         // Both copies of one place are what matters most: these are hit in every way, whatever the stride.
+        let every = kinds(rich);
         let kinds = match (two - one == between_copies, n % stride) {
-            (true, _) => 0..KINDS,
-            (false, 0) => n / stride % KINDS..n / stride % KINDS + 1,
+            (true, _) => 0..every,
+            (false, 0) => n / stride % every..n / stride % every + 1,
             (false, _) => 0..0,
         };
         for kind in kinds {
@@ -55,8 +56,13 @@ pub fn pairs(rich: &Rich, plants: Plants, stride: usize) -> Result<Pairs, String
     Ok(pairs)
 }
 
-/// Kinds of damage to two blocks.
-const KINDS: usize = 5;
+/// Kinds of damage to two blocks that do not depend on the blocks.
+const KINDS: usize = 8;
+
+/// Kinds of damage to two blocks: both as they were at each of the earlier moments, besides.
+fn kinds(rich: &Rich) -> usize {
+    KINDS + rich.older.len()
+}
 
 fn hit(
     bench: &mut Bench,
@@ -68,12 +74,24 @@ fn hit(
 ) -> Ended {
     bench.device.heal();
     bench.device.restore(&rich.image);
+    let blocks = rich.blocks();
+    let before = |block: usize| Single::Copied(block, (block + blocks - 1) % blocks);
+    let behind = |block: usize| Single::Copied(block, (block + 1) % blocks);
+    let elsewhere = |block: usize| Single::Copied(block, (one * 7 + 3) % blocks);
     let faults = match kind {
         0 => [Single::Zero(one), Single::Zero(two)],
         1 => [Single::Random(one), Single::Random(two)],
         2 => [Single::Unreadable(one, Cure::Write), Single::Random(two)],
         3 => [Single::Unreadable(one, Cure::Write), Single::Unreadable(two, Cure::Write)],
-        _ => [Single::Copied(one, two), Single::Zero(two)],
+        4 => [Single::Copied(one, two), Single::Zero(two)],
+        5 => [before(one), before(two)],
+        6 => [behind(one), behind(two)],
+        7 => [elsewhere(one), elsewhere(two)],
+        earlier => {
+            let age = earlier - KINDS;
+            let image = rich.older.get(age).ok_or("no image of that age")?;
+            [Single::Stale(one, image, age + 1), Single::Stale(two, image, age + 1)]
+        }
     };
     for fault in faults {
         fault.strike(&mut bench.device);

@@ -97,8 +97,6 @@ struct Player {
     turns: u64,
     /// Where something went bad, if no check has run since.
     harmed: Option<Harmed>,
-    /// Some block could not be read.
-    unreadable: bool,
     /// Images that recoveries found, and probes.
     images: u64,
     /// One in so many of them is judged a second time.
@@ -183,7 +181,6 @@ impl Player {
             mounts: 0,
             turns: 0,
             harmed: None,
-            unreadable: false,
             images: 0,
             judged_every: 0,
             armed: false,

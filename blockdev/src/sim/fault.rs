@@ -100,6 +100,10 @@ impl Faults {
         self.armed.push(fault);
     }
 
+    pub(super) fn has_unreadable(&self) -> bool {
+        !self.unreadable.is_empty()
+    }
+
     pub(super) fn make_unreadable(&mut self, range: Range<usize>, sector_bytes: usize, cure: Cure) {
         for sector in sectors(&range, sector_bytes) {
             self.unreadable.retain(|(each, _)| *each != sector);

@@ -34,7 +34,6 @@ impl Player {
             HarmKind::CopyOf(from) => Damage::CopyFrom { offset: self.block(from) },
             HarmKind::Unreadable => {
                 self.counts.blocks_unreadable += 1;
-                self.unreadable = true;
                 self.device.make_unreadable(place, bytes, Cure::Write);
                 return;
             }

@@ -11,7 +11,7 @@ impl Player {
         self.images += 1;
         let its_turn = self.judged_every > 0 && self.images.is_multiple_of(self.judged_every);
         // What an image shows of a block says nothing where that block cannot be read.
-        if !its_turn || self.unreadable {
+        if !its_turn || self.device.has_unreadable() {
             return None;
         }
         self.counts.images_judged += 1;
