@@ -67,6 +67,8 @@ plants! {
     ForgetLosses = "forget-losses",
     /// Ignore all evidence.
     EvidenceIgnored = "evidence-ignored",
+    /// Expect the chain of groups to lead on from a use that is closed.
+    ChainAcross = "chain-across",
     /// Take groups of any epoch.
     AnyEpoch = "any-epoch",
     /// Check no tag of a header.
@@ -179,6 +181,7 @@ impl Plants {
             next_unseen: self.has(Plant::NextUnseen),
             reuse_lsn: self.has(Plant::ReuseLsnAfterLoss),
             no_evidence: self.has(Plant::EvidenceIgnored),
+            chain_across: self.has(Plant::ChainAcross),
         }
     }
 }

@@ -103,6 +103,8 @@ pub struct Weakened {
     pub reuse_lsn: bool,
     /// Ignore all evidence.
     pub no_evidence: bool,
+    /// Expect the first group of a use to name the last one of the use before it, also where that was closed.
+    pub chain_across: bool,
 }
 
 /// Walks the log.
@@ -167,7 +169,12 @@ impl<'a> Walk<'a> {
             };
             match (verdict(sight), fit, later) {
                 (Verdict::Accept, Some(group), _) => self.accept(group),
-                (Verdict::UseComplete | Verdict::MovedOn, _, _) => self.next_use(),
+                (Verdict::UseComplete, _, _) => {
+                    // What the mount that wrote the next use read in neither copy, and left out of the chain, may be back.
+                    self.previous = self.previous.filter(|_| self.weakened.chain_across);
+                    self.next_use();
+                }
+                (Verdict::MovedOn, _, _) => self.next_use(),
                 (Verdict::LossBeforeLater, _, Some((in_use, x))) => {
                     self.lose(x.header.first.before());
                     self.in_use = in_use;

@@ -226,6 +226,36 @@ pub fn two_losses_in_a_row(plants: Plants) -> Ended {
     expect_lost(&mut bench, &mut store, &[A, B, C])
 }
 
+/// The last group before a mount is read in neither copy there, and can be read again at the next one: what was written
+/// between the two named the group before it, and counts all the same, as does the one that is back.
+pub fn a_loss_that_heals_takes_nothing_along(plants: Plants) -> Ended {
+    for behind in [&[C][..], &[C, b"/d"]] {
+        let mut bench = Bench::new(plants);
+        let mut store = bench.open()?;
+        bench.put(&mut store, A, b"1")?;
+        let places = bench.put(&mut store, B, b"2")?;
+        bench.open_whole()?;
+        for place in places {
+            bench.device.make_unreadable(place, 512, Cure::Never);
+        }
+        let mut store = bench.open()?;
+        expect_report(&store)?;
+        expect_lost(&mut bench, &mut store, &[B])?;
+        for key in behind {
+            bench.put(&mut store, key, b"3")?;
+        }
+        bench.device.power_cut_choosing(|_| Old);
+        bench.device.heal();
+        let mut store = bench.open_whole()?;
+        for (key, value) in
+            [(A, b"1"), (B, b"2")].into_iter().chain(behind.iter().map(|key| (*key, b"3")))
+        {
+            bench.expect(&mut store, key, Some(value))?;
+        }
+    }
+    Ok(())
+}
+
 /// Of a value one copy is damaged and the device does not read the other: that may yet be read, and is not called lost.
 pub fn a_copy_that_is_not_read(plants: Plants) -> Ended {
     for bad in [0, 1] {

@@ -194,7 +194,7 @@ class Volume:
                 if group.whole and group.first > want and group.block >= (block if at == use else log[at][1])
                 and (not log[at][2] or group.last <= log[at][2])), None)
             if end and want > end:
-                use, block = use + 1, log[use + 1][1]
+                use, block, tag = use + 1, log[use + 1][1], None
             elif fits(use, block):
                 group = groups[use][block]
                 self.replay(group)

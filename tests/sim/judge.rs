@@ -215,7 +215,11 @@ impl<'a> Image<'a> {
                 evidence: if evidence >= want { Evidence::Covers } else { Evidence::Below },
             };
             let (last, goes_on) = match (table(seen), later) {
-                (Row::Complete | Row::MovedOn, _) => (None, next),
+                (Row::Complete, _) => {
+                    previous = None;
+                    (None, next)
+                }
+                (Row::MovedOn, _) => (None, next),
                 (Row::Accept, _) => {
                     let header = fits(sightings, place).expect("the row says so").header;
                     accepted.push(header);

@@ -137,6 +137,8 @@ pub struct Config {
     pub use_epoch: bool,
     /// Groups chain to the one before.
     pub use_chain: bool,
+    /// Weakened: the chain leads on from a closed use.
+    pub chain_across: bool,
     /// Groups carry the LSN.
     pub use_lsn: bool,
     /// Weakened: the zone is in the tag.
@@ -257,6 +259,7 @@ impl Config {
             super_evidence: true,
             use_epoch: true,
             use_chain: true,
+            chain_across: false,
             use_lsn: true,
             zone_in_tag: false,
             header_tag: true,

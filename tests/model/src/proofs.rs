@@ -9,6 +9,7 @@ pub(crate) fn proofs() -> Vec<Run> {
     let mut all = recovery();
     all.extend(superblock_and_checkpoint());
     all.extend(two_faults());
+    all.extend(healed());
     all.extend(not_needed());
     all
 }
@@ -231,6 +232,21 @@ fn two_faults() -> Vec<Run> {
             },
         ),
     ]
+}
+
+/// What was read in no copy once is read again.
+fn healed() -> Vec<Run> {
+    vec![holds(
+        "P51 two faults of any kind, 3 cuts",
+        Config {
+            groups: 2,
+            groups_later: 3,
+            cuts: 3,
+            faults: 2,
+            fault_kinds: &[Sticky, Transient],
+            ..rule()
+        },
+    )]
 }
 
 /// Clauses that no promise rests on.

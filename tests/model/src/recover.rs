@@ -99,6 +99,17 @@ pub fn recover(image: &[Id], config: &Config) -> Verdict {
     v
 }
 
+/// Yields the groups that are whole in some copy of `image`, at a place of a listed use.
+pub fn whole(image: &[Id], config: &Config) -> Vec<Id> {
+    let Some(top) = choose_super(image, config) else {
+        return Vec::new();
+    };
+    let reader = Reader { image, config };
+    let places =
+        top.log.iter().flat_map(|u| (u.start..config.geometry.blocks).map(move |b| (u, b)));
+    places.flat_map(|(u, block)| reader.groups(u, block)).map(|g| canon(&g)).collect()
+}
+
 impl Verdict {
     /// The last LSN accounted for, the `durableLsn` of the superblock that the mount writes.
     pub fn durable(&self) -> u8 {
@@ -294,6 +305,7 @@ impl Reader<'_> {
         match row {
             Row::Complete => {
                 w.ends[w.at] = u.end;
+                w.prev = w.prev.filter(|_| self.config.chain_across);
                 w.enter(w.at + 1);
             }
             Row::Accept => self.accept(&here.expect("the row says it verifies"), u, w, v),
@@ -301,6 +313,7 @@ impl Reader<'_> {
             Row::LossUpToLater => {
                 let (at, block, first) = later.expect("the row says it exists");
                 v.lost.push((w.want, first - 1));
+                w.ends[w.at] = first - 1;
                 (w.at, w.block, w.want, w.prev) = (at, block, first, None);
             }
             Row::LossUpToCut => {

@@ -9,10 +9,27 @@ use crate::weakened::{ALL, fails};
 
 pub(crate) fn weakened() -> Vec<Run> {
     let mut all = in_place();
+    all.extend(chained());
     all.extend(at_the_cut());
     all.extend(mount_with_checkpoint());
     all.extend(one_free());
     all
+}
+
+/// The chain of groups behind a closed use.
+fn chained() -> Vec<Run> {
+    vec![fails(
+        "X47 the chain leads on from a closed use, two faults, one transient",
+        shortest(Config {
+            chain_across: true,
+            groups: 2,
+            groups_later: 3,
+            cuts: 3,
+            faults: 2,
+            fault_kinds: ALL,
+            ..rule()
+        }),
+    )]
 }
 
 /// Mounts in place.

@@ -80,6 +80,7 @@ weakened! {
     t22_mount_checkpoint_vouches_under_the_repairs_flush: "X36" => "S2";
     t23_mount_checkpoint_overwrites_evidence: "X38" => "S3: not idempotent";
     t24_mount_checkpoint_without_repairs: "X43" => "S2";
+    chain_leads_on_from_a_closed_use: "X47" => "S10";
     t25_writer_checkpoint_forgets_the_losses: "X38b" => "S2";
     mount_checkpoint_forgets_the_losses: "X38c" => "S8";
     one_copy_only: "X1" => "S1/S4";
@@ -195,6 +196,7 @@ proofs! {
     p50b: "P50b";
     p50c: "P50c";
     p50d: "P50d";
+    p51: "P51";
 }
 
 /// T16 and the other cleaning traces; T16 is C3.

@@ -1,9 +1,9 @@
-//! The promises S1 to S8, asserted on every verdict.
+//! The promises S1 to S10, asserted on every verdict.
 
 use super::State;
 use crate::config::Config;
 use crate::disk::{Id, evidence, lsn, show};
-use crate::recover::Verdict;
+use crate::recover::{Verdict, whole};
 
 /// How a verdict stands to the promises it did not break.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,7 +24,9 @@ pub(super) fn check(c: &Config, s: &State, image: &[Id], v: &Verdict) -> Result<
     }
     let all: Vec<Id> = s.must.iter().chain(&s.may).copied().collect();
     let mut at = 0;
-    for id in &v.accepted {
+    // What was read in no copy once, and was reported as lost, may be read again: it is lost no more.
+    let was_lost = |id: &Id| s.shown_lost.iter().any(|&(a, b)| (a..=b).contains(&lsn(*id)));
+    for id in v.accepted.iter().filter(|id| !was_lost(id)) {
         match all[at..].iter().position(|a| a == id) {
             Some(p) => at += p + 1,
             None => {
@@ -42,11 +44,20 @@ pub(super) fn check(c: &Config, s: &State, image: &[Id], v: &Verdict) -> Result<
         }
     }
     let in_lost = |l: u8| v.lost.iter().any(|&(a, b)| a <= l && l <= b);
-    if let Some(l) = s.shown_lost.iter().flat_map(|&(a, b)| a..=b).find(|&l| !in_lost(l)) {
+    let is_back = |l: u8| v.accepted.iter().any(|&id| lsn(id) == l);
+    let reported = s.shown_lost.iter().flat_map(|&(a, b)| a..=b);
+    if let Some(l) = reported.into_iter().find(|&l| !in_lost(l) && !is_back(l)) {
         return Err(format!("S2: the loss of LSN {l} was reported and is forgotten"));
     }
+    let mut intact = None;
     for &m in s.must.iter().filter(|m| !v.accepted.contains(m)) {
         let lost = in_lost(lsn(m));
+        let intact = intact.get_or_insert_with(|| whole(image, c));
+        let all_are = s.must.iter().all(|one| v.accepted.contains(one) || intact.contains(one));
+        if s.faults > 1 && (all_are || lost && intact.contains(&m)) {
+            let now = if lost { "DataLoss" } else { "called torn" };
+            return Err(format!("S10: {} is whole, now {now}", show(m)));
+        }
         if s.faults <= 1 {
             let now = if lost { "DataLoss" } else { "called torn" };
             return Err(format!("S1/S4: {} was acknowledged or shown, now {now}", show(m)));
