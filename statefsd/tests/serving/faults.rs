@@ -310,3 +310,35 @@ fn a_write_outlives_the_connection_that_began_it() {
     let directory = rig.directory(other, "/state");
     assert_eq!(rig.wait(get(&directory, "k")).unwrap(), "1");
 }
+
+/// The device answers nothing, and who reads goes away and comes again: what was read for it takes no more and more memory.
+#[test]
+fn reads_that_are_given_up_hold_bounded_memory() {
+    let mut rig = Rig::new(Device::formatted(), Limits::default());
+    let client = rig.connect("net");
+    let net = rig.directory(client, "/state/net");
+    let value = [b'v'; 60_000];
+    version(&rig.wait(put(&net, "k", &value, If::Any, Durability::Durable)).unwrap());
+    let mut rig = rig.restart();
+    rig.settle();
+    rig.device.holds = true;
+    for _ in 0..40 {
+        let client = rig.connect("net");
+        let net = rig.directory(client, "/state/net");
+        for _ in 0..10 {
+            let given_up = Box::pin(get(&net, "k"));
+            rig.settle();
+            drop(given_up);
+            rig.settle();
+        }
+        rig.server.close(rig.clients[client].id);
+    }
+    let held = rig.device.held_bytes();
+    assert!((value.len()..2_000_000).contains(&held), "{held} bytes wait for nobody");
+    let client = rig.connect("keeper");
+    let keeper = rig.directory(client, "/state");
+    let read = Box::pin(get(&keeper, "net/k"));
+    rig.settle();
+    rig.device.holds = false;
+    assert_eq!(rig.wait(read).unwrap().len(), value.len());
+}

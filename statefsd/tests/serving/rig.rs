@@ -125,6 +125,11 @@ impl Device {
         usize::from(found.is_some())
     }
 
+    /// Yields the bytes of the buffers that wait.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held.iter().map(|request| request.buffer.len()).sum()
+    }
+
     fn submit(&mut self, request: Request) {
         let reads = matches!(request.operation, Operation::Read { .. });
         let flushes = request.operation == Operation::Flush;
