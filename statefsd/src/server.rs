@@ -256,13 +256,15 @@ impl Server {
         }
     }
 
-    /// Whether a poll would let calls go on. What was sent since the last one can make it so: unread
-    /// results hold calls back.
+    /// Whether a poll would let calls go on, or have a driver look at a connection. What was sent since the last one can make it
+    /// so: unread results hold back calls, input, and the results behind them, and of their end no event of the driver's tells.
     #[must_use]
     pub fn wants_poll(&self) -> bool {
-        let held_max = self.held_max();
-        self.shared.turns.is_waited_for()
-            || self.sessions.values().any(|session| session.wants_run(held_max))
+        let (held_max, admission) = (self.held_max(), self.admission());
+        let wants = |session: &Session| {
+            session.wants_run(held_max) || session.has_news(admission.admits(session))
+        };
+        self.shared.turns.is_waited_for() || self.sessions.values().any(wants)
     }
 
     /// What waits to be sent, as far as it is ready to be.
@@ -284,13 +286,11 @@ impl Server {
     /// Whether the driver should read from this connection. After it was told not to, the
     /// connection is among [`Server::next_touched`] once that has changed.
     pub fn wants_input(&mut self, id: ConnectionId) -> bool {
-        let pressed = self.is_pressed();
-        let serves = self.serves();
-        let share = self.share();
+        let admission = self.admission();
         let Some(session) = self.sessions.get_mut(&id) else {
             return false;
         };
-        let wants = serves && session.wants_input() && !(pressed && session.held_bytes() > share);
+        let wants = session.wants_input() && admission.admits(session);
         if !wants {
             session.refuse();
         }
@@ -487,6 +487,12 @@ impl Server {
         self.held > self.shared.limits.memory_bytes
     }
 
+    /// Whose input is let in at this moment.
+    fn admission(&self) -> Admission {
+        let held_max = self.is_pressed().then(|| self.share());
+        Admission { serves: self.serves(), held_max }
+    }
+
     /// What a connection may hold at this moment for its calls to go on.
     fn held_max(&self) -> usize {
         if self.is_pressed() { self.share() } else { usize::MAX }
@@ -521,16 +527,29 @@ impl Server {
 
     fn refresh(&mut self) {
         self.recount();
-        let (pressed, serves, share) = (self.is_pressed(), self.serves(), self.share());
+        let admission = self.admission();
         for (id, session) in &mut self.sessions {
-            let admits = serves && !(pressed && session.held_bytes() > share);
-            let news = session.refresh(admits);
+            let news = session.refresh(admission.admits(session));
             if news && !session.touched {
                 session.touched = true;
                 self.touched.push_back(*id);
             }
         }
         self.recount();
+    }
+}
+
+/// Whose input is let in.
+#[derive(Clone, Copy)]
+struct Admission {
+    serves: bool,
+    /// What a connection may hold, where that is less than it may anyway.
+    held_max: Option<usize>,
+}
+
+impl Admission {
+    fn admits(self, session: &Session) -> bool {
+        self.serves && self.held_max.is_none_or(|most| session.held_bytes() <= most)
     }
 }
 

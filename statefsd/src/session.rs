@@ -272,16 +272,19 @@ impl Session {
     /// to look: for new output, for input that is wanted after it was refused (while `admits`), or
     /// for the end.
     pub(crate) fn refresh(&mut self, admits: bool) -> bool {
-        let mut news = core::mem::take(&mut self.ending);
-        if self.output().is_empty() && self.vat.pending_output() > 0 {
+        let news = self.has_news(admits);
+        self.ending = false;
+        if self.has_output_behind() {
             self.vat.swap_output(&mut self.output);
             self.sent = 0;
-            news = true;
         }
-        let wants = admits && self.wants_input();
-        news |= wants && !self.wanted;
-        self.wanted |= wants;
+        self.wanted |= admits && self.wants_input();
         news
+    }
+
+    /// Whether [`Session::refresh`] would have the transport look.
+    pub(crate) fn has_news(&self, admits: bool) -> bool {
+        self.ending || self.has_output_behind() || (admits && !self.wanted && self.wants_input())
     }
 
     /// Ends the connection; what the vat still has to say may be sent.
@@ -355,6 +358,11 @@ impl Session {
         let vat = self.vat.stats();
         let reads = self.caller.reads.taken() + self.caller.streams.taken() * STREAM_BYTES;
         self.output.len() + vat.held_bytes + vat.input_bytes + vat.output_bytes + reads
+    }
+
+    /// Whether all was sent that the transport could take, and the vat has more.
+    fn has_output_behind(&self) -> bool {
+        self.output().is_empty() && self.vat.pending_output() > 0
     }
 
     /// Bytes that wait to be sent.

@@ -257,7 +257,7 @@ impl Driver {
         let figures = || figures(&self.server, &self.asked, &self.sandbox);
         let told = self.metrics.tell(now, figures);
         let alive = self.notify.live(now);
-        // What this round sent may let calls go on that the poll before held back.
+        // What this round sent may let calls go on that the poll before held back, or leave room for what is ready behind it.
         if moved || self.server.wants_poll() || !self.due.is_empty() {
             return Ok(Some(now));
         }

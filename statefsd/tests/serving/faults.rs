@@ -3,7 +3,7 @@
 use blockdev::MemoryDevice;
 use journal::FormatOptions;
 use statefs::Durability;
-use statefsd::{Closed, Event, Limits, Mode};
+use statefsd::{Closed, ConnectionId, Event, Limits, Mode};
 
 use crate::rig::{Ask, Device, If, Rig, delete, get, health, list, look, open, put, sync, version};
 
@@ -42,6 +42,60 @@ fn a_driver_is_told_when_refused_input_is_wanted() {
     assert_eq!(rig.server.next_touched(), Some(id));
     assert_eq!(rig.server.next_touched(), None);
     assert!(rig.server.wants_input(id));
+}
+
+/// Looks at the one connection that a driver has to look at, if one poll more tells of it and no other poll is asked for.
+fn is_touched_by_one_poll(rig: &mut Rig, id: ConnectionId) {
+    assert!(rig.server.wants_poll(), "nothing else would tell of it");
+    let turn = rig.server.poll(rig.now);
+    assert!(!turn.again && !rig.server.wants_poll(), "it is asked for once");
+    assert_eq!(rig.server.next_touched(), Some(id));
+    assert_eq!(rig.server.next_touched(), None);
+}
+
+/// A client that reads after long takes at once what was ready, behind the poll: what lies behind it has to become ready too.
+#[test]
+fn answers_behind_those_that_were_taken_are_sent_without_another_event() {
+    let mut rig = Rig::open();
+    let client = rig.connect("keeper");
+    let (id, root) = (rig.clients[client].id, rig.root(client));
+    rig.wait(health(&root)).unwrap();
+    rig.clients[client].deaf = true;
+    let first = health(&root);
+    rig.settle();
+    let ready = rig.server.output(id).len();
+    assert!(ready > 0);
+    let second = health(&root);
+    rig.settle();
+    assert_eq!(rig.server.output(id).len(), ready, "the second one waits behind it");
+    while rig.server.next_touched().is_some() {}
+    assert!(!rig.server.wants_poll());
+    rig.take_output(client);
+    assert!(rig.server.output(id).is_empty());
+    is_touched_by_one_poll(&mut rig, id);
+    rig.take_output(client);
+    assert_eq!(rig.wait(first).unwrap(), "Healthy 0 ");
+    assert_eq!(rig.wait(second).unwrap(), "Healthy 0 ");
+}
+
+/// The same of bytes that were refused while so much waited to be sent.
+#[test]
+fn refused_input_is_wanted_without_another_event_once_what_waited_was_taken() {
+    let connection = vat::Limits { output_high_water_bytes: 1 << 14, ..vat::Limits::default() };
+    let mut rig = Rig::new(Device::formatted(), Limits { connection, ..Limits::default() });
+    let client = rig.connect("keeper");
+    let (id, root) = (rig.clients[client].id, rig.root(client));
+    rig.wait(health(&root)).unwrap();
+    rig.clients[client].deaf = true;
+    let described = root.describe_request().send();
+    rig.settle();
+    assert!(!rig.server.wants_input(id), "it is to read first");
+    while rig.server.next_touched().is_some() {}
+    assert!(!rig.server.wants_poll());
+    rig.take_output(client);
+    is_touched_by_one_poll(&mut rig, id);
+    assert!(rig.server.wants_input(id));
+    assert!(rig.wait(described.promise).unwrap().is_ok());
 }
 
 #[test]

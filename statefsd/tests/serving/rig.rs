@@ -273,6 +273,15 @@ impl Rig {
         }
     }
 
+    /// Has a client take all that is ready to be sent, as a driver sends it behind a poll.
+    pub(crate) fn take_output(&mut self, client: usize) {
+        let Client { vat, id, received, .. } = &mut self.clients[client];
+        let output = self.server.output(*id).to_vec();
+        self.server.sent(*id, output.len());
+        received.extend(&output);
+        vat.receive(&output).unwrap();
+    }
+
     fn move_bytes(&mut self) -> bool {
         let mut moved = false;
         for client in &mut self.clients {
