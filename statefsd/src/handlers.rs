@@ -20,7 +20,7 @@ use crate::quota::Usage;
 use crate::request::{Administer, Audited, Change, Count, Get, Hello, List, Open, Token, Write};
 use crate::session::{Arrived, Caller};
 use crate::store::{Found, Written};
-use crate::tokens::{self, Begun};
+use crate::tokens::{self, Begun, Ticket};
 
 /// What a read may hold of a value, its block padding included.
 pub(crate) const GET_BYTES: usize = journal::VALUE_BYTES_MAX + 8192;
@@ -124,9 +124,8 @@ pub(crate) async fn commit(
     let known = match tokens.begin(&name, caller.sending(arrived), token, digest)? {
         Begun::InDoubt => return Ok(Some(Written::InDoubt)),
         Begun::New(ticket) => {
-            let mark = Some(ticket.record(&changes));
             let buffered = (durability == Durability::Buffered).then(|| journal.drops());
-            let written = write(caller, changes, mark, notes, durability).await;
+            let written = write(caller, changes, Some(&ticket), notes, durability).await;
             tokens.settle(&ticket, &written, buffered);
             return written.map(Some);
         }
@@ -159,7 +158,7 @@ async fn write_one(caller: &Caller, granted: Granted<Write>) -> Result<Written, 
 async fn write(
     caller: &Caller,
     changes: Vec<Change>,
-    mark: Option<(String, Vec<u8>)>,
+    ticket: Option<&Ticket>,
     notes: Vec<Note>,
     durability: Durability,
 ) -> Result<Written, Error> {
@@ -168,7 +167,7 @@ async fn write(
     let durability = if early { Durability::Buffered } else { durability };
     caller.note(durability);
     let (store, service, origin) = (&caller.shared.store, caller.service_name(), caller.origin());
-    let written = store.write(service, changes, mark, notes, durability, origin).await;
+    let written = store.write(service, changes, ticket, notes, durability, origin).await;
     written.inspect_err(|error| caller.tell_quota(error))
 }
 

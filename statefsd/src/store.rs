@@ -21,7 +21,7 @@ use crate::plant::Plants;
 use crate::quota::{Ledger, Usage};
 use crate::request::Change;
 use crate::stream;
-use crate::tokens::{REMEMBERED, Tokens};
+use crate::tokens::{REMEMBERED, Ticket, Tokens};
 
 /// What the store can do, as the schema's `Mode` tells it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -309,12 +309,12 @@ impl Store {
     /// Makes changes of a service to different keys, all or none. Their place in the order is fixed at the first
     /// poll.
     ///
-    /// A `mark` is a key beside everybody's, written with them, and so is what is noted of them.
+    /// What is remembered of a batch with a `ticket` is written with them, and so is what is noted of them.
     pub(crate) async fn write(
         &self,
         service: &str,
         changes: Vec<Change>,
-        mark: Option<(String, Vec<u8>)>,
+        ticket: Option<&Ticket>,
         notes: Vec<Note>,
         durability: Durability,
         origin: Origin,
@@ -328,6 +328,7 @@ impl Store {
         if let Some(at) = changes.iter().position(lost) {
             return Ok(Written::DataLoss { at });
         }
+        let mark = ticket.map(|ticket| ticket.record(&changes));
         let (keys, mut operations): (Vec<Key>, Vec<Operation>) = changes
             .into_iter()
             .map(|Change { key, value, precondition }| {
@@ -340,7 +341,12 @@ impl Store {
             let (key, value) = (key.as_bytes().into(), Some(value.into()));
             Operation { key, value, precondition: Precondition::Any }
         }));
-        let commit = self.commit(service, Batch { operations, durability, origin }, notes)?;
+        let batch = Batch { operations, durability, origin };
+        let commit = || self.commit(service, batch, notes);
+        let commit = match ticket {
+            Some(ticket) => ticket.judging(&journal, commit)?,
+            None => commit()?,
+        };
         let mut end = commit.await;
         if let Ok(Outcome::Applied(applied)) = &mut end {
             applied.truncate(own);

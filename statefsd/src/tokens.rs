@@ -16,7 +16,7 @@ use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::cmp::Reverse;
 use core::future::poll_fn;
 use core::task::{Poll, Waker};
@@ -57,7 +57,7 @@ pub(crate) type OperationsDigest = [u8; 32];
 
 /// Every batch that is remembered.
 #[derive(Default)]
-pub(crate) struct Tokens(RefCell<Table>);
+pub(crate) struct Tokens(Rc<RefCell<Table>>);
 
 #[derive(Default)]
 struct Table {
@@ -119,9 +119,11 @@ pub(crate) enum Begun {
     InDoubt,
 }
 
-/// A batch under way. Dropped without an end, it leaves the end to be looked up.
+/// A batch under way. Dropped without an end, it leaves the end to be looked up; one that was refused is forgotten.
 pub(crate) struct Ticket {
+    table: Rc<RefCell<Table>>,
     end: Rc<End>,
+    refused: Cell<bool>,
     name: Name,
     age: u64,
     slot: u16,
@@ -179,7 +181,7 @@ impl Tokens {
         let (free, empty) = if lost { (Vec::new(), Some(empty)) } else { (empty, None) };
         table.free.extend(free);
         table.doubt = Doubt::new(unread, empty, certain);
-        Self(RefCell::new(table))
+        Self(Rc::new(RefCell::new(table)))
     }
 
     /// Tells of how many batches what was remembered cannot be read.
@@ -230,7 +232,8 @@ impl Tokens {
         table.next += 1;
         table.service(service).ages.insert(age, token);
         table.known.insert(name.clone(), Entry { age, slot, digest, end: end.clone() });
-        Ok(Begun::New(Ticket { end, name, age, slot, digest, _under_way: under_way }))
+        let (table, refused, _under_way) = (self.0.clone(), Cell::new(false), under_way);
+        Ok(Begun::New(Ticket { table, end, refused, name, age, slot, digest, _under_way }))
     }
 
     /// Notes how a new batch ended. One that applied nothing is not remembered; of one that was only `buffered` it is known how
@@ -251,14 +254,8 @@ impl Tokens {
             (Ok(written @ (Written::Applied(_) | Written::Indeterminate)), _) => {
                 ticket.end.settle(State::Ended(written.clone()));
             }
-            (
-                Ok(Written::Conflict { .. } | Written::DataLoss { .. } | Written::InDoubt) | Err(_),
-                _,
-            ) => {
-                self.0.borrow_mut().forget(&ticket.name, ticket.age);
-                // Who waited judges anew.
-                ticket.end.settle(State::Unknown);
-            }
+            (Ok(Written::Conflict { .. } | Written::DataLoss { .. } | Written::InDoubt), _)
+            | (Err(_), _) => ticket.forget(),
         }
     }
 
@@ -425,12 +422,31 @@ impl Ticket {
         let record = Record { saved, age, token, digest, count, puts, service };
         (slot_key(self.slot), record.encode())
     }
+
+    /// Has the journal judge the batch and queue it, record and all, or nothing of it, before this returns; notes which it was.
+    /// An answer may follow much later, when whoever sent the batch has given it up.
+    pub(crate) fn judging<T>(&self, journal: &Journal, judge: impl FnOnce() -> T) -> T {
+        let key = slot_key(self.slot);
+        let before = journal.accepted(key.as_bytes());
+        let judged = judge();
+        self.refused.set(journal.accepted(key.as_bytes()) == before);
+        judged
+    }
+
+    /// Forgets the batch, which applied nothing.
+    fn forget(&self) {
+        self.table.borrow_mut().forget(&self.name, self.age);
+        // Who waited judges anew.
+        self.end.settle(State::Unknown);
+    }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if self.end.is_pending() {
-            self.end.settle(State::Unknown);
+        match (self.end.is_pending(), self.refused.get()) {
+            (true, true) => self.forget(),
+            (true, false) => self.end.settle(State::Unknown),
+            (false, _) => {}
         }
     }
 }

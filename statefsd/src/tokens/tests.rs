@@ -8,7 +8,8 @@ use crate::session::ConnectionId;
 use super::*;
 
 fn tokens() -> Tokens {
-    Tokens(RefCell::new(Table { free: (0..SLOTS).rev().collect(), ..Table::default() }))
+    let free = (0..SLOTS).rev().collect();
+    Tokens(Rc::new(RefCell::new(Table { free, ..Table::default() })))
 }
 
 /// Whatever is sent, what was answered before has left.
@@ -242,4 +243,23 @@ fn no_service_has_all_slots_under_way() {
     assert!(send(&tokens, "quiet", 0));
     loud.pop();
     assert!(begin("loud", 2000).is_ok());
+}
+
+/// Whoever was refused may give the call up before it is answered. What may be on the medium keeps its slot, and nothing else does.
+#[test]
+fn what_was_refused_and_given_up_has_no_slot_and_keeps_nobody_waiting() {
+    let tokens = tokens();
+    assert!(send(&tokens, "all", 0));
+    for number in 1..5000 {
+        let Ok(Begun::New(ticket)) = begin(&tokens, "all", number) else { panic!("it is new") };
+        let Ok(Begun::Known(again)) = begin(&tokens, "all", number) else { panic!("under way") };
+        ticket.refused.set(true);
+        assert!(again.end.is_pending());
+        drop(ticket);
+        assert!(!again.end.is_pending(), "it is judged anew");
+    }
+    assert_eq!(tokens.0.borrow().free.len(), usize::from(SLOTS) - 1);
+    assert!(!send(&tokens, "all", 0), "it is remembered");
+    drop(begin(&tokens, "all", 1));
+    assert!(!send(&tokens, "all", 1), "it may have been applied");
 }

@@ -274,3 +274,25 @@ fn who_is_denied_is_not_told_of_a_doubt() {
         assert!(answer.starts_with("ACCESS_DENIED"), "{answer}");
     }
 }
+
+/// A batch that was refused and waits for the write that it lost against is given up: it takes nothing of the memory of those
+/// that were applied, however often.
+#[test]
+fn batches_that_were_refused_and_given_up_make_no_applied_one_forgotten() {
+    let mut rig = Rig::open();
+    let client = rig.connect("keeper");
+    let directory = rig.directory(client, "/state");
+    let applied = set_k(&mut rig, client, 0, "0");
+    assert!(applied.starts_with("applied ["), "{applied}");
+    rig.device.holds = true;
+    let mut before = std::pin::pin!(put(&directory, "way", b"1", If::Any, DURABLE));
+    assert_eq!(rig.wait(before.as_mut()), None);
+    for number in 1..=1300 {
+        let (operations, token) = ([("way", Some(&b"2"[..]), If::Absent)], token(number));
+        let batch = Batch { operations: &operations, durability: DURABLE, token: &token };
+        assert_eq!(rig.wait(send(&directory, &batch)), None, "it is judged by what is on its way");
+    }
+    rig.device.holds = false;
+    version(&rig.wait(before).unwrap());
+    assert_eq!(set_k(&mut rig, client, 0, "0"), applied, "it is remembered");
+}
