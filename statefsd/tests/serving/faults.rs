@@ -157,6 +157,79 @@ fn a_failed_flush_ends_writing_and_is_never_told_as_success() {
     );
 }
 
+/// What had begun when the device failed may be there or not; what waited behind it never was.
+#[test]
+fn a_failed_write_ends_writing_and_is_never_told_as_success() {
+    let mut rig = Rig::open();
+    let client = rig.connect("keeper");
+    let (root, directory) = (rig.root(client), rig.directory(client, "/state"));
+    let durable = Durability::Durable;
+    version(&rig.wait(put(&directory, "k", b"safe", If::Any, durable)).unwrap());
+    rig.device.holds = true;
+    let begun = put(&directory, "k", b"lost?", If::Any, durable);
+    rig.settle();
+    let behind = put(&directory, "b", b"never", If::Any, durable);
+    rig.settle();
+    rig.device.fails_write = true;
+    rig.device.holds = false;
+    let before = (rig.device.flushes, rig.device.written_bytes);
+    assert_eq!(rig.wait(begun).unwrap(), "indeterminate");
+    let reason = "a write to the device failed; open the store again";
+    assert_eq!(rig.wait(behind).unwrap(), format!("READ_ONLY: {reason}"));
+    // The device is well again, and what it holds is not known.
+    rig.device.fails_write = false;
+    let refused = put(&directory, "k", b"x", If::Any, durable);
+    assert_eq!(rig.wait(refused).unwrap(), format!("READ_ONLY: {reason}"));
+    assert_eq!(rig.wait(sync(&directory)).unwrap(), "durable", "nothing of it was buffered");
+    assert_eq!(rig.wait(get(&directory, "k")).unwrap(), "safe");
+    assert_eq!(rig.wait(health(&root)).unwrap(), format!("ReadOnly 0 {reason}"));
+    let changed = rig.events.iter().filter_map(|event| match event {
+        Event::ModeChanged { health } => Some((health.mode, &*health.reason)),
+        _ => None,
+    });
+    assert_eq!(changed.collect::<Vec<_>>(), [(Mode::ReadOnly, reason)], "for the log");
+    rig.now += 60_000;
+    rig.settle();
+    assert_eq!((rig.device.flushes, rig.device.written_bytes), before, "it is not tried again");
+    let mut rig = rig.restart();
+    let client = rig.connect("keeper");
+    let (root, directory) = (rig.root(client), rig.directory(client, "/state"));
+    assert_eq!(rig.wait(health(&root)).unwrap(), "Healthy 0 ");
+    assert_eq!(rig.wait(get(&directory, "k")).unwrap(), "safe", "no write had reached it");
+    assert_eq!(rig.wait(get(&directory, "b")).unwrap(), "absent");
+    version(&rig.wait(put(&directory, "k", b"x", If::Any, durable)).unwrap());
+}
+
+/// What the device does not read may be there, so it is no loss; that it is so is told until the volume is opened anew.
+#[test]
+fn a_value_that_the_device_does_not_read_degrades_and_is_not_called_lost() {
+    let mut limits = Limits::default();
+    limits.journal.cache_bytes = 0;
+    let mut rig = Rig::new(Device::formatted(), limits);
+    let client = rig.connect("keeper");
+    let (root, directory) = (rig.root(client), rig.directory(client, "/state"));
+    version(&rig.wait(put(&directory, "k", b"safe", If::Any, Durability::Durable)).unwrap());
+    assert_eq!(rig.wait(health(&root)).unwrap(), "Healthy 0 ");
+    rig.device.fails_read = true;
+    let unread = rig.wait(get(&directory, "k")).unwrap();
+    assert!(unread.starts_with("IO_ERROR: "), "{unread}");
+    rig.device.fails_read = false;
+    for _ in 0..2 {
+        let told = rig.wait(health(&root)).unwrap();
+        let reason = "reads found damaged copies, or none that the device reads; check the device";
+        assert!(told.starts_with("Degraded 0 ") && told.contains(reason), "{told}");
+        assert_eq!(rig.wait(get(&directory, "k")).unwrap(), "safe");
+    }
+    let degraded = rig.events.iter().any(
+        |event| matches!(event, Event::ModeChanged { health } if health.mode == Mode::Degraded),
+    );
+    assert!(degraded, "{:?}", rig.events);
+    let mut rig = rig.restart();
+    let client = rig.connect("keeper");
+    let root = rig.root(client);
+    assert_eq!(rig.wait(health(&root)).unwrap(), "Healthy 0 ");
+}
+
 /// A volume of which half is damaged values. They hold their segments, so that cleaning gains less than
 /// was counted on when writes were admitted.
 pub(crate) fn full_of_damage() -> Rig {

@@ -52,6 +52,8 @@ pub(crate) struct Device {
     pub(crate) fails_flush: bool,
     /// Reads fail.
     pub(crate) fails_read: bool,
+    /// Writes fail.
+    pub(crate) fails_write: bool,
     /// Reads wait, and nothing else does.
     pub(crate) holds_reads: bool,
     /// Bytes written so far, over all copies.
@@ -71,6 +73,7 @@ impl Device {
             holds_reads: false,
             fails_flush: false,
             fails_read: false,
+            fails_write: false,
             written_bytes: 0,
             flushes: 0,
             held: Vec::new(),
@@ -138,7 +141,12 @@ impl Device {
             return;
         }
         self.flushes += u64::from(flushes);
-        if (self.fails_flush && flushes) || (self.fails_read && reads) {
+        let fails = match request.operation {
+            Operation::Flush => self.fails_flush,
+            Operation::Read { .. } => self.fails_read,
+            Operation::Write { .. } => self.fails_write,
+        };
+        if fails {
             let result = Err(DeviceError::Io { code: 5 });
             self.done.push(Completion { id: request.id, buffer: request.buffer, result });
         } else {
