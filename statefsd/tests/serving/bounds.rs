@@ -6,7 +6,7 @@ use std::task::{Context, Waker};
 
 use policy::{Peer, Policy};
 use statefs::{Durability, directory};
-use statefsd::{Closed, Event, Limits, Turn};
+use statefsd::{Closed, ConnectionId, Event, Limits, Turn};
 
 use blockdev::MemoryDevice;
 use journal::FormatOptions;
@@ -435,9 +435,8 @@ pub(crate) fn get_many(net: &directory::Client, key: &str) -> impl Future<Output
     }
 }
 
-/// Half messages fill the memory; who holds more than a share and stands still is ended.
-#[test]
-fn a_full_memory_ends_who_stands_still_with_most_of_it() {
+/// A server of which two connections fill the memory with half messages, and a third one.
+fn full_memory() -> (Rig, Vec<ConnectionId>, usize) {
     let limits = Limits { memory_bytes: 1 << 20, connections: 16, kept: 0, ..Limits::default() };
     let mut rig = Rig::new(Device::formatted(), limits);
     rig.settle();
@@ -448,7 +447,6 @@ fn a_full_memory_ends_who_stands_still_with_most_of_it() {
     half.resize(48 << 10, 0);
     let ids: Vec<_> = (0..2).map(|_| rig.server.connect(peer()).unwrap()).collect();
     let small = rig.connect("keeper");
-    let root = rig.root(small);
     let mut fed = 0;
     for _ in 0..20 {
         for id in &ids {
@@ -458,6 +456,30 @@ fn a_full_memory_ends_who_stands_still_with_most_of_it() {
     }
     rig.settle();
     assert!(fed < 20 * 2 * half.len(), "input stopped after {fed} bytes");
+    (rig, ids, small)
+}
+
+/// Who holds less is served, up to its share.
+#[test]
+fn a_call_beyond_a_share_of_a_full_memory_is_overloaded() {
+    let (mut rig, _, small) = full_memory();
+    let directory = rig.directory(small, "/state");
+    rig.device.holds = true;
+    let value = vec![b'v'; 40_000];
+    let first = put(&directory, "k", &value, If::Any, Durability::Durable);
+    rig.settle();
+    let second = put(&directory, "l", &value, If::Any, Durability::Durable);
+    let told = rig.wait(second).expect("it waits for nothing");
+    assert!(told.starts_with("OVERLOADED: "), "{told}");
+    rig.device.holds = false;
+    version(&rig.wait(first).unwrap());
+}
+
+/// Who holds more than a share and stands still is ended.
+#[test]
+fn a_full_memory_ends_who_stands_still_with_most_of_it() {
+    let (mut rig, ids, small) = full_memory();
+    let root = rig.root(small);
     let directory = open(&root, "/state");
     assert_eq!(rig.wait(get(&directory, "k")).unwrap(), "absent", "a small one is served");
     let due = rig.server.poll(0).deadline.expect("the memory is used up");
