@@ -75,7 +75,7 @@ interface StateFs @0xd456090dbb3b76d1 {
   health @1 HealthParams -> HealthResults;
   # Tells what the store can do at this moment. Answered in every mode, without device I/O.
   #
-  # Rights: none; what it tells is open to all. Durability: none.
+  # Rights: none; what it tells is open to all, but for what is said of `reason`. Durability: none.
 
   open @2 OpenParams -> OpenResults;
   # Returns a capability for the keys below `prefix`.
@@ -145,7 +145,8 @@ interface StateFs @0xd456090dbb3b76d1 {
 
     reason @1 :Text;
     # Why the mode is not `healthy`, in one sentence for people; empty when it is. Names no key and
-    # no service.
+    # no service. To a caller that holds the right `admin.stats` it names the log sequence numbers of
+    # acknowledged writes that were lost, which tell how much is written.
 
     lossCount @2 :UInt64;
     # How many losses of acknowledged data the store knows of: every damaged key counts once, and so

@@ -6,12 +6,13 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use journal::{Applied, CheckReport, Durability, Note, Origin, Version};
-use policy::{Granted, Scope};
+use policy::{Granted, Right, Scope};
 
 use crate::audit;
 use crate::error::Error;
 use crate::event::Event;
 use crate::figures::Family;
+use crate::gate;
 use crate::page::{self, Page};
 use crate::permits::Permit;
 use crate::plant::Plant;
@@ -19,7 +20,7 @@ use crate::power::{Power, Restriction};
 use crate::quota::Usage;
 use crate::request::{Administer, Audited, Change, Count, Get, Hello, List, Open, Token, Write};
 use crate::session::{Arrived, Caller};
-use crate::store::{Found, Written};
+use crate::store::{Found, Health, Written};
 use crate::tokens::{self, Begun, Ticket};
 
 /// What a read may hold of a value, its block padding included.
@@ -48,6 +49,13 @@ pub(crate) fn hello(caller: &Caller, hello: &Hello<'_>) -> Result<u32, Error> {
         caller.shared.events.borrow_mut().push(event);
     }
     Ok(hello.protocol.min(statefs::PROTOCOL))
+}
+
+/// Tells what the store can do. Needs no right; who may see the figures of the store is told more of a loss.
+pub(crate) fn health(caller: &Caller) -> Health {
+    let store = &caller.shared.store;
+    let sees = gate::admin_rights(caller).contains(Right::AdminStats);
+    if sees { store.health_with_lsns() } else { store.health() }
 }
 
 /// Makes the power of a directory; what it is good for is asked again at each use.

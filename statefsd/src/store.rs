@@ -9,8 +9,8 @@ use core::cell::{Cell, RefCell};
 use core::future::Future;
 
 use journal::{
-    Applied, Batch, CommitError, Durability, Got, Journal, Looked, Note, OpenError, Operation,
-    Origin, Outcome, Precondition, Upload, Version,
+    Applied, Batch, CommitError, Durability, Got, Journal, Looked, Lost, Note, OpenError,
+    Operation, Origin, Outcome, Precondition, Upload, Version,
 };
 use policy::{Key, Policy, Prefix};
 
@@ -217,7 +217,17 @@ impl Store {
         }
     }
 
+    /// Tells what the store can do, as all may know it: its reason names no LSN, which would tell how much others write.
     pub(crate) fn health(&self) -> Health {
+        self.told_health(false)
+    }
+
+    /// Tells the same to who may see how much is written: its reason names the LSNs of what was lost.
+    pub(crate) fn health_with_lsns(&self) -> Health {
+        self.told_health(true)
+    }
+
+    fn told_health(&self, with_lsns: bool) -> Health {
         let journal = match &*self.state.borrow() {
             State::Opening => {
                 return Health { mode: Mode::Opening, reason: String::new(), losses: 0 };
@@ -234,7 +244,7 @@ impl Store {
             (journal::Mode::Healthy, None) if forgotten == 0 => (Mode::Healthy, String::new()),
             (journal::Mode::Healthy, Some(why)) => (Mode::Degraded, why.into()),
             (journal::Mode::Healthy | journal::Mode::Degraded, _) => {
-                (Mode::Degraded, degraded(&journal, damaged, forgotten))
+                (Mode::Degraded, degraded(&journal, damaged, forgotten, with_lsns))
             }
             (journal::Mode::ReadOnly(reason), _) => (Mode::ReadOnly, reason.to_string()),
         };
@@ -484,13 +494,21 @@ pub(crate) fn version(journal: &Journal, key: &Key) -> Option<Version> {
     version
 }
 
-/// Says why: to all who ask, so neither keys nor LSNs, which would tell how much others write.
-fn degraded(journal: &Journal, damaged: usize, forgotten: usize) -> String {
-    let lost = journal.report().lost.len();
-    if lost > 0 {
+/// Says why, and names no key.
+fn degraded(journal: &Journal, damaged: usize, forgotten: usize, with_lsns: bool) -> String {
+    let lost = &journal.report().lost;
+    if with_lsns && !lost.is_empty() {
         return format!(
-            "{lost} stretches of the journal with acknowledged writes were lost, which the log names and `statefs image fsck` \
-             finds; restore from a backup, or write the keys anew"
+            "acknowledged writes with {} were lost, which `statefs image fsck` finds; \
+             restore from a backup, or write the keys anew",
+            lsns(lost)
+        );
+    }
+    if !lost.is_empty() {
+        return format!(
+            "{} stretches of the journal with acknowledged writes were lost, which the log names and `statefs image fsck` \
+             finds; restore from a backup, or write the keys anew",
+            lost.len()
         );
     }
     if damaged > 0 {
@@ -514,4 +532,41 @@ fn degraded(journal: &Journal, damaged: usize, forgotten: usize) -> String {
         "{reads} reads found damaged copies, or none that the device reads; \
          check the device; opening the volume anew repairs copies"
     )
+}
+
+/// Stretches of lost LSNs that health names; the log names all.
+const NAMED_MAX: usize = 4;
+
+/// Names what was lost, as far as a sentence holds it.
+fn lsns(lost: &[Lost]) -> String {
+    let named = lost.iter().take(NAMED_MAX).map(|Lost { first, last }| match first == last {
+        true => format!("{}", first.0),
+        false => format!("{} to {}", first.0, last.0),
+    });
+    let named = named.collect::<Vec<_>>().join(", ");
+    match lost.len().saturating_sub(NAMED_MAX) {
+        0 => format!("LSN {named}"),
+        more => format!("LSN {named} and {more} more stretches"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use journal::Lsn;
+
+    use super::*;
+
+    #[test]
+    fn the_first_few_stretches_that_were_lost_are_named() {
+        let all = [(12, 15), (20, 20), (31, 40), (50, 50), (61, 62), (70, 70)];
+        let all = all.map(|(first, last)| Lost { first: Lsn(first), last: Lsn(last) });
+        for (count, told) in [
+            (1, "LSN 12 to 15"),
+            (2, "LSN 12 to 15, 20"),
+            (4, "LSN 12 to 15, 20, 31 to 40, 50"),
+            (6, "LSN 12 to 15, 20, 31 to 40, 50 and 2 more stretches"),
+        ] {
+            assert_eq!(lsns(&all[..count]), told);
+        }
+    }
 }

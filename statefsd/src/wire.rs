@@ -53,7 +53,7 @@ impl state_fs::Server for Root {
         _: state_fs::HealthParams,
         mut results: state_fs::HealthResults,
     ) -> Result<(), capnp::Error> {
-        write::health(&self.caller.shared.store.health(), results.get());
+        write::health(&handlers::health(&self.caller), results.get());
         Ok(())
     }
 

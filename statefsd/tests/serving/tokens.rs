@@ -1,7 +1,8 @@
 //! Batches that are sent again, where what was remembered of them is not all that there is to know.
 
+use journal::Lost;
 use statefs::Durability;
-use statefsd::Limits;
+use statefsd::{Event, Limits};
 
 use crate::admin::{self, administer, checkpoint, policy};
 use crate::batches::{Batch, send, tokened};
@@ -155,6 +156,32 @@ fn a_batch_that_was_lost_with_its_group_is_not_applied_again_unasked() {
     let told = rig.wait(health(&root)).unwrap();
     let lost = "Degraded 1 1 stretches of the journal with acknowledged writes were lost, which the log names";
     assert!(told.starts_with(lost), "{told}");
+}
+
+/// How much others write shows in an LSN, so health names what was lost to those alone who may see that.
+#[test]
+fn health_names_the_lsns_that_were_lost_to_who_may_see_them() {
+    let mut rig = first_of_three_is_lost(false);
+    let lost = rig.events.iter().find_map(|event| match event {
+        Event::Opened { report, .. } => Some(report.lost.clone()),
+        _ => None,
+    });
+    let [Lost { first, last }] = lost.unwrap()[..] else { panic!("one stretch") };
+    let lsn =
+        if first == last { format!("{}", first.0) } else { format!("{} to {}", first.0, last.0) };
+    for (rights, sees) in [(admin::ALL, true), ("\"admin.check\", \"get\"", false)] {
+        rig.server.set_policy(policy(rights));
+        for (channel, sees) in [("reader", sees), ("keeper", false), ("elsewhere", false)] {
+            let client = rig.connect(channel);
+            let root = rig.root(client);
+            let told = rig.wait(health(&root)).unwrap();
+            let full = format!("Degraded 1 acknowledged writes with LSN {lsn} were lost, which");
+            assert_eq!(told.starts_with(&full), sees, "{channel} {rights}: {told}");
+            assert_eq!(told.contains("LSN"), sees, "{channel} {rights}: {told}");
+            assert!(told.starts_with("Degraded 1 "), "{told}");
+        }
+    }
+    assert!(!rig.server.health().reason.contains("LSN"), "a service manager shows it to all");
 }
 
 fn is_told_before_it_is_applied(rig: &mut Rig, client: usize) {
