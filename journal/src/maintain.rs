@@ -98,7 +98,8 @@ impl Inner {
         let log = &volume.superblock.log;
         let reserved = volume.tail.reserved(log).is_some();
         let taken = volume.superblock.checkpoint.len();
-        let listed = log.len() + taken;
+        // One that is being written may take more than the last one, and what comes behind its cut stays listed with it.
+        let listed = log.len() + taken.max(volume.busy.len());
         drop(volume);
         drop(state);
         let (free, kept, checkpoint) =
@@ -488,3 +489,6 @@ pub(crate) fn replay_bytes(
     let bytes = chosen.unwrap_or(REPLAY_BYTES_MIN).max(2 * checkpoint_bytes).max(least);
     bytes.next_multiple_of(SLOT_BYTES)
 }
+
+#[cfg(test)]
+mod tests;

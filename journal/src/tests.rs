@@ -50,7 +50,11 @@ pub(crate) fn volume() -> (Disk, MemoryDevice) {
 }
 
 /// Makes an empty volume with segments as larger ones have them.
-fn volume_of(device_bytes: u64, segment_blocks: u32, segments: u32) -> (Disk, MemoryDevice) {
+pub(crate) fn volume_of(
+    device_bytes: u64,
+    segment_blocks: u32,
+    segments: u32,
+) -> (Disk, MemoryDevice) {
     let mut device = MemoryDevice::new(usize::try_from(device_bytes).expect("it is small"));
     let disk = Disk::new(device.geometry());
     let options = FormatOptions { block_bytes: 512, copies: 2, force: false };
