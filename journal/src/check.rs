@@ -326,7 +326,7 @@ impl Inner {
             }
             report.groups += 1;
             if let Some((good, bad)) = damaged_copy(&sighting, self.verifier.geometry.copies()) {
-                report.repaired += u64::from(self.repair_group(&sighting.header, good, bad).await?);
+                report.repaired += u64::from(self.repair_group(&sighting.header, good, bad).await);
             }
         }
         if report.repaired > 0 {
@@ -343,16 +343,18 @@ impl Inner {
         Ok(Repair { report, whole, log })
     }
 
-    async fn repair_group(&self, header: &Header, good: Zone, bad: Zone) -> Result<bool, Stop> {
+    /// Writes the bad copy anew; false where the good one is not read again, or the device does not take it.
+    ///
+    /// A device that takes it not has lost nothing that counts: nothing is acknowledged for it, and the place held nothing good.
+    async fn repair_group(&self, header: &Header, good: Zone, bad: Zone) -> bool {
         let (segment, block) = (header.segment, header.block);
         let found = group_at(&self.disk, &self.verifier, good, segment, block).await;
-        let Some((again, bytes)) = found else { return Ok(false) };
+        let Some((again, bytes)) = found else { return false };
         if again != *header {
-            return Ok(false);
+            return false;
         }
         let offset = self.verifier.geometry.block_offset(bad, segment, block);
-        self.disk.write(offset, bytes).await.map_err(|_| Stop::Write)?;
-        Ok(true)
+        self.disk.write(offset, bytes).await.is_ok()
     }
 }
 

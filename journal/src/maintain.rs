@@ -138,8 +138,8 @@ impl Inner {
         }
         let state = self.state.borrow();
         let repair = state.to_repair.first().copied().map(Job::Repair);
-        let asked = !state.strict.is_empty();
-        let waits = asked && !state.is_vouched() && state.queue.is_empty();
+        let due = self.watermark_due(&state).is_some_and(|due| due <= now);
+        let waits = due && state.queue.is_empty();
         drop(state);
         let witness = (clean.is_none() && waits && self.prepare(1, Asker::Client).is_none())
             .then_some(Job::Witness);

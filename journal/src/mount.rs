@@ -2,8 +2,8 @@
 
 use crate::checkpoint::{self, CheckpointError, Loaded, Snapshot};
 use crate::disk::Disk;
-use crate::geometry::SUPERBLOCK_COPIES;
 use crate::geometry::{GeometryError, superblock_offset};
+use crate::geometry::{SUPERBLOCK_COPIES, VolumeGeometry};
 use crate::group::{Header, Verifier};
 use crate::index::Index;
 use crate::plant::{Plant, Plants};
@@ -153,6 +153,8 @@ pub(crate) async fn look(
     if !superblock.geometry.fits(device_bytes) {
         return Err(OpenError::Shrunk { volume_bytes, device_bytes });
     }
+    // What such a device does not read for its length alone is no damage.
+    covers(&superblock.geometry, device.sector_bytes)?;
     let mut verifier = Verifier {
         volume: superblock.volume,
         keys: Keys::derive(&superblock.key),
@@ -185,6 +187,15 @@ pub(crate) async fn look(
     doubt.absent &= !plants.has(Plant::DoubtForgotten);
     let found = Found { superblock, history, index, doubt, uses, repairs, checkpoint_bytes: bytes };
     Ok((copies, verifier, found))
+}
+
+/// Refuses a device whose unit is larger than the volume's block.
+fn covers(geometry: &VolumeGeometry, physical_bytes: u32) -> Result<(), OpenError> {
+    let block_bytes = u32::try_from(geometry.block_bytes()).unwrap_or(u32::MAX);
+    if block_bytes >= physical_bytes {
+        return Ok(());
+    }
+    Err(OpenError::Geometry(GeometryError::PhysicalUnit { block_bytes, physical_bytes }))
 }
 
 /// What [`look`] found.
@@ -229,11 +240,8 @@ pub(crate) async fn mount(
 ) -> Result<Mounted, OpenError> {
     let (copies, verifier, mut found) = look(disk, plants).await?;
     let geometry = found.superblock.geometry;
-    let (block_bytes, physical_bytes) = (geometry.block_bytes(), disk.geometry().physical_bytes);
-    if block_bytes < physical_bytes as usize && !plants.has(Plant::AnyPhysicalUnit) {
-        let block_bytes = u32::try_from(block_bytes).unwrap_or(u32::MAX);
-        let error = GeometryError::PhysicalUnit { block_bytes, physical_bytes };
-        return Err(OpenError::Geometry(error));
+    if !plants.has(Plant::AnyPhysicalUnit) {
+        covers(&geometry, disk.geometry().physical_bytes)?;
     }
     if counters_end(&found.superblock, &found.history) {
         return Err(OpenError::MountsUsedUp);
@@ -258,7 +266,7 @@ pub(crate) async fn mount(
 /// Tells whether a counter is too near its end for another mount.
 pub(crate) fn counters_end(superblock: &Superblock, history: &History) -> bool {
     let counted = Lsn(superblock.sequence).max(history.next);
-    superblock.mount + 1 >= Birth::MOUNT_END || counted > Lsn::MOUNT_MAX
+    superblock.mount + 1 >= Birth::MOUNT_MAX || counted > Lsn::MOUNT_MAX
 }
 
 fn nothing_valid(copies: &Copies) -> OpenError {

@@ -5,6 +5,7 @@ use crate::group::group_blocks;
 use crate::layout::group;
 use crate::room::free_segments;
 use crate::types::{Birth, SegmentIndex};
+use crate::writer::Asker;
 use crate::{
     Batch, Clock, CommitError, Disk, Durability, FormatOptions, Journal, Operation, Options,
     Origin, Precondition, Random, format,
@@ -302,6 +303,34 @@ fn cleaning_goes_on_in_the_segment_at_hand() {
     let room = LastRoom::new(volume(), 392, 0);
     assert_eq!(room.live(), 0);
     assert_eq!(room.journal.stats().moves, 8);
+}
+
+/// No block may be written any more: what was durable last is vouched for by the superblock, once nobody has written for a while.
+#[test]
+fn without_room_for_a_watermark_the_superblock_vouches() {
+    let mut room = LastRoom::open(volume());
+    let inner = room.journal.0.clone();
+    let mut writing = Box::pin(room.journal.run());
+    assert!(room.drive(&mut writing, |journal| put(journal, b"/a")));
+    {
+        let volume = &mut *inner.volume.borrow_mut();
+        for segment in free_segments(&volume.superblock, &inner.state.borrow().room) {
+            volume.stuck.for_good(segment, 0);
+        }
+    }
+    assert!(!inner.state.borrow().is_vouched() && inner.prepare(1, Asker::Client).is_none());
+    for now in [0, 49, 50] {
+        inner.clock.set(now);
+        let mut polls = 0;
+        let some = poll_fn(|_| {
+            let _ = poll(writing.as_mut());
+            polls += 1;
+            if polls == 100 { Poll::Ready(()) } else { Poll::Pending }
+        });
+        run(&room.disk, &mut room.device, some);
+        assert_eq!(inner.state.borrow().is_vouched(), now == 50, "at {now}");
+    }
+    assert_eq!(room.journal.deadline(), None, "it wants to be polled for nothing");
 }
 
 /// What takes several slices has a header for each, and begins only where all of them have room.

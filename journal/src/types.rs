@@ -71,6 +71,8 @@ pub struct Birth(pub u64);
 impl Birth {
     /// First mount number that a volume may not reach.
     pub const MOUNT_END: u64 = 1 << 31;
+    /// First mount number that no mount takes: a mount that runs long may raise its number, so that the next one knows it.
+    pub(crate) const MOUNT_MAX: u64 = Self::MOUNT_END - (1 << 16);
 
     /// Yields the birth after this one.
     ///

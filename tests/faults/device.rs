@@ -4,7 +4,7 @@
 use super::bench::{Answer, BLOCK_BYTES, Bench, DEVICE_BYTES, Store, on};
 use super::rich::{Map, Rich, keys};
 use super::traces::Ended;
-use blockdev::{Damage, Fate, Fault, FaultKind, Repeat};
+use blockdev::{Damage, Fate, Fault, FaultKind, Repeat, SimConfig, SimDevice};
 use journal::{Mode, OpenError, Plants, ReadOnlyReason};
 
 const SLOT: usize = 4096;
@@ -276,6 +276,25 @@ pub fn grown(rich: &Rich, plants: Plants) -> Ended {
         }
     }
     Ok(())
+}
+
+/// Puts a volume of blocks of 512 bytes on a device of which only 4096 bytes are read at once: it is refused for that, not as
+/// damaged.
+///
+/// # Errors
+/// It is mounted, or refused for another reason.
+pub fn larger_sectors(rich: &Rich, plants: Plants) -> Ended {
+    let mut bench = Bench::coarse(plants);
+    let mut config = SimConfig::new(1, DEVICE_BYTES);
+    (config.geometry.sector_bytes, config.geometry.physical_bytes) = (4096, 4096);
+    (config.immediate, config.stall) = (true, 0);
+    bench.device = SimDevice::new(config);
+    bench.device.restore(&rich.image);
+    match bench.try_open(&mut on)?.ok_or("cut")? {
+        Ok(_) => Err("it is mounted".into()),
+        Err(OpenError::Geometry(_)) => Ok(()),
+        Err(error) => Err(format!("refused for another reason: {error}")),
+    }
 }
 
 fn refuse(plants: Plants, image: &[u8]) -> Result<OpenError, String> {

@@ -142,6 +142,14 @@ fn a_device_that_is_short_blank_or_foreign_is_refused_and_not_changed() {
 }
 
 #[test]
+fn a_device_of_larger_sectors_is_refused_for_that() {
+    for age in [Age::Old, Age::Young] {
+        let rich = rich(Plants::default(), age).unwrap();
+        device::larger_sectors(&rich, Plants::default()).unwrap();
+    }
+}
+
+#[test]
 fn a_device_that_has_grown_is_served_as_before() {
     for age in [Age::Old, Age::Young, Age::Settled] {
         device::grown(&rich(Plants::default(), age).unwrap(), Plants::default()).unwrap();
@@ -246,6 +254,7 @@ checks! {
         &[Plant::NothingSpared];
     a_checkpoint_that_is_asked_for_meanwhile_is_written: online::asked_meanwhile, &[];
     a_segment_that_was_not_read_is_tried_again: online::tried_again, &[];
+    a_repair_that_is_not_taken_stops_nothing: online::a_repair_that_is_not_taken, &[];
     what_an_fsck_misreads_once_stays_as_it_is: online::misread_by_fsck, &[];
     a_check_repairs_no_torn_tail: rules::a_check_leaves_a_torn_tail, &[Plant::CheckTouchesTail];
     a_check_repairs_no_tail_of_a_known_use: rules::a_check_leaves_the_tail_of_a_known_use,

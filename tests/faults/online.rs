@@ -361,6 +361,35 @@ pub fn tried_again(plants: Plants) -> Ended {
     Ok(())
 }
 
+/// A copy goes bad at a place that takes no writes: the other one is served, nothing else stops, and a later read tries again.
+pub fn a_repair_that_is_not_taken(plants: Plants) -> Ended {
+    let mut bench = Bench::new(plants);
+    let mut store = bench.open()?;
+    let places = bench.put(&mut store, A, b"1")?;
+    let written = checkpoint(&store);
+    let written = bench.drive(&mut store, written, &mut on)?.ok_or("cut")?;
+    written.map_err(|error| format!("no checkpoint: {error}"))?;
+    bench.idle(&mut store)?;
+    damage(&mut bench, places.get(..1).ok_or("two copies")?);
+    for taken in [false, true] {
+        if !taken {
+            let (kind, repeat) = (FaultKind::WriteFails, Repeat::Once);
+            bench.device.inject(Fault { kind, after: 0, repeat });
+        }
+        bench.expect(&mut store, A, Some(b"1"))?;
+        bench.idle(&mut store)?;
+        if matches!(store.journal.mode(), Mode::ReadOnly(_)) {
+            return Err("a copy that is not repaired ends writing".into());
+        }
+        let repaired = store.journal.stats().repaired;
+        if repaired != u64::from(taken) {
+            return Err(format!("{repaired} copies are repaired, the device takes it: {taken}"));
+        }
+    }
+    bench.put(&mut store, B, b"2")?;
+    Ok(())
+}
+
 /// Overwrites a value so often that every other one must have been moved.
 fn clean(bench: &mut Bench, store: &mut Store) -> Ended {
     for n in 0..100_u8 {

@@ -89,6 +89,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("tried again", online::tried_again),
     ("full volumes", brims),
     ("uploads alone", uploads),
+    ("repair not taken", online::a_repair_that_is_not_taken),
     ("misread by fsck", online::misread_by_fsck),
     ("large", large::whole_or_not_at_all),
     ("large room", large::room_comes_back),

@@ -1,17 +1,19 @@
 //! The list of uses while a checkpoint is written.
 
+use crate::geometry::{SUPERBLOCK_COPIES, superblock_offset};
 use crate::layout::superblock::USES_MAX;
-use crate::tests::{poll, run, volume_of};
+use crate::tests::{poll, run, volume, volume_of};
 use crate::{
-    Batch, BlockIndex, Clock, Disk, Durability, Journal, Operation, Options, Origin, Precondition,
-    Random,
+    Batch, Birth, BlockIndex, Clock, Disk, Durability, Journal, OpenError, Operation, Options,
+    Origin, Precondition, Random,
 };
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
-use blockdev::{BlockDevice, MemoryDevice, Operation as Request};
+use blockdev::{BlockDevice, Buffer, MemoryDevice, Operation as Request};
 use core::future::{Future, poll_fn};
 use core::pin::Pin;
+use core::task::Poll;
 
 type Task = Pin<Box<dyn Future<Output = bool>>>;
 type Writing = Pin<Box<dyn Future<Output = ()>>>;
@@ -117,4 +119,36 @@ fn is_busy(journal: &Journal, offset: u64) -> bool {
             (start..start + geometry.segment_bytes() as u64).contains(&offset)
         })
     })
+}
+
+/// The last mount that is taken runs so long that it raises its number: the next one is refused for that, and all is readable.
+#[test]
+fn a_mount_that_raises_the_last_number_leaves_a_volume() {
+    let (disk, mut device) = volume();
+    let superblock = run(&disk, &mut device, crate::scan::superblocks(&disk));
+    let mut last = superblock.best().expect("it is sound").clone();
+    last.mount = Birth::MOUNT_MAX - 2;
+    for copy in 0..SUPERBLOCK_COPIES {
+        let offset = superblock_offset(copy, last.geometry.volume_bytes());
+        let write = disk.write(offset, Buffer::copy_of(&last.encode()));
+        run(&disk, &mut device, write).expect("it lies on the device");
+    }
+    let open = |n| {
+        let (random, clock) = (Random::from_seed([n; 32]), Clock::default());
+        Journal::open(disk.clone(), random, clock, Options::default())
+    };
+    let journal = run(&disk, &mut device, open(8)).expect("there is one more");
+    let mut writing: Writing = Box::pin(journal.run());
+    both(&disk, &mut device, &mut writing, puts(&journal, [b"/a".to_vec()].into_iter()));
+    journal.0.state.borrow_mut().next_birth.0 += 3 << 32;
+    both(&disk, &mut device, &mut writing, puts(&journal, [b"/b".to_vec()].into_iter()));
+    let mut polls = 0;
+    let raised = || journal.0.volume.borrow().superblock.mount > Birth::MOUNT_MAX;
+    let ended = poll_fn(|_| {
+        let _ = poll(writing.as_mut());
+        polls += 1;
+        if raised() || polls == 1000 { Poll::Ready(raised()) } else { Poll::Pending }
+    });
+    assert!(run(&disk, &mut device, ended), "the number is not raised");
+    assert_eq!(run(&disk, &mut device, open(9)).err(), Some(OpenError::MountsUsedUp));
 }
