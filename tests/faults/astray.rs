@@ -6,6 +6,7 @@ use super::rich::{Map, Rich, keys};
 use super::traces::Ended;
 use blockdev::{Fault, FaultKind, Repeat, SimDevice};
 use journal::{Mode, Plants};
+use std::collections::BTreeMap;
 
 /// What requests that went astray did.
 #[derive(Clone, Copy, Debug, Default)]
@@ -147,11 +148,11 @@ fn all_of(bench: &mut Bench, rich: &Rich) -> Result<u64, String> {
 /// What flushes that were not done left behind.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lies {
-    /// Flushes that were not done, alone or with the one behind it.
+    /// Flushes that were not done, alone or with those behind it.
     pub flushes: u64,
     /// Images that cuts left.
     pub images: u64,
-    /// Those that an earlier state was found in, and no loss told.
+    /// Those of which no loss is told: all is there, or an earlier state.
     pub earlier: u64,
     /// Those of which a loss is told.
     pub told: u64,
@@ -167,10 +168,10 @@ const ENDS: usize = 40;
 /// Plays a history again and again, each time with another flush, or two in a row, answered and not done; the power goes
 /// before the next flush, which would make good for them. Later ones show nothing.
 ///
-/// Nothing can bring back what was acknowledged. But what is found is a state that was, in order, or is told as lost.
+/// Nothing can bring back what was acknowledged. But what is found is a state that was, but for keys that are told as lost.
 ///
 /// # Errors
-/// A key has a value that it never had, or states are mixed in silence.
+/// A key has a value that it never had, or what the keys answer is of two states.
 pub fn flushes(plants: Plants) -> Result<Lies, String> {
     let mut begun = Bench::new(plants);
     let mut book = Book::new(Map::new());
@@ -205,10 +206,78 @@ pub fn flushes(plants: Plants) -> Result<Lies, String> {
             let mut cut = bench.fork();
             cut.device.heal();
             cut.device.power_cut_choosing(fates(&end));
-            judge(&mut cut, &book, &mut lies).map_err(said)?;
+            judge(&mut cut, book.states(), &mut lies).map_err(said)?;
         }
     }
     Ok(lies)
+}
+
+/// Plays the same history once, and then makes each flush of it, alone or with the one behind it, one that was answered and
+/// not done, and loses for good what it should have made durable: later flushes are done, and the power goes at any of them.
+/// Until then reads showed all that was written.
+///
+/// What was acknowledged since is there, and what is not there is told. Directly behind two lies an earlier state may be found.
+///
+/// # Errors
+/// A key has a value that it never had, or what the keys answer is of two states, or of an earlier one.
+pub fn lost_for_good(plants: Plants) -> Result<Lies, String> {
+    let mut bench = Bench::new(plants);
+    let mut book = Book::new(Map::new());
+    let mut store = bench.open()?;
+    commits(&mut bench, &mut store, &mut book, 0..16, &mut on)?;
+    drop(store);
+    // What each flush finds written, and how many commits were acknowledged then.
+    let mut flushed = vec![(bench.device.durable().to_vec(), book.acknowledged.get())];
+    let acknowledged = book.acknowledged.clone();
+    let mut go = |device: &SimDevice| {
+        flushed.push((device.visible().to_vec(), acknowledged.get()));
+        Go::On
+    };
+    let mut store = bench.open_until(&mut go)?.ok_or("cut")?;
+    commits(&mut bench, &mut store, &mut book, 16..16 + LIES_PUTS, &mut go)?;
+    drop(store);
+    let mut lies = Lies::default();
+    for (lie, count) in (1..flushed.len()).flat_map(|lie| [(lie, 1), (lie, 2)]) {
+        lies.flushes += 1;
+        for cut in lie + count..flushed.len() {
+            let (image, acknowledged) = &flushed[cut];
+            let mut image = image.clone();
+            forget(&mut image, &flushed[lie - 1].0, &flushed[lie + count - 1].0);
+            bench.device.restore(&image);
+            let said = |what| format!("{count} flushes from {lie} on, cut at {cut}: {what}");
+            // Of two lies the second may take along what vouched for what the first lost.
+            let all = if cut == lie + 2 && count == 2 { 0 } else { *acknowledged };
+            let told = lies.told;
+            let found = judge(&mut bench.fork(), &book.states()[all..], &mut lies).map_err(said)?;
+            let newest = &book.states()[*acknowledged..];
+            let is_older = found.is_some_and(|found| !newest.iter().any(|state| found.fits(state)));
+            if is_older && lies.told > told {
+                return Err(said("a loss is told, and what came behind it is not there".into()));
+            }
+        }
+    }
+    Ok(lies)
+}
+
+/// Puts each block that changed between two images back to the first, unless it was written over since the second.
+fn forget(image: &mut [u8], before: &[u8], written: &[u8]) {
+    let blocks = image.chunks_mut(512).zip(before.chunks(512).zip(written.chunks(512)));
+    for (block, (before, written)) in blocks {
+        if before != written && block == written {
+            block.copy_from_slice(before);
+        }
+    }
+}
+
+/// What keys answer: a value, or nothing where it is absent; those that are lost are left out.
+#[derive(Debug)]
+struct Answered(BTreeMap<Vec<u8>, Option<Vec<u8>>>);
+
+impl Answered {
+    /// Tells whether all of it is of one state.
+    fn fits(&self, state: &Map) -> bool {
+        self.0.iter().all(|(key, value)| state.get(key) == value.as_ref())
+    }
 }
 
 /// Commits puts and deletes, one after the other; false when `go` cut.
@@ -229,33 +298,35 @@ fn commits(
         if !done {
             return Ok(false);
         }
+        book.acknowledge_all();
     }
     Ok(true)
 }
 
-fn judge(bench: &mut Bench, book: &Book, lies: &mut Lies) -> Ended {
+/// Opens what was left, and checks that what keys answer is of one of the states; yields it, unless the volume is refused.
+fn judge(bench: &mut Bench, states: &[Map], lies: &mut Lies) -> Result<Option<Answered>, String> {
     lies.images += 1;
     let Ok(mut store) = bench.try_open(&mut on)?.ok_or("cut")? else {
         lies.refused += 1;
-        return Ok(());
+        return Ok(None);
     };
     let mut told = !store.journal.report().lost.is_empty();
-    let mut map = Map::new();
+    let mut answered = Answered(BTreeMap::new());
     for key in (b'a'..=b'c').chain(b'k'..=b'p').map(|name| vec![b'/', name]) {
         match bench.get(&mut store, &key)? {
-            Answer::Value(value) if book.had(&key, &value) => {
-                map.insert(key, value.to_vec());
-            }
-            Answer::Absent => {}
+            Answer::Value(value) => drop(answered.0.insert(key, Some(value.to_vec()))),
+            Answer::Absent => drop(answered.0.insert(key, None)),
             Answer::Lost => told = true,
-            other => return Err(format!("{} has {other:?}", String::from_utf8_lossy(&key))),
+            Answer::Unreadable => {
+                return Err(format!("{} is not read", String::from_utf8_lossy(&key)));
+            }
         }
     }
-    if told {
-        lies.told += 1;
-        return Ok(());
+    // Nothing that was acknowledged counts here, so any state that was will do.
+    if !states.iter().any(|state| answered.fits(state)) {
+        return Err(format!("of no one state, a loss is told: {told}, {answered:?}"));
     }
-    lies.earlier += 1;
-    // Nothing is noted as acknowledged, so any state that was will do.
-    book.judge(&map)
+    lies.told += u64::from(told);
+    lies.earlier += u64::from(!told);
+    Ok(Some(answered))
 }

@@ -134,7 +134,10 @@ fn all_astray() -> Result<String, String> {
     writes.add(odd);
     let [old, young] = halved(|half| astray::reads(&volume(half)?, none(), |_, blocks| 0..blocks))?;
     let flushes = astray::flushes(none())?;
-    Ok(format!("writes {writes:?}\nreads {old:?}\nreads {young:?}\nflushes {flushes:?}"))
+    let lost = astray::lost_for_good(none())?;
+    Ok(format!(
+        "writes {writes:?}\nreads {old:?}\nreads {young:?}\nflushes {flushes:?}\nlost {lost:?}"
+    ))
 }
 
 fn every_history(bounds: Bounds) -> Result<String, String> {

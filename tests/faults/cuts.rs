@@ -44,6 +44,11 @@ impl Book {
         self.states.iter().any(|state| state.get(key).is_some_and(|had| had == value))
     }
 
+    /// Yields the state after each commit, the one that was there before them first.
+    pub fn states(&self) -> &[Map] {
+        &self.states
+    }
+
     /// Notes that everything taken is acknowledged.
     pub fn acknowledge_all(&self) {
         self.acknowledged.set(self.states.len() - 1);

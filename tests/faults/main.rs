@@ -184,6 +184,17 @@ fn a_flush_that_was_not_done_leaves_an_earlier_state_or_is_told() {
     let found = astray::flushes(Plants::default()).unwrap();
     println!("{found:?}");
     assert!(found.flushes > 60 && found.images > 1000 && found.earlier > 500 && found.told > 10);
+    assert!(astray::flushes(Plants::one(Plant::DoubtForgotten)).is_err());
+}
+
+#[test]
+fn what_a_lying_flush_lost_for_good_is_told() {
+    let found = astray::lost_for_good(Plants::default()).unwrap();
+    println!("{found:?}");
+    assert!(found.images > 2000 && found.told > 1000 && found.refused > 10);
+    for plant in [Plant::EvidenceIgnored, Plant::DoubtForgotten, Plant::SilentAbsence] {
+        assert!(astray::lost_for_good(Plants::one(plant)).is_err(), "it holds with {plant:?}");
+    }
 }
 
 #[test]

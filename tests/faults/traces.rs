@@ -435,6 +435,15 @@ pub fn deletes_after_a_loss_are_bounded(plants: Plants) -> Ended {
     for n in 0..taken {
         bench.expect(&mut store, &key(n), None)?;
     }
+    expect_lost(&mut bench, &mut store, &[&key(taken)])?;
+    // A start makes no room for them.
+    for n in taken..taken + 3 {
+        let commit = store.submit(&[(&key(n), None)], Durability::Durable);
+        match bench.drive(&mut store, commit, &mut on)?.ok_or("cut")? {
+            Err(CommitError::NoSpace) => {}
+            other => return Err(format!("delete {n} after a start: {other:?}")),
+        }
+    }
     expect_lost(&mut bench, &mut store, &[&key(taken)])
 }
 
