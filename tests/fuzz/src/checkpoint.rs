@@ -10,6 +10,12 @@ use journal::layout::group;
 /// # Panics
 /// As [`mount::run`].
 pub fn run(bytes: &[u8]) {
+    // A refusal is an answer.
+    let _ = mount::mount(&image(bytes), None);
+}
+
+/// Yields the volume with the bytes in the place of the checkpoint's items, in both copies.
+pub fn image(bytes: &[u8]) -> Vec<u8> {
     let base = Base::old();
     let use_ = base.superblock.checkpoint.first().expect("the volume has a checkpoint");
     let geometry = &base.superblock.geometry;
@@ -31,8 +37,7 @@ pub fn run(bytes: &[u8]) {
         }
     }
     base.sealer.seal(&mut image);
-    // A refusal is an answer.
-    let _ = mount::mount(&image, None);
+    image
 }
 
 /// Yields the items of the volume's own checkpoint: what a corpus begins with.

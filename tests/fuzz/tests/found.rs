@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops where it fails")]
 
 use journal::layout::{checkpoint_run, checkpoint_use, run, run_entry, superblock};
+use journal::{CommitError, Durability, Plants};
+use tests::faults::bench::{Bench, Store, on};
 
 /// Yields the items of a checkpoint, and where each entry in their runs begins.
 fn entries() -> (Vec<u8>, Vec<usize>) {
@@ -53,15 +55,57 @@ fn cleaning_ends_where_it_gains_nothing() {
     let (items, found) = entries();
     // Many sets of values that verify nowhere, told by the bits of a number.
     for set in (0..1_u32 << 16).step_by(251) {
-        let mut items = items.clone();
-        for (bit, at) in found.iter().enumerate().take(32) {
-            let value = usize::from(items[at + run_entry::SIZES.start] & run_entry::SIZE_VALUE) + 1;
-            let birth = at + run_entry::BYTES + value;
-            // Another birth, which still takes no more bytes than it must.
-            items[birth] ^= u8::from(set >> bit & 1 == 1);
-        }
-        fuzz::checkpoint::run(&items);
+        fuzz::checkpoint::run(&with_lost_values(&items, &found, set));
     }
+}
+
+/// The same volumes, filled: what damage holds is room that is not there, and who waits for it is refused. What was taken is
+/// served all the same.
+#[test]
+fn who_waits_for_room_that_damage_holds_is_refused() {
+    let [whole, damaged] = [0, u32::MAX].map(|set| {
+        let (mut bench, mut store, taken) = full(set);
+        for n in 0..taken {
+            bench.expect(&mut store, format!("/{n}").as_bytes(), Some(&VALUE)).unwrap();
+        }
+        taken
+    });
+    assert!(0 < damaged && damaged < whole, "{damaged} of {whole}");
+}
+
+const VALUE: [u8; 200] = [7; 200];
+
+/// Fills the volume in which the values whose bits are set verify nowhere; yields how many keys it took, `/0` first.
+fn full(set: u32) -> (Bench, Store, u32) {
+    let (items, found) = entries();
+    let image = fuzz::checkpoint::image(&with_lost_values(&items, &found, set));
+    let mut bench = Bench::blank(Plants::default(), image.len() as u64);
+    // No mount may draw the epochs of another.
+    bench.seed = 1 << 20;
+    bench.device.restore(&image);
+    let mut store = bench.open().unwrap();
+    for n in 0..1000 {
+        let put = store.submit(&[(format!("/{n}").as_bytes(), Some(&VALUE))], Durability::Durable);
+        match bench.drive(&mut store, put, &mut on).unwrap().unwrap() {
+            Ok(_) => {}
+            Err(error) => {
+                assert_eq!(error, CommitError::NoSpace);
+                return (bench, store, n);
+            }
+        }
+    }
+    panic!("{set:#x}: it is never full")
+}
+
+/// Gives the values whose bits are set another birth, which still takes no more bytes than it must: they verify nowhere.
+fn with_lost_values(items: &[u8], found: &[usize], set: u32) -> Vec<u8> {
+    let mut items = items.to_vec();
+    for (bit, at) in found.iter().enumerate().take(32) {
+        let value = usize::from(items[at + run_entry::SIZES.start] & run_entry::SIZE_VALUE) + 1;
+        let birth = at + run_entry::BYTES + value;
+        items[birth] ^= u8::from(set >> bit & 1 == 1);
+    }
+    items
 }
 
 /// A superblock whose tag is right states the highest number that is read; the first group that the mount wrote passed
