@@ -27,5 +27,6 @@ mod openmetrics;
 mod reload;
 mod second;
 mod secrets;
+mod shrinking;
 mod wire;
 mod writer;
