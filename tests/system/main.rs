@@ -2,7 +2,7 @@
 //!
 //! What a verdict depends on is never the time that something took. The moments of kills come
 //! from a seed, `SYSTEM_SEED`, which a failure prints; the same seed makes the same calls, but no
-//! two runs of a process meet at the same instruction.
+//! two runs of a process meet at the same instruction. `SYSTEM_KILLS` asks for another number of kills at work.
 //!
 //! What one daemon and one client show is with the crates that own it, and not here again:
 //!
