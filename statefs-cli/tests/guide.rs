@@ -135,7 +135,7 @@ fn answers(net: &blocking::Directory) -> Result<(), Error> {
     match net.put("ssid", b"harbour") {
         Ok(version) => println!("written: {version}"),
         Err(Error::Refused { code: ErrorCode::NoSpace | ErrorCode::QuotaExceeded, .. }) => {
-            net.delete("history")?; // always possible
+            net.delete("history")?; // possible, but on a full volume after a loss of data
         }
         Err(Error::Refused { code, message }) => println!("{}: {message}", code.text()),
         Err(Error::DataLoss | Error::Conflict { .. }) => unreachable!("it has no precondition"),
