@@ -65,7 +65,13 @@ fn a_question_in_use_ends_the_connection() {
 fn unknown_ids_end_the_connection() {
     let to =
         |id: u32| move |m: message::Builder<'_>| m.init_call().init_target().set_imported_cap(id);
-    assert_eq!(abort_reason(&Victim::default(), to(7)), "the target is not a current export");
+    // Every power of two, its neighbours, and many by chance: a mixture that gives no number twice.
+    let edges = (0..32).flat_map(|bit| [(1 << bit) - 1, 1 << bit, (1 << bit) + 1]);
+    let others = (0..10_000_u32).map(|n| n.wrapping_mul(0x9e37_79b1) ^ 0x5bd1_e995);
+    for id in edges.chain([u32::MAX]).chain(others).filter(|id| *id != 0) {
+        let reason = abort_reason(&Victim::default(), to(id));
+        assert_eq!(reason, "the target is not a current export", "{id}");
+    }
     assert_eq!(
         abort_reason(&Victim::default(), |m| m.init_return().set_answer_id(3)),
         "a return to no question"
