@@ -7,7 +7,7 @@
 mod rig;
 
 use std::fs;
-use std::io::{BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
@@ -209,6 +209,35 @@ fn a_lack_of_descriptors_is_survived() {
     client.put("k", b"1", false).unwrap();
     assert_eq!(client.get("k").unwrap(), b"1");
     assert_eq!(daemon.stop(Signal::TERM).0, Some(0));
+}
+
+/// Whatever the limit is, the daemon comes up, or ends before and says why. Which it does is no question of the limit alone: where the
+/// ring gets none, there are threads.
+#[test]
+fn with_too_few_descriptors_it_ends_and_says_why() {
+    let folder = Folder::new("sweep");
+    drop(Daemon::dev(&folder));
+    let (mut served, mut ended) = (0, 0);
+    for limit in 6..=30 {
+        let script = format!("ulimit -n {limit}; exec \"$0\" --dev \"$1\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, PROGRAM, &folder.path("")]).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut seen = String::new();
+        while log.read_line(&mut seen).unwrap() > 0 && !seen.contains(" ready ") {}
+        if seen.contains(" ready ") {
+            let daemon = Daemon { child, log: Some(log), seen };
+            let (code, log) = daemon.stop(Signal::TERM);
+            assert_eq!(code, Some(0), "{limit}: {log}");
+            served += 1;
+        } else {
+            assert_eq!(child.wait().unwrap().code(), Some(1), "{limit}: {seen}");
+            assert!(seen.contains("Too many open files") && !seen.contains("panicked"), "{seen}");
+            ended += 1;
+        }
+    }
+    assert!(served > 10 && ended > 2, "{served} and {ended}");
 }
 
 #[test]
