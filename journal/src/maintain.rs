@@ -104,9 +104,8 @@ impl Inner {
         drop(state);
         let (free, kept, checkpoint) =
             (self.free_count(), self.kept_free(), self.checkpoint_segments());
-        // Cleaning gives back more than it takes, and adds no key, so it may take what clients leave to it.
-        let cleaning = !self.state.borrow().moves.is_empty();
-        let least = if cleaning { checkpoint + 1 } else { kept + 1 };
+        // Cleaning and deletes give back more than they take, and add no key, so they may take what others leave to them.
+        let least = if self.asker() == Asker::Client { kept + 1 } else { checkpoint + 1 };
         if !reserved && free >= least && listed < USES_MAX {
             return Some(Job::Reserve);
         }

@@ -109,6 +109,8 @@ plants! {
     CutForgotten = "cut-forgotten",
     /// Let deletes keep to the limit on what lives, also where a restart has made the volume too full.
     DeletesLimited = "deletes-limited",
+    /// Let deletes wait for the room that other writes leave to cleaning.
+    DeletesWait = "deletes-wait",
     /// Keep the chunks of uploads that a crash ended.
     OrphansKept = "orphans-kept",
     /// Keep the chunks of large values that were written over, while running.

@@ -79,6 +79,11 @@ impl Demand {
         }
     }
 
+    /// Tells whether it is of deletes alone, of which nothing stays.
+    pub(crate) fn only_deletes(&self) -> bool {
+        self.keys == 0 && self.items == 0
+    }
+
     /// Adds a record of `bytes` that deletes `key` after a loss, which every checkpoint tells from then on.
     pub(crate) fn add_in_doubt(&mut self, bytes: usize, key: &[u8]) {
         self.bytes += bytes;

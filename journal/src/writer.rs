@@ -69,6 +69,8 @@ pub(crate) enum Stop {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asker {
     Client,
+    /// A client, for deletes alone: they give back more than they take, and may take what others leave to cleaning.
+    Deleting,
     Cleaning,
 }
 
@@ -184,16 +186,17 @@ async fn wait_for_room(inner: &Inner) {
 /// Builds the next group, moves first, and starts both writes; yields its bytes.
 fn next_group(inner: &Inner, written: &mut Vec<Written>) -> Option<usize> {
     let geometry = inner.verifier.geometry;
-    let cleaning = !inner.state.borrow().moves.is_empty();
-    let asker = if cleaning { Asker::Cleaning } else { Asker::Client };
+    let asker = inner.asker();
+    let cleaning = asker == Asker::Cleaning;
     let first_bytes = inner.front_bytes()?;
     let use_ = inner.prepare(group_blocks(&geometry, first_bytes), asker)?;
+    let alone = asker == Asker::Deleting && inner.free_count() < inner.kept_free();
     let mut volume = inner.volume.borrow_mut();
     let room = geometry.segment_blocks() - volume.tail.block;
     let (moves, batches) = if cleaning {
         (take_moves(inner, room), Vec::new())
     } else {
-        (Vec::new(), take_batches(inner, room))
+        (Vec::new(), take_batches(inner, room, alone))
     };
     let bytes = batches.iter().map(|queued| queued.demand.bytes).sum::<usize>()
         + moves.iter().map(Move::record_bytes).sum::<usize>();
@@ -345,19 +348,31 @@ impl Inner {
 
     /// Tells whether what would be written next has room, or is not there any more.
     pub(crate) fn front_has_room(&self) -> bool {
-        let cleaning = !self.state.borrow().moves.is_empty();
-        let asker = if cleaning { Asker::Cleaning } else { Asker::Client };
         self.front_bytes().is_none_or(|bytes| {
-            self.prepare(group_blocks(&self.verifier.geometry, bytes), asker).is_some()
+            self.prepare(group_blocks(&self.verifier.geometry, bytes), self.asker()).is_some()
         })
+    }
+
+    /// Yields who asks for room for what would be written next.
+    pub(crate) fn asker(&self) -> Asker {
+        let state = self.state.borrow();
+        match state.queue.front() {
+            _ if !state.moves.is_empty() => Asker::Cleaning,
+            Some(queued)
+                if queued.demand.only_deletes() && !self.options.plants.has(Plant::DeletesWait) =>
+            {
+                Asker::Deleting
+            }
+            _ => Asker::Client,
+        }
     }
 
     /// Yields the use at the tail, with room for a group of `blocks`; goes on in the reserved one where needed.
     ///
     /// Clients leave the last free segments to cleaning, and do not pass the bound on replay.
     pub(crate) fn prepare(&self, blocks: u32, asker: Asker) -> Option<Use> {
-        let kept = asker == Asker::Cleaning || self.free_count() >= self.kept_free();
-        if !kept || (asker == Asker::Client && self.replay_is_full(blocks)) {
+        let kept = asker != Asker::Client || self.free_count() >= self.kept_free();
+        if !kept || (asker != Asker::Cleaning && self.replay_is_full(blocks)) {
             return None;
         }
         let volume = &mut *self.volume.borrow_mut();
@@ -379,14 +394,15 @@ impl Inner {
     }
 }
 
-/// Takes batches off the queue's front while they fit into one group of at most `room` blocks.
-fn take_batches(inner: &Inner, room: u32) -> Vec<Queued> {
+/// Takes batches off the queue's front while they fit into one group of at most `room` blocks; `alone`, deletes and nothing else.
+fn take_batches(inner: &Inner, room: u32, alone: bool) -> Vec<Queued> {
     let geometry = &inner.verifier.geometry;
     let mut state = inner.state.borrow_mut();
     let (mut batches, mut bytes) = (Vec::new(), 0);
     while let Some(queued) = state.queue.pop_front() {
         let sum = bytes + queued.demand.bytes;
         let fits = group_blocks(geometry, sum) <= room && sum <= inner.options.group_bytes_max;
+        let fits = fits && !(alone && !queued.demand.only_deletes());
         if !batches.is_empty() && !fits {
             state.queue.push_front(queued);
             break;

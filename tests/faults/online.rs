@@ -1,10 +1,11 @@
 //! Faults that a running store meets and deals with before the next mount.
 
 use super::bench::{Answer, Bench, DEVICE_BYTES, Go, Store, cut_after, fates, on};
+use super::rich::{Age, keys, rich};
 use super::traces::{A, B, C, Ended, damage};
 use crate::drive::{Task, poll};
 use blockdev::{Cure, Damage, Fate, Fault, FaultKind, Repeat};
-use journal::{CommitError, Durability, Mode, Outcome, Plants};
+use journal::{BlockIndex, CommitError, Durability, Mode, Outcome, Plants, SegmentIndex, Zone};
 use std::task::Poll;
 
 const SLOT: usize = 4096;
@@ -387,6 +388,42 @@ pub fn a_repair_that_is_not_taken(plants: Plants) -> Ended {
         }
     }
     bench.put(&mut store, B, b"2")?;
+    Ok(())
+}
+
+/// Both copies of values go bad in five of twelve segments while the store runs, and the volume is filled then: no delete is
+/// refused, or nothing but a salvage makes room any more.
+pub fn deletes_beside_damage(plants: Plants) -> Ended {
+    let rich = rich(Plants::default(), Age::Old)?;
+    let mut bench = Bench::blank(plants, DEVICE_BYTES);
+    bench.seed = 1 << 20;
+    bench.device.restore(&rich.image);
+    let mut store = bench.open()?;
+    bench.idle(&mut store)?;
+    let geometry = store.journal.stats().geometry;
+    let segments = bench.inspect()?.volume.ok_or("no volume")?.segments;
+    for (segment, fact) in (0..).map(SegmentIndex).zip(&segments) {
+        for zone in [Zone::A, Zone::B] {
+            if fact.live_values > 0 && !fact.checkpoint {
+                let place = geometry.block_offset(zone, segment, BlockIndex(0));
+                bench.device.corrupt(place, geometry.segment_bytes(), Damage::Random);
+            }
+        }
+    }
+    let mut change = |key: &[u8], value: Option<&[u8]>| {
+        let change = store.submit(&[(key, value)], Durability::Durable);
+        bench.drive(&mut store, change, &mut on)?.ok_or_else(|| String::from("cut"))
+    };
+    let mut taken = 0;
+    while change(format!("/{taken}").as_bytes(), Some(&[7; 200]))?.is_ok() {
+        taken += 1;
+    }
+    for key in [b"/0".to_vec()].into_iter().chain(keys()) {
+        change(&key, None)?.map_err(|error| {
+            format!("{} is not deleted, with {taken} keys: {error}", String::from_utf8_lossy(&key))
+        })?;
+    }
+    change(b"/0", Some(&[7; 200]))?.map_err(|error| format!("nothing is written: {error}"))?;
     Ok(())
 }
 

@@ -51,7 +51,7 @@ fn key(n: u32) -> Vec<u8> {
         state ^= state << 13;
         state ^= state >> 17;
         state ^= state << 5;
-        if at == 0 { b'/' } else { b'a' + (state >> 16) as u8 % 26 }
+        if at == 0 { b'/' } else { b'a' + state.to_le_bytes()[2] % 26 }
     };
     (0..250).map(letter).collect()
 }
