@@ -87,8 +87,8 @@ impl VolumeFacts {
             let all = geometry.segment_blocks();
             let bytes = blocks(disk, &self.verifier, zone, segment, BlockIndex(0), all).await;
             let work = WORK_MAX * bytes.len() as u64;
-            let (from, expected) = (0, 0);
-            let mut carver = Carver { facts: self, segment, bytes: &bytes, from, expected, work };
+            let (stand, again) = (Stand { from: 0, expected: 0, passed: 0 }, work);
+            let mut carver = Carver { facts: self, segment, bytes: &bytes, stand, work, again };
             carver.segment(&mut show);
         }
         self.chunks.extend(chunks);
@@ -155,46 +155,72 @@ impl VolumeFacts {
     }
 }
 
+/// How far a copy of a segment is carved.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Stand {
+    /// Everything before this is done.
+    from: usize,
+    /// Where a record begins if what lies before it says so: a header that verifies, or the lengths of the record there, whether
+    /// or not that is whole.
+    expected: usize,
+    /// What was summed of records that were expected, whatever they say, ends here.
+    passed: usize,
+}
+
 struct Carver<'a> {
     facts: &'a VolumeFacts,
     segment: SegmentIndex,
     bytes: &'a [u8],
-    /// Everything before this is done.
-    from: usize,
-    /// Where a record begins if what lies before it says so: a header that verifies, or the lengths of the record there, whether
-    /// or not that is whole. It only moves on, and so costs no more than the bytes that it passes, whatever they say.
-    expected: usize,
-    /// Bytes that may be summed yet where none is expected.
+    stand: Stand,
+    /// Bytes that may be summed yet where no record is expected.
     work: u64,
+    /// Bytes that may be summed once more yet where one is expected: a header that verifies inside of what another one, or a record,
+    /// claims takes this back to where it lies. No client makes such headers, so that none uses this up for others.
+    again: u64,
 }
 
 impl<'a> Carver<'a> {
+    /// Goes from block to block, and at each that has a header goes on from there: one that is stale may claim what lies behind it.
+    ///
+    /// Cost: each place is looked at once for each epoch that its block is tried with, of which there are no more than
+    /// [`EPOCHS_MAX`] and that of the last header; what is summed is bounded by the bytes that are passed, `work` and `again`.
     fn segment(&mut self, each: &mut impl FnMut(&[u8], RecordFact)) {
-        let facts = self.facts;
+        let (facts, all) = (self.facts, self.bytes);
         let block_bytes = facts.verifier.geometry.block_bytes();
+        // What the last header claims: its epoch, and the bytes up to its end.
+        let mut claimed: Option<(Epoch, &[u8])> = None;
         for block in (0..facts.verifier.geometry.segment_blocks()).map(BlockIndex) {
             let start = block.0 as usize * block_bytes;
-            let rest = self.bytes.get(start..).unwrap_or_default();
+            let next = start + block_bytes;
+            let rest = all.get(start..).unwrap_or_default();
             if let Some(header) = facts.verifier.header(self.segment, block, rest) {
-                let end = start + at::BYTES + header.payload_bytes as usize;
+                let records = start + at::BYTES;
+                let end = records + header.payload_bytes as usize;
+                (self.stand.from, self.stand.expected) = (records, records);
                 if header.checkpoint {
-                    self.from = self.from.max(end.next_multiple_of(record_at::ALIGNMENT));
-                } else {
-                    self.expected = start + at::BYTES;
-                    self.from = self.from.max(self.expected);
-                    let inside = self.bytes.get(..end).unwrap_or(self.bytes);
-                    self.records(header.epoch, inside, end, each);
+                    // It holds none.
+                    (self.stand.from, claimed) = (next, None);
+                    continue;
                 }
+                let inside = all.get(..end).unwrap_or(all);
+                claimed = Some((header.epoch, inside));
+                self.records(header.epoch, inside, next, each);
                 continue;
             }
-            let before = (self.from.max(start), self.expected);
-            let mut reached = before;
-            for use_ in facts.uses_up_to(self.segment, block).iter().rev().take(EPOCHS_MAX) {
-                (self.from, self.expected) = before;
-                self.records(use_.epoch, self.bytes, start + block_bytes, each);
-                reached = reached.max((self.from, self.expected));
+            self.stand.from = self.stand.from.max(start);
+            let uses = facts.uses_up_to(self.segment, block).iter().rev().take(EPOCHS_MAX);
+            let uses = uses.map(|use_| (use_.epoch, all));
+            let is_tried = |epoch| uses.clone().any(|(tried, _)| tried == epoch);
+            let claimed =
+                claimed.filter(|(epoch, inside)| start < inside.len() && !is_tried(*epoch));
+            let (before, mut reached) = (self.stand, self.stand);
+            for (epoch, inside) in claimed.into_iter().chain(uses) {
+                self.stand = before;
+                self.records(epoch, inside, next, each);
+                let passed = reached.passed.max(self.stand.passed);
+                reached = Stand { passed, ..reached.max(self.stand) };
             }
-            (self.from, self.expected) = reached;
+            self.stand = reached;
         }
     }
 
@@ -206,20 +232,21 @@ impl<'a> Carver<'a> {
         end: usize,
         each: &mut impl FnMut(&[u8], RecordFact),
     ) {
-        while self.from < end {
+        while self.stand.from < end {
             let Some((record, place)) = self.record(epoch, bytes) else {
-                self.from += record_at::ALIGNMENT;
+                self.stand.from += record_at::ALIGNMENT;
                 continue;
             };
-            self.from += record.bytes();
-            self.expected = self.expected.max(self.from);
+            self.stand.from += record.bytes();
+            self.stand.expected = self.stand.expected.max(self.stand.from);
             each(record.key, RecordFact::new(&record, epoch, place));
         }
     }
 
-    /// Reads the record that begins where this stands, unless none is expected there and it would take more work than is left.
+    /// Reads the record that begins where this stands, unless it would take more work than is left.
     fn record(&mut self, epoch: Epoch, bytes: &'a [u8]) -> Option<(Record<'a>, Place)> {
-        let bytes = bytes.get(self.from..)?;
+        let from = self.stand.from;
+        let bytes = bytes.get(from..)?;
         let fixed = bytes.get(..record_at::BYTES)?;
         // Cheap first: most places hold no record.
         let kind = u8_at(fixed, record_at::KIND);
@@ -230,17 +257,23 @@ impl<'a> Carver<'a> {
         let value_bytes = u32_at(fixed, record_at::VALUE_BYTES);
         let summed = u64::from(key_bytes) + u64::from(value_bytes);
         let beyond = summed.saturating_sub(SHORT_BYTES);
-        let expected = self.from == self.expected;
-        if !expected && beyond > self.work {
+        let expected = from == self.stand.expected;
+        let passed_before = self.stand.passed.saturating_sub(from) as u64;
+        let again = beyond.min(passed_before);
+        if (expected && again > self.again) || (!expected && beyond > self.work) {
             return None;
         }
-        let offset = u32::try_from(self.from).ok()?;
+        let offset = u32::try_from(from).ok()?;
         let place = Place { segment: self.segment, offset };
         let found = Record::decode(epoch, place, bytes);
         match &found {
             // It is refused by its lengths alone, before anything is summed.
             Err(RecordError::Length) => {}
-            _ if expected => self.expected += record_bytes(key_bytes.into(), value_bytes as usize),
+            _ if expected => {
+                self.again -= again;
+                self.stand.expected += record_bytes(key_bytes.into(), value_bytes as usize);
+                self.stand.passed = self.stand.passed.max(self.stand.expected);
+            }
             _ => self.work -= beyond,
         }
         Some((found.ok()?, place))

@@ -94,3 +94,55 @@ fn behind_a_hostile_value(claimed: u32, damage: Range<usize>, value_bytes: usize
     run(&disk, &mut device, carving);
     assert_eq!(found, [b"/b", b"/b"], "{claimed}, {damage:?}");
 }
+
+/// Puts values of so many bytes under `/a`, `/b` and so on, each with a group of its own, into a new volume: the same one at each
+/// call, under epochs by `seed`.
+fn with_puts(seed: u8, values: &[usize]) -> (Disk, MemoryDevice) {
+    let (disk, mut device) = volume();
+    let (random, clock) = (Random::from_seed([seed; 32]), Clock::default());
+    let opening = Journal::open(disk.clone(), random, clock, Options::default());
+    let journal = run(&disk, &mut device, opening).unwrap();
+    let mut writing = pin!(journal.run());
+    for (name, &bytes) in (b'a'..).zip(values) {
+        let operation = Operation {
+            key: [b'/', name].into(),
+            value: Some(vec![7; bytes].into()),
+            precondition: Precondition::Any,
+        };
+        let operations = [operation].into();
+        let batch = Batch { operations, durability: Durability::Durable, origin: Origin(1) };
+        let mut committing = pin!(journal.commit(batch));
+        let both = poll_fn(|_| {
+            let _ = poll(writing.as_mut());
+            poll(committing.as_mut())
+        });
+        run(&disk, &mut device, both).unwrap();
+    }
+    (disk, device)
+}
+
+/// A header that came back from an earlier use of the same place claims what is there now. It hides nothing behind it but what
+/// it lies upon.
+#[test]
+fn a_stale_header_hides_no_group_behind_it() {
+    let (disk, mut device) = with_puts(8, &[8_000]);
+    let facts = run(&disk, &mut device, inspect(&disk, |_, _| {})).volume.unwrap();
+    let header = facts.groups.iter().map(|it| it.header).find(|it| it.record_count == 1).unwrap();
+    assert!(header.blocks(&facts.superblock.geometry) > 8, "it claims all that is put below");
+    let places = [Zone::A, Zone::B].map(|zone| {
+        let at = facts.block_offset(zone, header.segment, header.block);
+        usize::try_from(at).unwrap()
+    });
+    let earlier = device.into_bytes();
+    let (disk, device) = with_puts(9, &[100, 100, 600, 100]);
+    let mut bytes = device.into_bytes();
+    for at in places {
+        bytes[at..at + 512].copy_from_slice(&earlier[at..at + 512]);
+    }
+    let mut device = MemoryDevice::from_bytes(bytes);
+    let mut facts = run(&disk, &mut device, inspect(&disk, |_, _| {})).volume.unwrap();
+    let mut found = Vec::new();
+    let carving = facts.carve(&disk, header.segment, |key, _| found.push(key.to_vec()));
+    run(&disk, &mut device, carving);
+    assert_eq!(found, [b"/b", b"/c", b"/d"].repeat(2));
+}
