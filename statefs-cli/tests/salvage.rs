@@ -275,3 +275,26 @@ fn a_batch_with_a_token_comes_over_without_the_versions_that_it_gave() {
     assert_eq!(run(commit).exits(0).text(), first, "it is remembered like any other");
     assert_eq!(run("get /state/z").exits(0).text(), "C");
 }
+
+/// What was written behind the last commit that counts, and by nobody heard of, takes the place of nothing.
+#[test]
+fn a_torn_write_hides_no_older_value_of_its_key() {
+    for last in [Some(b"never acknowledged".to_vec()), None] {
+        let folder = volume(&[puts(30, 0), puts(30, 1), vec![("/state/k/000".into(), last)]]);
+        // The last group, whose records stay as they are.
+        volume::flip_in_group(folder.path(), 3, |group| {
+            group["lsns"][1].as_u64().map(std::cmp::Reverse)
+        });
+        let dump = statefs(folder.path(), "image dump x.img").exits(0);
+        assert!(dump.text().contains("/state/k/000"), "it is certain");
+        // The value that is certain; the checkpoint covers it.
+        volume::flip_in_group(folder.path(), 180, |group| {
+            (group["lsns"][0] == 31 && group["role"] == "values").then_some(())
+        });
+        let run = statefs(folder.path(), "image salvage x.img --out y.img -o json").exits(6);
+        let told = "{\"key\":\"/state/k/000\",\"kind\":\"keptInDoubt\"}";
+        assert!(run.text().contains(told), "{}", run.text());
+        let saved = contents(folder.path(), "y.img");
+        assert!(saved[0].contains("dmFsdWUgMCBvZiAw"), "{}", saved[0]);
+    }
+}

@@ -63,8 +63,8 @@ impl RecordFact {
 }
 
 impl VolumeFacts {
-    /// Shows every key's records that verify in either copy of `segment` to `each`, stale ones and torn ones too, and
-    /// notes where chunks lie, for [`VolumeFacts::read_chunks`].
+    /// Shows every key's records that verify in either copy of `segment` to `each`, stale ones and torn ones too, but for those
+    /// that are newer than what a key has without doubt, and notes where chunks lie, for [`VolumeFacts::read_chunks`].
     ///
     /// Memory: a place for each chunk that verifies, so no more than the device holds.
     pub async fn carve(
@@ -75,13 +75,20 @@ impl VolumeFacts {
     ) {
         let geometry = self.verifier.geometry;
         let mut chunks = Chunks::new();
+        let index = &self.index;
+        // What is newer than what is certain was written by nobody who heard of it.
+        let counts = |key: &[u8], record: &RecordFact| {
+            let certain = index.get(key).filter(|entry| !entry.suspect);
+            certain.is_none_or(|entry| record.birth <= entry.birth)
+        };
         let mut show = |key: &[u8], record: RecordFact| match chunk_of(key) {
             Some(chunk) if record.gives == Gives::Value => {
                 chunks.insert(chunk, record);
             }
             // A note is no key of anybody.
             _ if is_internal(key) => {}
-            _ => each(key, record),
+            _ if counts(key, &record) => each(key, record),
+            _ => {}
         };
         for zone in geometry.zones() {
             let all = geometry.segment_blocks();

@@ -122,15 +122,9 @@ fn save(
         }
         // The index is not to be trusted here, or its value is gone: the newest that is whole counts.
         let mut records = carved.get(&*key).cloned().unwrap_or_default();
-        let birth = volume.birth(&key).unwrap_or_default();
-        match known {
-            Some(known) if fact.in_doubt() => {
-                let at = records.partition_point(|other| other.birth > known.birth);
-                records.insert(at, known);
-            }
-            // What is newer than what was certain was written by nobody who heard of it.
-            _ if !fact.in_doubt() => records.retain(|record| record.birth <= birth),
-            _ => {}
+        if let Some(known) = known.filter(|_| fact.in_doubt()) {
+            let at = records.partition_point(|other| other.birth > known.birth);
+            records.insert(at, known);
         }
         let end = settle(&key, &records, volume, image, fill)?;
         tell_end(&key, end, tally, output)?;
