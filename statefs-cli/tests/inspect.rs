@@ -10,6 +10,8 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
 
 use common::volume::{self, SMALL_BYTES, puts};
 use common::{Folder, redact, statefs};
@@ -83,7 +85,9 @@ fn the_page_takes_the_place_of_a_page_and_of_nothing_else() {
     let before = fs::read(&image).unwrap();
     fs::hard_link(&image, folder.path().join("y.img")).unwrap();
     fs::write(folder.path().join("notes"), "mine").unwrap();
-    for taken in ["x.img", "y.img", "notes"] {
+    let head = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n";
+    fs::write(folder.path().join("short.html"), head).unwrap();
+    for taken in ["x.img", "y.img", "notes", "short.html"] {
         let run = statefs(folder.path(), &format!("image inspect x.img --html {taken}")).exits(1);
         assert!(run.stderr.starts_with(&format!("statefs: EXISTS: {taken}: ")), "{}", run.stderr);
     }
@@ -92,6 +96,41 @@ fn the_page_takes_the_place_of_a_page_and_of_nothing_else() {
     for page in ["x.html", "x.html", "empty", "/dev/null"] {
         statefs(folder.path(), &format!("image inspect x.img --html {page}")).exits(0);
     }
+}
+
+/// The device is full, or the run is killed.
+#[test]
+fn a_page_that_is_cut_short_takes_the_place_of_nothing() {
+    let folder = folder();
+    let run = |before: &str| {
+        let program = env!("CARGO_BIN_EXE_statefs");
+        let script = format!("{before}; exec {program} image inspect x.img --html x.html");
+        let mut shell = Command::new("sh");
+        let ended = shell.args(["-c", &script]).current_dir(folder.path()).output().unwrap();
+        (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
+    };
+    let page = || fs::read(folder.path().join("x.html")).ok();
+    let is_left = || folder.path().join("x.html.part").exists();
+    let full = "trap '' XFSZ; ulimit -f 1";
+    for _ in 0..2 {
+        let before = page();
+        let (exit, told) = run(full);
+        assert_eq!(exit, Some(1), "{told}");
+        assert!(told.starts_with("statefs: OUTPUT: x.html: "), "{told}");
+        assert_eq!((page(), is_left()), (before, false));
+        assert_eq!(run(":").0, Some(0));
+        assert!(page().is_some_and(|page| page.ends_with(b"</html>\n")) && !is_left());
+    }
+    // What a link leads to is replaced, and its rights stay as they were.
+    let real = folder.path().join("real.html");
+    fs::rename(folder.path().join("x.html"), &real).unwrap();
+    fs::write(&real, "").unwrap();
+    fs::set_permissions(&real, fs::Permissions::from_mode(0o600)).unwrap();
+    symlink("real.html", folder.path().join("x.html")).unwrap();
+    assert_eq!(run(":").0, Some(0));
+    assert!(fs::symlink_metadata(folder.path().join("x.html")).unwrap().is_symlink());
+    let found = fs::metadata(&real).unwrap();
+    assert_eq!((found.permissions().mode() & 0o777, found.len() > 1000), (0o600, true));
 }
 
 #[test]

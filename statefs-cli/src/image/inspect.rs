@@ -3,7 +3,7 @@
 mod html;
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
@@ -12,6 +12,7 @@ use journal::inspect::{Inspection, Role, SegmentFact, VolumeFacts};
 use serde_json::{Value as Json, json};
 
 use super::facts::{Image, fault_json, fault_text, no_volume_failure, superblock_text};
+use super::part;
 use crate::args::{Format, InspectArgs};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
@@ -44,27 +45,42 @@ pub(crate) fn inspect(arguments: &InspectArgs, mut output: Output) -> Result<(),
 }
 
 /// Writes the page, in the place of an earlier one at most: it may have been named by mistake, and
-/// what is there may be the image itself.
+/// what is there may be the image itself. A file has its name when it is whole.
 fn write_page(path: &Path, page: &str) -> Result<(), Failure> {
-    if is_taken(path) {
+    let failed =
+        |error: io::Error| Failure::new("OUTPUT", Exit::Failure, error).about(path.display());
+    // What is not there holds nothing.
+    let Ok(found) = fs::metadata(path) else {
+        let part = part::begin(path)?;
+        return part::filled(&part, |file| file.write_all(page.as_bytes()))
+            .map_err(failed)
+            .and_then(|()| part::end(&part, path).inspect_err(|_| part::give_up(&part)));
+    };
+    let stores = found.is_file() || found.file_type().is_block_device();
+    if stores && !is_page(path) {
         let message = "something that is no such page is there, and is never replaced";
         return Err(Failure::new("EXISTS", Exit::Failure, message).about(path.display()));
     }
-    let written = fs::write(path, page);
-    written.map_err(|error| Failure::new("OUTPUT", Exit::Failure, error).about(path.display()))
+    if !found.is_file() {
+        return fs::write(path, page).map_err(failed);
+    }
+    // What a link leads to is replaced, and not the link.
+    let path = fs::canonicalize(path).map_err(failed)?;
+    let part = part::beside(&path)?;
+    part::filled(&part, |file| {
+        file.set_permissions(found.permissions())?;
+        file.write_all(page.as_bytes())
+    })
+    .and_then(|()| part::replace(&part, &path).inspect_err(|_| part::give_up(&part)))
+    .map_err(failed)
 }
 
-/// Whether a file or block device is there that does not begin as a page does.
-fn is_taken(path: &Path) -> bool {
-    // What is not there, or is a stream, holds nothing.
-    let Ok(found) = fs::metadata(path) else { return false };
-    if !found.is_file() && !found.file_type().is_block_device() {
-        return false;
-    }
+/// Whether what is there begins as a page does, or is empty.
+fn is_page(path: &Path) -> bool {
     let mut head = Vec::new();
     let read = File::open(path)
         .and_then(|file| file.take(html::START.len() as u64).read_to_end(&mut head));
-    read.is_err() || !html::START.as_bytes().starts_with(&head)
+    read.is_ok() && (head.is_empty() || head == html::START.as_bytes())
 }
 
 /// The figures that every form shows.
