@@ -87,7 +87,8 @@ fn the_page_takes_the_place_of_a_page_and_of_nothing_else() {
     fs::write(folder.path().join("notes"), "mine").unwrap();
     let head = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n";
     fs::write(folder.path().join("short.html"), head).unwrap();
-    for taken in ["x.img", "y.img", "notes", "short.html"] {
+    fs::write(folder.path().join("theirs.html"), format!("{head}<title>mine</title>")).unwrap();
+    for taken in ["x.img", "y.img", "notes", "theirs.html", "short.html"] {
         let run = statefs(folder.path(), &format!("image inspect x.img --html {taken}")).exits(1);
         assert!(run.stderr.starts_with(&format!("statefs: EXISTS: {taken}: ")), "{}", run.stderr);
     }

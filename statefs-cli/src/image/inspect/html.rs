@@ -13,9 +13,9 @@ const SEGMENTS_DRAWN_MAX: usize = 2048;
 const GROUPS_DRAWN_MAX: usize = 20_000;
 const STRIPS_DRAWN_MAX: usize = 256;
 
-/// What every page begins with.
-pub(super) const START: &str =
-    "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n";
+/// What every page begins with, and no page of others.
+pub(super) const START: &str = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
+    <meta name=\"generator\" content=\"statefs image inspect\">\n";
 
 /// Draws the whole page.
 pub(super) fn page(path: &Path, found: &Inspection, volume: &VolumeFacts) -> String {
