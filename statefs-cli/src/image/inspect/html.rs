@@ -8,7 +8,7 @@ use journal::inspect::{GroupFact, Inspection, SegmentFact, VolumeFacts};
 use super::{Figures, holds, is_free, role_word, rows, size};
 use crate::image::facts::{fault_text, kind_word};
 
-/// Most segments and groups that are drawn; the tables count the others.
+/// Most segments, groups and segments with their groups that are drawn; notes count the other segments.
 const SEGMENTS_DRAWN_MAX: usize = 2048;
 const GROUPS_DRAWN_MAX: usize = 20_000;
 const STRIPS_DRAWN_MAX: usize = 256;
@@ -28,7 +28,7 @@ pub(super) fn page(path: &Path, found: &Inspection, volume: &VolumeFacts) -> Str
     head(&mut page, &name, volume);
     cards(&mut page, volume);
     map(&mut page, volume);
-    strips(&mut page, volume);
+    strips(&mut page, volume, STRIPS_DRAWN_MAX, GROUPS_DRAWN_MAX);
     faults(&mut page, volume);
     facts(&mut page, found, volume);
     segments(&mut page, volume);
@@ -154,42 +154,56 @@ fn map(page: &mut String, volume: &VolumeFacts) {
     page.push_str("</section>\n");
 }
 
-fn strips(page: &mut String, volume: &VolumeFacts) {
+/// Draws so many segments at most, which hold so many groups at most.
+fn strips(page: &mut String, volume: &VolumeFacts, strips_max: usize, groups_max: usize) {
     page.push_str(
         "<section aria-labelledby=\"groups\"><h2 id=\"groups\">Groups</h2>\
          <p class=\"note\">Every segment in use from its first block to its last, with its commit \
          groups; pale ones hold nothing that a key points to. Red: a copy does not verify.</p>",
     );
-    let blocks = volume.superblock.geometry.segment_blocks();
-    let mut drawn = 0;
-    let mut groups = volume.groups.iter().take(GROUPS_DRAWN_MAX).peekable();
+    let (mut drawn, mut groups_left, mut more) = (0, groups_max, 0_usize);
+    let mut rest = volume.groups.as_slice();
     for (number, segment) in volume.segments.iter().enumerate() {
-        let mut of_segment: Vec<&GroupFact> = Vec::new();
-        while let Some(group) = groups.next_if(|group| group.header.segment.0 as usize == number) {
-            of_segment.push(group);
+        let of_segment = |group: &GroupFact| group.header.segment.0 as usize == number;
+        let (groups, behind) = rest.split_at(rest.partition_point(of_segment));
+        rest = behind;
+        if is_free(segment) && groups.is_empty() {
+            continue;
         }
-        if (is_free(segment) && of_segment.is_empty()) || drawn >= STRIPS_DRAWN_MAX {
+        // None is drawn in part, and none behind the first that is not drawn.
+        if more > 0 || drawn >= strips_max || groups.len() > groups_left {
+            more += 1;
             continue;
         }
         drawn += 1;
-        put(
-            page,
-            format_args!(
-                "<div class=\"strip\"><span>{number}</span><svg viewBox=\"0 0 {blocks} 10\" \
-                 preserveAspectRatio=\"none\" role=\"img\" aria-label=\"segment {number}: {} \
-                 groups, {} live values\">",
-                of_segment.len(),
-                segment.live_values
-            ),
-        );
-        of_segment.iter().for_each(|group| rectangle(page, volume, group));
-        gaps(page, volume, number);
-        page.push_str("</svg></div>");
+        groups_left -= groups.len();
+        strip(page, volume, number, groups);
     }
-    if drawn == 0 {
+    if more > 0 {
+        let noun = if more == 1 { "segment" } else { "segments" };
+        put(page, format_args!("<p class=\"note\">and {more} more {noun}, not drawn</p>"));
+    } else if drawn == 0 {
         page.push_str("<p class=\"note\">There are none.</p>");
     }
     page.push_str("</section>\n");
+}
+
+/// Draws one segment with its groups.
+fn strip(page: &mut String, volume: &VolumeFacts, number: usize, groups: &[GroupFact]) {
+    let blocks = volume.superblock.geometry.segment_blocks();
+    let live_values = volume.segments.get(number).map_or(0, |segment| segment.live_values);
+    put(
+        page,
+        format_args!(
+            "<div class=\"strip\"><span>{number}</span><svg viewBox=\"0 0 {blocks} 10\" \
+             preserveAspectRatio=\"none\" role=\"img\" aria-label=\"segment {number}: {} \
+             groups, {live_values} live values\">",
+            groups.len(),
+        ),
+    );
+    groups.iter().for_each(|group| rectangle(page, volume, group));
+    gaps(page, volume, number);
+    page.push_str("</svg></div>");
 }
 
 fn rectangle(page: &mut String, volume: &VolumeFacts, group: &GroupFact) {
@@ -331,6 +345,47 @@ th[scope=row]{font-weight:500;white-space:nowrap}thead th{color:var(--soft);font
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::facts::Image;
+    use crate::image::fill::Fill;
+    use journal::FormatOptions;
+
+    /// A segment without its groups would be shown as empty.
+    #[test]
+    fn segments_that_are_not_drawn_are_counted() {
+        let folder = std::env::temp_dir().join(format!("statefs-html-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let path = folder.join("x.img");
+        let mut fill = Fill::create(&path, 4 << 20, FormatOptions::default()).expect("a volume");
+        for number in 0..200 {
+            fill.put(format!("/state/{number:03}").as_bytes(), &[7; 4000]).expect("room");
+        }
+        fill.finish().expect("room");
+        let found = Image::open(&path, true).expect("an image").inspect();
+        let volume = found.volume.expect("a volume");
+        let of = |number| volume.groups.iter().filter(move |it| it.header.segment.0 == number);
+        let in_use: Vec<usize> = (0..volume.superblock.geometry.segment_count())
+            .filter(|number| {
+                let fact = volume.segments.get(*number as usize).expect("it is one");
+                !is_free(fact) || of(*number).count() > 0
+            })
+            .map(|number| of(number).count())
+            .collect();
+        let (all, groups) = (in_use.len(), volume.groups.len());
+        let two = in_use.iter().take(2).sum::<usize>();
+        assert!(all > 3 && two > 2, "{in_use:?}");
+        for (strips_max, groups_max, drawn) in
+            [(all, groups, all), (2, groups, 2), (all, two, 2), (all, two - 1, 1)]
+        {
+            let mut page = String::new();
+            strips(&mut page, &volume, strips_max, groups_max);
+            assert_eq!(page.matches("class=\"strip\"").count(), drawn, "{page}");
+            let note = format!("and {} more segments, not drawn", all - drawn);
+            assert_eq!(page.contains(&note), drawn < all, "{page}");
+            let shown = page.matches("<rect").count();
+            assert_eq!(shown, in_use.iter().take(drawn).sum::<usize>(), "{page}");
+        }
+        std::fs::remove_dir_all(&folder).expect("the folder");
+    }
 
     #[test]
     fn nothing_becomes_markup() {
