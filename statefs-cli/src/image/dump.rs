@@ -1,6 +1,10 @@
 //! `statefs image dump`.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::path::Path;
+use std::pin::pin;
+use std::task::Poll;
 
 use journal::{Digest, Journal, OpenError, Options, Seen, Shown};
 use serde_json::{Value as Json, json};
@@ -12,13 +16,7 @@ use crate::output::Output;
 
 /// Prints all that the volume at `path` holds, and its digest. Changes no byte.
 pub(crate) fn dump(path: &Path, mut output: Output) -> Result<(), Failure> {
-    let mut written = Ok(());
-    let found = walk(path, |key, seen, shown| {
-        if written.is_ok() {
-            written = output.json(&line(key, seen, shown));
-        }
-    })?;
-    written?;
+    let found = walk(path, |key, seen, shown| output.json(&line(key, seen, shown)))?;
     output.json(&json!({"digest": found.digest.to_string()}))?;
     output.finish()?;
     if found.is_whole() {
@@ -63,20 +61,30 @@ impl Found {
     }
 }
 
-/// Shows every key of the volume at `path` to `each`, large values in parts.
+/// Shows every key of the volume at `path` to `each`, large values in parts. Where that fails, no more is read.
 pub(crate) fn walk(
     path: &Path,
-    mut each: impl FnMut(&[u8], &Seen, &Shown<'_>),
+    mut each: impl FnMut(&[u8], &Seen, &Shown<'_>) -> Result<(), Failure>,
 ) -> Result<Found, Failure> {
     let mut image = Image::open(path, true)?;
     let opening = Journal::open_read_only(image.disk.clone(), Options::default());
     let journal = image.run(opening).map_err(|error| unopened(path, error))?;
     let mut lost_count = 0;
-    let digesting = journal::digest(&journal, |key, seen, shown| {
-        lost_count += u64::from(matches!(shown, Shown::Lost));
-        each(key, seen, &shown);
-    });
-    let digest = image.run(digesting);
+    let failed = RefCell::new(None);
+    let digest = {
+        let mut digesting = pin!(journal::digest(&journal, |key, seen, shown| {
+            lost_count += u64::from(matches!(shown, Shown::Lost));
+            if let Err(failure) = each(key, seen, &shown) {
+                failed.borrow_mut().get_or_insert(failure);
+            }
+        }));
+        // It waits for the device at each value, which is where it is left.
+        image.run(poll_fn(|context| match (digesting.as_mut().poll(context), failed.take()) {
+            (_, Some(failure)) => Poll::Ready(Err(failure)),
+            (Poll::Ready(digest), None) => Poll::Ready(Ok(digest)),
+            (Poll::Pending, None) => Poll::Pending,
+        }))?
+    };
     let stretch_count = journal.report().lost.len();
     Ok(Found { digest, lost_count, stretch_count, doubt: journal.has_doubt() })
 }
@@ -118,4 +126,33 @@ fn unopened(path: &Path, error: OpenError) -> Failure {
         OpenError::Flush(_) | OpenError::Write(_) | OpenError::Replay(_) => "DEVICE",
     };
     Failure::new(code, Exit::Failure, error).about(path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fill::Fill;
+    use super::*;
+    use journal::FormatOptions;
+
+    /// To a reader that is gone, the rest of a volume is not worth an hour.
+    #[test]
+    fn nothing_is_read_for_who_takes_nothing_more() {
+        let folder = std::env::temp_dir().join(format!("statefs-dump-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let path = folder.join("x.img");
+        let mut fill = Fill::create(&path, 4 << 20, FormatOptions::default()).expect("a volume");
+        for number in 0..40 {
+            fill.put(format!("/state/{number:02}").as_bytes(), &[7; 4000]).expect("room");
+        }
+        fill.finish().expect("room");
+        let gone = || Failure::new("OUTPUT", Exit::Failure, "gone");
+        let mut shown = 0;
+        let walked = walk(&path, |_, _, _| {
+            shown += 1;
+            if shown < 3 { Ok(()) } else { Err(gone()) }
+        });
+        assert_eq!(walked.err().map(|failure| failure.code), Some("OUTPUT"));
+        assert_eq!(shown, 3);
+        std::fs::remove_dir_all(&folder).expect("the folder");
+    }
 }
