@@ -85,9 +85,10 @@ fn the_page_takes_the_place_of_a_page_and_of_nothing_else() {
     let before = fs::read(&image).unwrap();
     fs::hard_link(&image, folder.path().join("y.img")).unwrap();
     fs::write(folder.path().join("notes"), "mine").unwrap();
+    // Many pages begin so, and not all of them are whole.
     let head = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n";
-    fs::write(folder.path().join("short.html"), head).unwrap();
     fs::write(folder.path().join("theirs.html"), format!("{head}<title>mine</title>")).unwrap();
+    fs::write(folder.path().join("short.html"), head).unwrap();
     for taken in ["x.img", "y.img", "notes", "theirs.html", "short.html"] {
         let run = statefs(folder.path(), &format!("image inspect x.img --html {taken}")).exits(1);
         assert!(run.stderr.starts_with(&format!("statefs: EXISTS: {taken}: ")), "{}", run.stderr);
@@ -132,6 +133,28 @@ fn a_page_that_is_cut_short_takes_the_place_of_nothing() {
     assert!(fs::symlink_metadata(folder.path().join("x.html")).unwrap().is_symlink());
     let found = fs::metadata(&real).unwrap();
     assert_eq!((found.permissions().mode() & 0o777, found.len() > 1000), (0o600, true));
+}
+
+/// Who made a file chose its name, too.
+#[test]
+fn a_path_does_not_steer_a_terminal() {
+    let folder = folder();
+    let path = "\u{1b}[2Jx.img";
+    fs::rename(folder.path().join("x.img"), folder.path().join(path)).unwrap();
+    let shown = |arguments: &str, exit| {
+        let run = statefs(folder.path(), arguments).exits(exit);
+        assert!(!run.text().contains('\u{1b}') && !run.stderr.contains('\u{1b}'), "{run:?}");
+        assert!(run.text().contains("\u{fffd}[2Jx.img"), "{}", run.text());
+    };
+    shown(&format!("image inspect {path}"), 0);
+    shown(&format!("image fsck {path}"), 0);
+    let bytes = fs::read(folder.path().join(path)).unwrap();
+    let damaged = [&bytes[..4196], &[!bytes[4196]], &bytes[4197..]].concat();
+    fs::write(folder.path().join(path), damaged).unwrap();
+    let undo = "\u{1b}[2Ju";
+    statefs(folder.path(), &format!("image fsck {path} --repair --yes --undo {undo}")).exits(1);
+    shown(&format!("image undo {path} {undo} --yes"), 0);
+    shown(&format!("image undo {path} {undo} --yes"), 0);
 }
 
 #[test]

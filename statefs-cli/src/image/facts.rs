@@ -121,6 +121,11 @@ pub(crate) fn key_text(key: &[u8]) -> String {
     printable(&String::from_utf8_lossy(key))
 }
 
+/// Words a path for people: who made a file chose its name, too.
+pub(crate) fn path_text(path: &Path) -> String {
+    printable(&path.to_string_lossy())
+}
+
 /// Names the zone as messages do.
 pub(crate) fn zone_name(zone: Zone) -> &'static str {
     match zone {

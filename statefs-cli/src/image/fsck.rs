@@ -8,7 +8,7 @@ use blockdev::DeviceError;
 use journal::inspect::{Fault, Inspection, VolumeFacts};
 use serde_json::{Value as Json, json};
 
-use super::facts::{Image, fault_json, fault_text, no_volume_failure, superblock_text};
+use super::facts::{Image, fault_json, fault_text, no_volume_failure, path_text, superblock_text};
 use super::undo::{Undo, checksum};
 use crate::args::{Format, FsckArgs};
 use crate::confirm::confirm;
@@ -50,7 +50,7 @@ fn checked(arguments: &FsckArgs, mut output: Output) -> Result<(), Failure> {
         let ending = Ending { left: volume.faults.len(), repairable, repaired };
         return ending.tell(path, volume, output);
     }
-    let question = format!("{}: mend {}, as said?", path.display(), counted(repairable, "fault"));
+    let question = format!("{}: mend {}, as said?", path_text(path), counted(repairable, "fault"));
     confirm(arguments.yes, &question)?;
     let repaired = repair(arguments, &mut image, volume).map_err(cannot)?;
     // What is said to be repaired is what a second look finds repaired.
@@ -185,7 +185,7 @@ impl Ending {
             "undo": undo,
             "volume": volume.superblock.volume.to_string(),
         }});
-        let clean = format!("{}: clean, {}", path.display(), counted(volume.keys, "key"));
+        let clean = format!("{}: clean, {}", path_text(path), counted(volume.keys, "key"));
         match output.format {
             Format::Json => output.json(&summary)?,
             Format::Text if is_clean => output.line(&clean)?,

@@ -11,7 +11,7 @@ use journal::Zone;
 use journal::inspect::{Inspection, Role, SegmentFact, VolumeFacts};
 use serde_json::{Value as Json, json};
 
-use super::facts::{Image, fault_json, fault_text, no_volume_failure, superblock_text};
+use super::facts::{Image, fault_json, fault_text, no_volume_failure, path_text, superblock_text};
 use super::part;
 use crate::args::{Format, InspectArgs};
 use crate::failure::{Exit, Failure};
@@ -205,7 +205,7 @@ fn rows(found: &Inspection, volume: &VolumeFacts) -> Vec<(&'static str, String)>
 }
 
 fn text(path: &Path, found: &Inspection, volume: &VolumeFacts) -> String {
-    let mut text = format!("{}\n", path.display());
+    let mut text = format!("{}\n", path_text(path));
     for (name, value) in rows(found, volume) {
         text.push_str(&format!("  {name:<11} {value}\n"));
     }

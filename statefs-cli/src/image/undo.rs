@@ -14,7 +14,7 @@ use serde_json::json;
 use file::{Kept, Reader};
 pub(super) use file::{Undo, checksum};
 
-use super::facts::{Image, no_volume_failure};
+use super::facts::{Image, no_volume_failure, path_text};
 use crate::args::UndoArgs;
 use crate::confirm::confirm;
 use crate::failure::{Exit, Failure, counted};
@@ -49,9 +49,9 @@ pub(crate) fn undo(arguments: &UndoArgs, mut output: Output) -> Result<(), Failu
     }});
     let text = format!(
         "{}: {blocks}, {} bytes; {differ} of them differ from what {} holds",
-        undo.display(),
+        path_text(undo),
         plan.bytes,
-        path.display()
+        path_text(path)
     );
     output.either(&object, &text)?;
     // Who is asked has read what for.
@@ -64,7 +64,7 @@ pub(crate) fn undo(arguments: &UndoArgs, mut output: Output) -> Result<(), Failu
         return Err(Failure::new("CHANGED_SINCE", Exit::Failure, message).about(path.display()));
     }
     if differ > 0 {
-        let question = format!("{}: put {} back?", path.display(), counted(differ, "block"));
+        let question = format!("{}: put {} back?", path_text(path), counted(differ, "block"));
         confirm(*yes, &question)?;
         plan.apply(path, &mut image, &mut file)?;
     } else {
@@ -77,7 +77,7 @@ pub(crate) fn undo(arguments: &UndoArgs, mut output: Output) -> Result<(), Failu
         _ => format!("{differ} blocks were put back"),
     };
     let object = json!({"summary": {"path": path.to_string_lossy(), "putBack": differ}});
-    let told = output.either(&object, &format!("{}: {done}", path.display()));
+    let told = output.either(&object, &format!("{}: {done}", path_text(path)));
     told.and_then(|()| output.finish()).map_err(|failure| failure.once_done(&done))
 }
 
