@@ -232,6 +232,8 @@ impl<P: FnMut(u64, u64)> Look<'_, P> {
         let (index, doubt) = self.log(&mut facts, &mut groups, state).await;
         fault::counters(&mut facts);
         self.values(&mut facts, &mut groups).await;
+        let device_bytes = self.disk.geometry().device_bytes;
+        fault::older_superblocks(&mut facts, self.copies, &groups, device_bytes);
         facts.keys = index.iter_from(callers_from(b"")).count();
         facts.owners = owners(&index);
         facts.absent_in_doubt = doubt.absent;

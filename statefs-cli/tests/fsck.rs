@@ -103,6 +103,42 @@ fn undo(image: &[u8], undo: &[u8]) -> Vec<u8> {
     }
 }
 
+/// One more bad block, and the volume would be what it was then.
+#[test]
+fn copies_of_the_superblock_of_an_earlier_generation_are_not_clean() {
+    let good = image(&volume(&[puts(3, 0), puts(3, 1), puts(3, 2)]));
+    let slots = [0, 4096, good.len() - 2 * 4096, good.len() - 4096];
+    for mounts in [vec![puts(3, 0)], vec![puts(3, 0), puts(3, 1)]] {
+        let folder = volume(&mounts);
+        let older = image(&folder);
+        for stale in [&slots[1..], &slots[..3], &slots[2..3]] {
+            let mut bad = good.clone();
+            for &slot in stale {
+                bad[slot..slot + 4096].copy_from_slice(&older[slot..slot + 4096]);
+            }
+            store(&folder, &bad);
+            let run = statefs(folder.path(), "image fsck x.img").exits(4);
+            let told: Vec<&str> = run.text().lines().step_by(2).collect();
+            let copy = |slot: &usize| slots.iter().position(|other| other == slot).unwrap();
+            let expected = stale.iter().map(|slot| {
+                let copy = copy(slot);
+                format!(
+                    "superblock copy {copy} is of an earlier generation, byte {slot} of the file"
+                )
+            });
+            assert_eq!(told, expected.collect::<Vec<_>>());
+            let json = statefs(folder.path(), "image fsck x.img -o json").exits(4);
+            assert!(json.text().contains("\"kind\":\"olderSuperblock\",\"loss\":false"));
+            statefs(folder.path(), "image fsck x.img --repair --yes --undo u").exits(1);
+            assert!(image(&folder) == good, "a repair leads elsewhere");
+            statefs(folder.path(), "image fsck x.img").exits(0);
+            statefs(folder.path(), "image undo x.img u --yes").exits(0);
+            assert!(image(&folder) == bad, "the undo file does not lead back");
+            fs::remove_file(folder.path().join("u")).unwrap();
+        }
+    }
+}
+
 #[test]
 fn a_loss_is_never_clean_nor_repaired() {
     let folder = volume(&[puts(6, 0), puts(1, 1)]);

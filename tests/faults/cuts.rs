@@ -5,6 +5,7 @@ use super::rich::Map;
 use super::traces::{Ended, in_frame};
 use blockdev::{Fate, SimDevice};
 use journal::Plants;
+use journal::inspect::FaultKind;
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -84,8 +85,15 @@ impl Book {
 /// Opens the volume, which must report no loss, and reads all `keys`.
 ///
 /// # Errors
-/// A loss is reported or found, or the volume does not open.
+/// A loss is reported or found, the volume does not open, or an inspection takes what a cut left for older than that.
 pub fn recover(bench: &mut Bench, keys: &[Vec<u8>]) -> Result<Map, String> {
+    let found = bench.fork().inspect()?;
+    // A copy that does not verify is told in any case: it may be torn or damaged.
+    let whole = found.copies.iter().all(|copy| copy.found.is_ok());
+    let faults = found.volume.iter().flat_map(|volume| &volume.faults);
+    if let Some(fault) = faults.filter(|_| whole).find(|it| it.kind == FaultKind::OlderSuperblock) {
+        return Err(format!("after a cut an inspection tells {fault:?}"));
+    }
     let mut store = bench.open_whole()?;
     let report = store.journal.report();
     if report.replay_bytes > 0 && report.replayed_bytes > report.replay_bytes {

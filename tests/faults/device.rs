@@ -5,6 +5,7 @@ use super::bench::{Answer, BLOCK_BYTES, Bench, DEVICE_BYTES, Store, on};
 use super::rich::{Map, Rich, keys};
 use super::traces::Ended;
 use blockdev::{Damage, Fate, Fault, FaultKind, Repeat, SimConfig, SimDevice};
+use journal::inspect::{self, Fault as Fact};
 use journal::{Mode, OpenError, Plants, ReadOnlyReason};
 
 const SLOT: usize = 4096;
@@ -307,10 +308,11 @@ fn refuse(plants: Plants, image: &[u8]) -> Result<OpenError, String> {
     }
 }
 
-/// Puts the superblock of an earlier moment back into every set of copies but all four: the newest counts.
+/// Puts the superblock of an earlier moment back into every set of copies but all four: the newest counts, and an inspection tells
+/// of each other one, and writes the newest over it.
 ///
 /// # Errors
-/// Something is lost.
+/// Something is lost, or not told.
 pub fn two_generations(rich: &Rich, plants: Plants) -> Result<u64, String> {
     let places = slots(&rich.image);
     let mut mounted = 0;
@@ -329,6 +331,7 @@ pub fn two_generations(rich: &Rich, plants: Plants) -> Result<u64, String> {
             let mut bench = Bench::blank(plants, DEVICE_BYTES);
             bench.seed = 1 << 20;
             bench.device.restore(&image);
+            older_are_told(&bench, &rich.image)?;
             let mut store = bench.open_whole()?;
             for key in keys() {
                 bench.expect(&mut store, &key, rich.map.get(&key).map(Vec::as_slice))?;
@@ -337,6 +340,26 @@ pub fn two_generations(rich: &Rich, plants: Plants) -> Result<u64, String> {
         }
     }
     Ok(mounted)
+}
+
+/// Checks that an inspection tells of the copies of the superblock that are not as in `image`, and of nothing else, and that a
+/// repair makes them so.
+fn older_are_told(bench: &Bench, image: &[u8]) -> Ended {
+    let mut bench = bench.fork();
+    let copy = |of: &[u8], place| of.get(place..place + SLOT).map(<[u8]>::to_vec);
+    let differs = |place: &usize| copy(bench.device.durable(), *place) != copy(image, *place);
+    let places: Vec<u64> =
+        slots(image).into_iter().filter(differs).map(|place| place as u64).collect();
+    let faults = bench.inspect()?.volume.ok_or("an inspection finds no volume")?.faults;
+    let older = |fault: &&Fact| fault.kind == inspect::FaultKind::OlderSuperblock;
+    let told: Vec<u64> = faults.iter().filter(older).filter_map(|fault| fault.offset).collect();
+    if told != places || told.len() != faults.len() {
+        return Err(format!("older copies are at {places:?}, and told are {faults:?}"));
+    }
+    match bench.mend()? == places && bench.device.durable() == image {
+        true => Ok(()),
+        false => Err(format!("a repair of {faults:?} leads elsewhere")),
+    }
 }
 
 /// A client writes the journal's own groups as values, aligned as groups are, and everything before them is damaged in

@@ -2,12 +2,12 @@
 
 use super::{GroupFact, Groups, Role, VolumeFacts};
 use crate::disk::Disk;
-use crate::geometry::{SLOT_BYTES, superblock_offset};
+use crate::geometry::{SLOT_BYTES, SUPERBLOCK_COPIES, superblock_offset};
 use crate::group::{Header, Verifier};
 use crate::mount::counters_end;
 use crate::scan::{blocks, superblock_at};
-use crate::superblock::{Copies, SuperblockError};
-use crate::types::{BlockIndex, Lsn, SegmentIndex, Zone};
+use crate::superblock::{Copies, Superblock, SuperblockError};
+use crate::types::{BlockIndex, Epoch, Lsn, SegmentIndex, Use, Zone};
 use crate::walk::{History, Seen};
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
@@ -31,6 +31,8 @@ pub struct Span {
 pub enum FaultKind {
     /// A copy of the superblock does not verify.
     Superblock(SuperblockError),
+    /// A copy of the superblock is of an earlier generation, which no update that was cut off leaves.
+    OlderSuperblock,
     /// The device ends before the volume does.
     Shrunk,
     /// A counter is used up, that of mounts or in a forged volume another: it is mounted no more.
@@ -60,6 +62,7 @@ impl FaultKind {
     pub fn is_loss(self) -> bool {
         match self {
             Self::Superblock(_)
+            | Self::OlderSuperblock
             | Self::Shrunk
             | Self::Counters
             | Self::GroupCopy
@@ -172,6 +175,66 @@ pub(super) fn superblocks(facts: &mut VolumeFacts, copies: &Copies, device_bytes
             ..Fault::of(FaultKind::Superblock(*error))
         });
     }
+}
+
+/// Notes the copies of the superblock that are older than the newest, unless updates that were cut off left them so.
+///
+/// An update writes two copies, and the others once these are durable. Nothing rests on it before all four are, so that older ones
+/// are as good until then. A group in a use that one of them does not list was written behind that: where the newest is lost too,
+/// that one would bring the volume back to what it was before the group.
+pub(super) fn older_superblocks(
+    facts: &mut VolumeFacts,
+    copies: &Copies,
+    groups: &Groups,
+    device_bytes: u64,
+) {
+    let newest = &facts.superblock;
+    let came_before = |copy: &&Superblock| facts.came_before(copy);
+    let older = copies.copies.each_ref().map(|copy| copy.as_ref().ok().filter(came_before));
+    let ages = older.map(|copy| copy.map_or(newest.sequence, |copy| copy.sequence));
+    let holds_a_group = |use_: &&Use| {
+        let all = (use_.segment, BlockIndex(0))..=(use_.segment, BlockIndex(u32::MAX));
+        groups.range(all).any(|(_, group)| group.header.epoch == use_.epoch)
+    };
+    let begun: Vec<Epoch> = newest.log.iter().filter(holds_a_group).map(|it| it.epoch).collect();
+    let lists = |copy: &Superblock, epoch| copy.log.iter().any(|use_| use_.epoch == epoch);
+    let lists_all = |copy: &Superblock| begun.iter().all(|epoch| lists(copy, *epoch));
+    if is_left_by_cuts(ages) && older.into_iter().flatten().all(lists_all) {
+        return;
+    }
+    let volume_bytes = newest.geometry.volume_bytes();
+    let stale = older.into_iter().enumerate().filter_map(|(copy, older)| Some((copy, older?)));
+    let faults = stale.map(|(copy, older)| {
+        let offset = superblock_offset(copy, volume_bytes);
+        // What it alone tells of a loss is not written over: a mount notes that down first.
+        let repairs = offset + SLOT_BYTES <= device_bytes && older.durable <= newest.durable;
+        Fault {
+            copy: Some(copy),
+            offset: Some(offset),
+            differs: [offset].into(),
+            repair: repairs.then_some(Source::Superblock),
+            ..Fault::of(FaultKind::OlderSuperblock)
+        }
+    });
+    let faults: Vec<Fault> = faults.collect();
+    facts.faults.extend(faults);
+}
+
+/// Tells whether updates leave the copies with these sequences, each of which may be cut off, however many.
+///
+/// An update counts one more than the newest copy, is in none or all of the other two copies before it is in any of the newer
+/// two, and of those it writes first it may reach either alone. So the newest three follow each other closely, while the oldest
+/// falls behind for as long as no update reaches it, each cut, and each then leaves the others further apart.
+fn is_left_by_cuts(mut sequences: [u64; SUPERBLOCK_COPIES]) -> bool {
+    sequences.sort_unstable();
+    let [last, third, second, first] = sequences;
+    let close = first - second <= 1 && second - third <= 1;
+    close
+        && match first - last {
+            0..=2 => true,
+            3 => first > second,
+            _ => first > second && second > third,
+        }
 }
 
 /// Notes that a mount refuses the volume though nothing is damaged.
@@ -336,15 +399,21 @@ impl VolumeFacts {
     pub async fn repair(&self, disk: &Disk, fault: &Fault) -> Vec<(u64, Buffer)> {
         match (fault.repair, fault.offset) {
             (Some(Source::Superblock), Some(offset)) => {
-                // One that verifies by now may be newer than any that was read before.
+                let older = fault.kind == FaultKind::OlderSuperblock;
                 match superblock_at(disk, offset, &mut Vec::new()).await {
-                    Ok(_) => Vec::new(),
-                    Err(_) => [(offset, Buffer::copy_of(&self.superblock.encode()))].into(),
+                    // One that verifies by now may be newer than any that was read before.
+                    Ok(copy) if !(older && self.came_before(&copy)) => Vec::new(),
+                    _ => [(offset, Buffer::copy_of(&self.superblock.encode()))].into(),
                 }
             }
             (Some(Source::Zone(good)), Some(_)) => self.repair_copy(disk, fault, good).await,
             _ => Vec::new(),
         }
+    }
+
+    /// Tells whether a copy of the superblock is an earlier one of this volume.
+    fn came_before(&self, copy: &Superblock) -> bool {
+        copy.volume == self.superblock.volume && copy.sequence < self.superblock.sequence
     }
 
     async fn repair_copy(&self, disk: &Disk, fault: &Fault, good: Zone) -> Vec<(u64, Buffer)> {
@@ -362,6 +431,60 @@ impl VolumeFacts {
                 difference(disk, self, &header, &right, bad).await
             }
             _ => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::superblock::update_order;
+    use alloc::collections::BTreeSet;
+
+    type Ages = [u64; SUPERBLOCK_COPIES];
+
+    /// Yields what each cut of an update of copies with these sequences leaves.
+    fn cuts(ages: Ages) -> Vec<Ages> {
+        let next = ages.into_iter().max().unwrap() + 1;
+        let order = update_order(&ages);
+        let mut left = Vec::new();
+        for (pair, set) in (0..2).flat_map(|pair| (0..4).map(move |set| (pair, set))) {
+            let mut ages = ages;
+            for (at, copy) in order.into_iter().enumerate() {
+                if at / 2 < pair || (at / 2 == pair && set >> (at % 2) & 1 == 1) {
+                    ages[copy] = next;
+                }
+            }
+            left.push(ages);
+        }
+        left
+    }
+
+    /// Yields how far each copy is behind the newest, in order.
+    fn behind(ages: Ages) -> Ages {
+        let newest = ages.into_iter().max().unwrap();
+        let mut behind = ages.map(|age| newest - age);
+        behind.sort_unstable();
+        behind
+    }
+
+    #[test]
+    fn what_cuts_leave_of_the_superblock_is_no_fault_and_all_else_is() {
+        let mut left = BTreeSet::from([[100; SUPERBLOCK_COPIES]]);
+        for _ in 0..7 {
+            let more: Vec<Ages> = left.iter().flat_map(|ages| cuts(*ages)).collect();
+            left.extend(more);
+        }
+        assert!(left.iter().all(|ages| is_left_by_cuts(*ages)));
+        let left: BTreeSet<Ages> = left.into_iter().map(behind).collect();
+        for number in 0..6_u64.pow(3) {
+            let ages = [6, number % 6, number / 6 % 6, number / 36];
+            let ages = behind(ages);
+            assert_eq!(
+                is_left_by_cuts(ages.map(|age| 100 - age)),
+                left.contains(&ages),
+                "{ages:?}"
+            );
         }
     }
 }

@@ -138,6 +138,7 @@ pub(crate) fn zone_name(zone: Zone) -> &'static str {
 pub(crate) fn kind_word(kind: FaultKind) -> &'static str {
     match kind {
         FaultKind::Superblock(_) => "superblock",
+        FaultKind::OlderSuperblock => "olderSuperblock",
         FaultKind::Shrunk => "shrunk",
         FaultKind::Counters => "counters",
         FaultKind::GroupCopy => "groupCopy",
@@ -224,6 +225,10 @@ fn what(fault: &Fault) -> String {
             let copy = fault.copy.unwrap_or_default();
             format!("superblock copy {copy} {}", superblock_text(error))
         }
+        FaultKind::OlderSuperblock => {
+            let copy = fault.copy.unwrap_or_default();
+            format!("superblock copy {copy} is of an earlier generation")
+        }
         FaultKind::Shrunk => "the device ends before the volume does".into(),
         FaultKind::Counters => "a counter is used up: the volume is not mounted any more".into(),
         FaultKind::GroupCopy => format!(
@@ -261,7 +266,7 @@ fn remedy(fault: &Fault) -> String {
         (None, FaultKind::Group) => {
             "nothing is lost, nor to repair it with: it ends when its values are put anew, or cleaning moves them".into()
         }
-        (None, FaultKind::GroupCopy) => {
+        (None, FaultKind::GroupCopy | FaultKind::OlderSuperblock) => {
             "not repaired here: it ends behind the device, or is the last to tell of what is lost, which a start of the daemon notes first"
                 .into()
         }
