@@ -69,6 +69,8 @@ plants! {
     EvidenceIgnored = "evidence-ignored",
     /// Expect the chain of groups to lead on from a use that is closed.
     ChainAcross = "chain-across",
+    /// Close a use with what is lost between it and a group of a later one.
+    LossInCut = "loss-in-cut",
     /// Take groups of any epoch.
     AnyEpoch = "any-epoch",
     /// Check no tag of a header.
@@ -184,6 +186,7 @@ impl Plants {
             reuse_lsn: self.has(Plant::ReuseLsnAfterLoss),
             no_evidence: self.has(Plant::EvidenceIgnored),
             chain_across: self.has(Plant::ChainAcross),
+            loss_in_cut: self.has(Plant::LossInCut),
         }
     }
 }

@@ -105,6 +105,8 @@ pub struct Weakened {
     pub no_evidence: bool,
     /// Expect the first group of a use to name the last one of the use before it, also where that was closed.
     pub chain_across: bool,
+    /// Let a use end with what was lost before a group of a later one.
+    pub loss_in_cut: bool,
 }
 
 /// Walks the log.
@@ -176,12 +178,14 @@ impl<'a> Walk<'a> {
                 }
                 (Verdict::MovedOn, _, _) => self.next_use(),
                 (Verdict::LossBeforeLater, _, Some((in_use, x))) => {
-                    self.lose(x.header.first.before());
+                    // Where X lies in a later use, what is lost may lie there before it: this one ends with what it holds.
+                    let cuts = self.weakened.loss_in_cut.then_some(self.in_use);
+                    self.lose(x.header.first.before(), cuts);
                     self.in_use = in_use;
                     self.block = x.header.block;
                 }
                 (Verdict::LossToCut, _, _) => {
-                    self.lose(self.cut());
+                    self.lose(self.cut(), Some(self.in_use));
                     self.next_use();
                 }
                 (Verdict::LossToEvidence, _, _) => {
@@ -189,7 +193,7 @@ impl<'a> Walk<'a> {
                         self.history.lost.push(Lost { first: self.want, last: evidence });
                         return self.end();
                     }
-                    self.lose(evidence);
+                    self.lose(evidence, Some(self.in_use));
                     return self.end();
                 }
                 (Verdict::End, _, _) => return self.end(),
@@ -264,21 +268,21 @@ impl<'a> Walk<'a> {
         };
         let good = if group.whole_a { Zone::A } else { Zone::B };
         self.history.accepted.push(Accepted { in_use: self.in_use, header, good, repair });
-        self.account(header.last);
+        self.account(header.last, Some(self.in_use));
         self.previous = Some(header.tag);
         self.history.tag = header.tag;
         self.block = BlockIndex(header.block.0 + header.blocks(&self.seen.geometry));
     }
 
-    fn lose(&mut self, last: Lsn) {
+    fn lose(&mut self, last: Lsn, cuts: Option<usize>) {
         self.history.lost.push(Lost { first: self.want, last });
         self.previous = None;
-        self.account(last);
+        self.account(last, cuts);
     }
 
-    /// Everything up to `last` is accounted for, the end of it in the current use.
-    fn account(&mut self, last: Lsn) {
-        if let Some(cut) = self.history.cuts.get_mut(self.in_use) {
+    /// Everything up to `last` is accounted for, which is the cut of the use `cuts`.
+    fn account(&mut self, last: Lsn, cuts: Option<usize>) {
+        if let Some(cut) = cuts.and_then(|in_use| self.history.cuts.get_mut(in_use)) {
             *cut = Some(last);
         }
         self.want = last.next();

@@ -402,7 +402,7 @@ fn take_batches(inner: &Inner, room: u32, alone: bool) -> Vec<Queued> {
     while let Some(queued) = state.queue.pop_front() {
         let sum = bytes + queued.demand.bytes;
         let fits = group_blocks(geometry, sum) <= room && sum <= inner.options.group_bytes_max;
-        let fits = fits && !(alone && !queued.demand.only_deletes());
+        let fits = fits && (!alone || queued.demand.only_deletes());
         if !batches.is_empty() && !fits {
             state.queue.push_front(queued);
             break;

@@ -256,6 +256,32 @@ pub fn a_loss_that_heals_takes_nothing_along(plants: Plants) -> Ended {
     Ok(())
 }
 
+/// The first group of the next use is gone in both copies: what lies behind it there is served by every mount, not by the first
+/// alone.
+pub fn a_loss_at_a_start_stays_as_it_is(plants: Plants) -> Ended {
+    let mut bench = Bench::new(plants);
+    let mut store = bench.open()?;
+    let mut last = bench.put(&mut store, A, b"1")?;
+    let begun = loop {
+        let places = bench.put(&mut store, A, b"1")?;
+        let [one, other] = [&last, &places].map(|places| places.first().copied().unwrap_or(0));
+        if other != one + 512 {
+            break places;
+        }
+        last = places;
+    };
+    bench.put(&mut store, B, b"2")?;
+    bench.put(&mut store, C, b"3")?;
+    damage(&mut bench, &begun);
+    for _ in 0..3 {
+        let mut store = bench.open()?;
+        expect_report(&store)?;
+        bench.expect(&mut store, B, Some(b"2"))?;
+        bench.expect(&mut store, C, Some(b"3"))?;
+    }
+    Ok(())
+}
+
 /// Of a value one copy is damaged and the device does not read the other: that may yet be read, and is not called lost.
 pub fn a_copy_that_is_not_read(plants: Plants) -> Ended {
     for bad in [0, 1] {

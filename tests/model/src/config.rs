@@ -139,6 +139,8 @@ pub struct Config {
     pub use_chain: bool,
     /// Weakened: the chain leads on from a closed use.
     pub chain_across: bool,
+    /// Weakened: a use ends with what is lost between it and a group of a later one.
+    pub loss_in_cut: bool,
     /// Groups carry the LSN.
     pub use_lsn: bool,
     /// Weakened: the zone is in the tag.
@@ -260,6 +262,7 @@ impl Config {
             use_epoch: true,
             use_chain: true,
             chain_across: false,
+            loss_in_cut: false,
             use_lsn: true,
             zone_in_tag: false,
             header_tag: true,

@@ -290,7 +290,10 @@ fn not_needed() -> Vec<Run> {
                 ..one()
             },
         ),
-        holds("P20 no LSN check, chain kept, no fault", Config { use_lsn: false, ..rule() }),
+        holds(
+            "P20 no LSN check, chain kept everywhere, no fault",
+            Config { use_lsn: false, chain_across: true, ..rule() },
+        ),
         holds(
             "P21 no epoch, chain kept, payloads always differ, no fault",
             Config {

@@ -313,7 +313,9 @@ impl Reader<'_> {
             Row::LossUpToLater => {
                 let (at, block, first) = later.expect("the row says it exists");
                 v.lost.push((w.want, first - 1));
-                w.ends[w.at] = first - 1;
+                if self.config.loss_in_cut {
+                    w.ends[w.at] = first - 1;
+                }
                 (w.at, w.block, w.want, w.prev) = (at, block, first, None);
             }
             Row::LossUpToCut => {

@@ -16,20 +16,34 @@ pub(crate) fn weakened() -> Vec<Run> {
     all
 }
 
-/// The chain of groups behind a closed use.
+/// What lies behind a closed use, and before a later one.
 fn chained() -> Vec<Run> {
-    vec![fails(
-        "X47 the chain leads on from a closed use, two faults, one transient",
-        shortest(Config {
-            chain_across: true,
-            groups: 2,
-            groups_later: 3,
-            cuts: 3,
-            faults: 2,
-            fault_kinds: ALL,
-            ..rule()
-        }),
-    )]
+    vec![
+        fails(
+            "X48 a use ends with a loss before a later one, two faults",
+            shortest(Config {
+                loss_in_cut: true,
+                inflight: 1,
+                strict: true,
+                groups: 4,
+                groups_later: 6,
+                faults: 2,
+                ..rule()
+            }),
+        ),
+        fails(
+            "X47 the chain leads on from a closed use, two faults, one transient",
+            shortest(Config {
+                chain_across: true,
+                groups: 2,
+                groups_later: 3,
+                cuts: 3,
+                faults: 2,
+                fault_kinds: ALL,
+                ..rule()
+            }),
+        ),
+    ]
 }
 
 /// Mounts in place.

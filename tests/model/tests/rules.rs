@@ -80,6 +80,7 @@ weakened! {
     t22_mount_checkpoint_vouches_under_the_repairs_flush: "X36" => "S2";
     t23_mount_checkpoint_overwrites_evidence: "X38" => "S3: not idempotent";
     t24_mount_checkpoint_without_repairs: "X43" => "S2";
+    use_ends_with_a_loss_before_a_later_one: "X48" => "S3: not idempotent";
     chain_leads_on_from_a_closed_use: "X47" => "S10";
     t25_writer_checkpoint_forgets_the_losses: "X38b" => "S2";
     mount_checkpoint_forgets_the_losses: "X38c" => "S8";

@@ -54,9 +54,8 @@ pub(super) fn check(c: &Config, s: &State, image: &[Id], v: &Verdict) -> Result<
         let lost = in_lost(lsn(m));
         let intact = intact.get_or_insert_with(|| whole(image, c));
         let all_are = s.must.iter().all(|one| v.accepted.contains(one) || intact.contains(one));
-        if s.faults > 1 && (all_are || lost && intact.contains(&m)) {
-            let now = if lost { "DataLoss" } else { "called torn" };
-            return Err(format!("S10: {} is whole, now {now}", show(m)));
+        if s.faults > 1 && !lost && all_are {
+            return Err(format!("S10: {} is whole, now called torn", show(m)));
         }
         if s.faults <= 1 {
             let now = if lost { "DataLoss" } else { "called torn" };
