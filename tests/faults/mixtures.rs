@@ -2,6 +2,7 @@
 //! of one, for what was acknowledged.
 
 use super::bench::{BLOCK_BYTES, Bench, DEVICE_BYTES};
+use super::pairs::same_again;
 use super::rich::{Rich, keys};
 use super::singles::honest;
 use fastrand::Rng;
@@ -67,7 +68,10 @@ fn mix(
         }
         None => found.refused += 1,
         Some(0) => found.whole += 1,
-        Some(_) => found.lost += 1,
+        Some(lost) => {
+            found.lost += 1;
+            same_again(bench, rich, keys, lost)?;
+        }
     }
     found.opened += u64::from(lost.is_some());
     Ok(())

@@ -119,7 +119,23 @@ fn hit(
         pairs.refused += 1;
         return Ok(());
     };
+    same_again(bench, rich, keys, lost)?;
     pairs.opened += 1;
     pairs.lost += u64::from(lost > 0);
+    Ok(())
+}
+
+/// Mounts once more where something was lost: no more is, and no less.
+///
+/// # Errors
+/// A key answers otherwise than at the mount before.
+pub(super) fn same_again(bench: &mut Bench, rich: &Rich, keys: &[Vec<u8>], lost: usize) -> Ended {
+    if lost == 0 {
+        return Ok(());
+    }
+    let again = honest(bench, rich, keys)?.map(|again| again.lost);
+    if again != Some(lost) {
+        return Err(format!("{lost} keys are lost, and at the next mount {again:?}"));
+    }
     Ok(())
 }

@@ -33,12 +33,17 @@ impl Player {
         let image = device.visible().to_vec();
         let Some(after) = judge(&image) else { return Ok(()) };
         std::mem::swap(&mut self.device, &mut device);
-        let (disk, task) = self.opening();
-        let opened = self.drive(&disk, task, TURNS_MAX);
+        let reports = [self.report(), self.report()];
         self.device = device;
-        let journal = opened.ok_or("opening a harmed image hangs")?;
-        let journal = journal.map_err(|error| format!("a harmed image does not open: {error}"))?;
-        agrees(&after, journal.report())?;
+        let [report, again] = reports;
+        let (report, again) = (report?, again?);
+        agrees(&after, &report)?;
+        if again.lost != report.lost {
+            return Err(format!(
+                "{:?} is lost, and at the next mount {:?}",
+                report.lost, again.lost
+            ));
+        }
         let found = misjudged(&before, acknowledged, &image, &after);
         self.counts.images_harmed += 1;
         self.counts.losses_told += after.lost.len() as u64;
@@ -49,6 +54,17 @@ impl Player {
             Misjudged { torn_called_damaged: 0, damaged_called_torn: 0, .. } => Ok(()),
             _ => Err(format!("torn and damaged are mixed up: {found:?}, {after:?}")),
         }
+    }
+}
+
+impl Player {
+    /// Mounts what the device holds, and goes away.
+    fn report(&mut self) -> Result<Report, String> {
+        let (disk, task) = self.opening();
+        let opened = self.drive(&disk, task, TURNS_MAX);
+        let journal = opened.ok_or("opening a harmed image hangs")?;
+        let journal = journal.map_err(|error| format!("a harmed image does not open: {error}"))?;
+        Ok(journal.report().clone())
     }
 }
 
