@@ -104,8 +104,12 @@ impl Inner {
         drop(state);
         let (free, kept, checkpoint) =
             (self.free_count(), self.kept_free(), self.checkpoint_segments());
-        // Cleaning and deletes give back more than they take, and add no key, so they may take what others leave to them.
-        let least = if self.asker() == Asker::Client { kept + 1 } else { checkpoint + 1 };
+        // Cleaning gives back more than it takes, and adds no key, so it may take what clients leave to it.
+        let least = match self.asker() {
+            Asker::Client => kept + 1,
+            Asker::Deleting => self.kept_by_deletes() + 1,
+            Asker::Cleaning => checkpoint + 1,
+        };
         if !reserved && free >= least && listed < USES_MAX {
             return Some(Job::Reserve);
         }
@@ -187,13 +191,22 @@ impl Inner {
     /// one then, beside those of the checkpoint that follows. While one is written it has taken what was kept for it, and gives
     /// back the segments of the one before.
     pub(crate) fn kept_free(&self) -> u32 {
+        self.kept_for_cleaning(CLEANING_SEGMENTS)
+    }
+
+    /// Yields the segments that deletes leave free: one is cleaning's alone.
+    pub(crate) fn kept_by_deletes(&self) -> u32 {
+        self.kept_for_cleaning(1)
+    }
+
+    fn kept_for_cleaning(&self, segments: u32) -> u32 {
         let (volume, state) = (self.volume.borrow(), self.state.borrow());
         let next = state.room.checkpoint_segments_kept(&self.verifier.geometry, state.uses.len());
         let (busy, taken) = (volume.busy.len(), volume.superblock.checkpoint.len());
         let before = if busy > 0 { busy } else { taken };
         let count = |segments| u32::try_from(segments).unwrap_or(u32::MAX);
         let grows = next.saturating_sub(count(before));
-        (next + CLEANING_SEGMENTS.max(grows + 1)).saturating_sub(count(busy.min(taken)))
+        (next + segments.max(grows + 1)).saturating_sub(count(busy.min(taken)))
     }
 
     /// Does `work` of maintenance, and lists the next use meanwhile where it is wanted.

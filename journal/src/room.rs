@@ -79,8 +79,8 @@ impl Demand {
         }
     }
 
-    /// Tells whether it is of deletes alone, of which nothing stays.
-    pub(crate) fn only_deletes(&self) -> bool {
+    /// Tells whether no key is given a value, and none is told of in checkpoints from then on.
+    pub(crate) fn adds_nothing(&self) -> bool {
         self.keys == 0 && self.items == 0
     }
 

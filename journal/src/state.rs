@@ -39,6 +39,13 @@ pub(crate) struct Queued {
     pub(crate) strict: bool,
 }
 
+impl Queued {
+    /// Tells whether it is of deletes alone, beside notes, whose room is kept.
+    pub(crate) fn only_deletes(&self) -> bool {
+        self.demand.adds_nothing() && self.changes.iter().any(|change| change.content.is_none())
+    }
+}
+
 /// One change of a queued batch.
 pub(crate) struct Change {
     pub(crate) key: Rc<[u8]>,

@@ -69,7 +69,7 @@ pub(crate) enum Stop {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asker {
     Client,
-    /// A client, for deletes alone: they give back more than they take, and may take what others leave to cleaning.
+    /// A client, for deletes alone: they may take one of the segments that others leave to cleaning.
     Deleting,
     Cleaning,
 }
@@ -359,7 +359,7 @@ impl Inner {
         match state.queue.front() {
             _ if !state.moves.is_empty() => Asker::Cleaning,
             Some(queued)
-                if queued.demand.only_deletes() && !self.options.plants.has(Plant::DeletesWait) =>
+                if queued.only_deletes() && !self.options.plants.has(Plant::DeletesWait) =>
             {
                 Asker::Deleting
             }
@@ -371,7 +371,11 @@ impl Inner {
     ///
     /// Clients leave the last free segments to cleaning, and do not pass the bound on replay.
     pub(crate) fn prepare(&self, blocks: u32, asker: Asker) -> Option<Use> {
-        let kept = asker != Asker::Client || self.free_count() >= self.kept_free();
+        let kept = match asker {
+            Asker::Client => self.free_count() >= self.kept_free(),
+            Asker::Deleting => self.free_count() >= self.kept_by_deletes(),
+            Asker::Cleaning => true,
+        };
         if !kept || (asker != Asker::Cleaning && self.replay_is_full(blocks)) {
             return None;
         }
@@ -402,7 +406,7 @@ fn take_batches(inner: &Inner, room: u32, alone: bool) -> Vec<Queued> {
     while let Some(queued) = state.queue.pop_front() {
         let sum = bytes + queued.demand.bytes;
         let fits = group_blocks(geometry, sum) <= room && sum <= inner.options.group_bytes_max;
-        let fits = fits && (!alone || queued.demand.only_deletes());
+        let fits = fits && (!alone || queued.only_deletes());
         if !batches.is_empty() && !fits {
             state.queue.push_front(queued);
             break;
