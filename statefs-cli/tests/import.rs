@@ -338,42 +338,6 @@ fn without_a_superblock_a_snapshot_with_nothing_behind_it_replaces_no_changes() 
     }
 }
 
-/// The superblock is of before the last compaction, or the journal is, in whose place it came. Changes behind the snapshot prove
-/// that: nobody writes any there before it is named.
-#[test]
-fn a_newer_region_with_changes_is_not_passed_over_in_silence() {
-    let numbers = |generation: u32| [generation.to_le_bytes(), 2_u32.to_le_bytes()].concat();
-    let old = [record(1, "/state/a", b"old"), record(1, "/state/b", b"b")].concat();
-    let snapshot = |generation| [record(3, "", &numbers(generation)), old.clone()].concat();
-    let changed = |generation| [snapshot(generation), record(1, "/state/a", b"new")].concat();
-    let mut superblock = [b"NXS2".as_slice(), &[1, 1, 0, 0], &numbers(1)].concat();
-    superblock.extend(crc(&superblock).to_le_bytes());
-    let image = |first: &[u8], a: &[u8], b: &[u8]| {
-        let regions = [a, b].map(|log| padded(log.to_vec(), 20 * 512));
-        [padded(first.to_vec(), 512), regions.concat()].concat()
-    };
-    let mut damaged_snapshot = changed(2);
-    damaged_snapshot[23 + old.len() - 1] ^= 1;
-    for (image, keys) in [
-        (image(&superblock, &changed(2), &changed(1)), 2),
-        (image(&superblock, &changed(2), &[1, 2, 3]), 2),
-        (image(&superblock, &damaged_snapshot, &changed(1)), 1),
-        (image(&old, &[], &changed(1)), 2),
-    ] {
-        let told = damaged(&image, keys);
-        assert!(told.contains("a newer region holds changes"), "{told}");
-        assert_eq!(values(&image, "--salvage", 6)["/state/a"], "bmV3");
-    }
-    // The power failed behind the snapshot, or within it, over what the region had held.
-    let stale = record(1, "/state/a", b"stale").repeat(9);
-    let torn = [padded(snapshot(2)[..23 + 30].to_vec(), 512), stale.clone()].concat();
-    let ended = [padded(snapshot(2), 1024), stale].concat();
-    for a in [&snapshot(2), &torn, &ended, &changed(3)] {
-        assert_eq!(values(&image(&superblock, a, &changed(1)), "", 0)["/state/a"], "bmV3");
-    }
-    assert_eq!(values(&image(&old, &[], &snapshot(1)), "", 0)["/state/a"], "b2xk");
-}
-
 #[test]
 fn d1_a_flipped_bit_in_the_superblock_is_no_empty_store() {
     for byte in 0..20 {

@@ -22,7 +22,6 @@ const CHUNK_BYTES_MAX: usize = 8_192;
 const WORK_MAX: usize = 64;
 
 const UNVERIFIED: &str = "a record does not verify: damaged, or torn if it is the last";
-const UNNAMED: &str = "a newer region holds changes, and no superblock names it";
 const SPENT: &str = "what lies behind was not searched to its end: too much looks like records";
 
 /// Something that is wrong with an image.
@@ -91,38 +90,6 @@ impl<'a> Region<'a> {
         // The region that a superblock names may lie behind the end.
         Self { start: start.min(image.len()), bytes, checkpoint, followed: true, snapshot: None }
     }
-
-    /// Tells whether this was in use behind the region of `generation`: records follow a whole snapshot of the next one, which
-    /// nobody writes before the superblock names it.
-    ///
-    /// A record that is damaged where it lies is one of the snapshot, too. Behind any other gap there may be what the region held
-    /// before, and that tells nothing.
-    fn supersedes(&self, generation: u32) -> bool {
-        let next = generation.checked_add(1);
-        let Some((_, entries)) = self.checkpoint.filter(|(own, _)| Some(*own) == next) else {
-            return false;
-        };
-        let mut work = self.bytes.len().saturating_mul(WORK_MAX);
-        let (mut at, mut owed) = (0, u64::from(entries) + 1);
-        loop {
-            if let Some(record) = self.bytes.get(at..).and_then(record) {
-                if owed == 0 {
-                    return true;
-                }
-                at += record.bytes;
-            } else {
-                let next = match search(self.bytes, at + 1, &mut work) {
-                    Found::At(next) => Some(next),
-                    Found::Nothing | Found::Spent => None,
-                };
-                let Some(end) = damaged(self.bytes, at, next).filter(|_| next.is_some()) else {
-                    return false;
-                };
-                at = end;
-            }
-            owed = owed.saturating_sub(1);
-        }
-    }
 }
 
 /// Reads a whole image.
@@ -140,17 +107,13 @@ pub(crate) fn parse(image: &[u8]) -> Parsed {
     // Behind a superblock its block is blank, so that what has a record there is a journal.
     let begun = (0..BLOCK_BYTES).any(|at| image.get(at..).and_then(record).is_some());
     let lost_superblock = Some((0, "the superblock does not verify"));
-    let unnamed = |newer: &Region<'_>| Parsed::of(newer, newer.checkpoint, Some((0, UNNAMED)));
     let compacted = match superblock(image) {
         Some((in_b, generation, entries)) => {
-            let (region, other) = if in_b { (&b, &a) } else { (&a, &b) };
-            let named = Some((generation, entries));
+            let (region, named) = (if in_b { &b } else { &a }, Some((generation, entries)));
             let fault = (region.start, "the checkpoint is not the one that the superblock names");
             let fault = (region.checkpoint != named).then_some(fault);
-            let is_stale = other.supersedes(generation);
-            Some(if is_stale { unnamed(other) } else { Parsed::of(region, named, fault) })
+            Some(Parsed::of(region, named, fault))
         }
-        None if begun && b.supersedes(0) => Some(unnamed(&b)),
         None if begun => None,
         None => in_use([&a, &b].map(|region| {
             region.checkpoint.map(|found| Parsed::of(region, Some(found), lost_superblock))
