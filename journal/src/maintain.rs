@@ -105,12 +105,12 @@ impl Inner {
         let (free, kept, checkpoint) =
             (self.free_count(), self.kept_free(), self.checkpoint_segments());
         // Cleaning gives back more than it takes, and adds no key, so it may take what clients leave to it.
-        let least = match self.asker() {
-            Asker::Client => kept + 1,
-            Asker::Deleting => self.kept_by_deletes() + 1,
+        let least = || match self.asker() {
+            Asker::Deleting if !self.front_has_room() => self.kept_by_deletes() + 1,
+            Asker::Client | Asker::Deleting => kept + 1,
             Asker::Cleaning => checkpoint + 1,
         };
-        if !reserved && free >= least && listed < USES_MAX {
+        if !reserved && listed < USES_MAX && free >= least() {
             return Some(Job::Reserve);
         }
         if self.births_run_out() {
@@ -194,9 +194,10 @@ impl Inner {
         self.kept_for_cleaning(CLEANING_SEGMENTS)
     }
 
-    /// Yields the segments that deletes leave free: one is cleaning's alone.
+    /// Yields the segments that deletes leave free: one is cleaning's alone, and while it works both.
     pub(crate) fn kept_by_deletes(&self) -> u32 {
-        self.kept_for_cleaning(1)
+        let works = self.maintaining.get() && self.volume.borrow().busy.is_empty();
+        self.kept_for_cleaning(if works { CLEANING_SEGMENTS } else { 1 })
     }
 
     fn kept_for_cleaning(&self, segments: u32) -> u32 {
