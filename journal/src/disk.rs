@@ -103,11 +103,6 @@ impl Disk {
         }
     }
 
-    /// Yields the bytes of reads that were given up and that the device has not answered.
-    pub fn abandoned_bytes(&self) -> usize {
-        self.queue.borrow().abandoned_bytes
-    }
-
     /// Starts to read `bytes` bytes from `offset`.
     pub fn read(&self, offset: u64, bytes: usize) -> Transfer {
         let mut queue = self.queue.borrow_mut();
@@ -137,7 +132,7 @@ impl Disk {
 }
 
 impl Queue {
-    /// Numbers a request, somebody waits for.
+    /// Numbers a request that somebody waits for.
     fn wait(&mut self, read_bytes: usize) -> RequestId {
         let id = RequestId(self.next_id);
         self.next_id += 1;
@@ -160,7 +155,7 @@ impl Queue {
         if let Ok(at) = self.held.binary_search_by_key(&id, |held| held.id) {
             self.held.remove(at);
             self.remove(id);
-        } else if let Some(slot @ Slot::Running { .. }) = self.slot(id)
+        } else if let Some(slot) = self.slot(id)
             && let Slot::Running { read_bytes: bytes @ 1.., .. } = *slot
         {
             *slot = Slot::Abandoned { bytes };
@@ -251,7 +246,7 @@ mod tests {
         let disk = Disk::new(MemoryDevice::new(1 << 20).geometry());
         (0..1000).for_each(|_| drop(disk.read(0, BYTES)));
         let given_up: Vec<_> = core::iter::from_fn(|| disk.next_request()).collect();
-        assert_eq!(disk.abandoned_bytes(), given_up.len() * BYTES);
+        assert_eq!(disk.queue.borrow().abandoned_bytes, given_up.len() * BYTES);
         assert!((1..=ABANDONED_BYTES_MAX / BYTES + 1).contains(&given_up.len()));
         // Reads that somebody waits for stay behind, and not what is no read.
         let (mut one, mut other) = (pin!(disk.read(512, 512)), pin!(disk.read(1024, 512)));
@@ -261,7 +256,7 @@ mod tests {
         let next = next.map(|request| request.map(|request| request.operation));
         assert_eq!(next, [Some(Operation::Flush), None]);
         answer(&disk, given_up);
-        assert_eq!(disk.abandoned_bytes(), 0);
+        assert_eq!(disk.queue.borrow().abandoned_bytes, 0);
         let read: Vec<_> = core::iter::from_fn(|| disk.next_request()).collect();
         let offsets: Vec<_> = read.iter().map(|request| request.operation).collect();
         assert_eq!(offsets, [Operation::Read { offset: 512 }, Operation::Read { offset: 1024 }]);
@@ -277,7 +272,7 @@ mod tests {
         let read = disk.read(0, BYTES);
         answer(&disk, disk.next_request());
         drop(read);
-        assert_eq!(disk.abandoned_bytes(), 0);
+        assert_eq!(disk.queue.borrow().abandoned_bytes, 0);
         assert!(disk.queue.borrow().waiting.is_empty());
     }
 }

@@ -194,7 +194,7 @@ impl Inner {
         self.kept_for_cleaning(CLEANING_SEGMENTS)
     }
 
-    /// Yields the segments that deletes leave free: one is cleaning's alone, and while it works both.
+    /// Yields the segments that deletes leave free: one is cleaning's alone, and both while maintenance works.
     pub(crate) fn kept_by_deletes(&self) -> u32 {
         let works = self.maintaining.get() && self.volume.borrow().busy.is_empty();
         self.kept_for_cleaning(if works { CLEANING_SEGMENTS } else { 1 })

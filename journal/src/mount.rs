@@ -2,8 +2,7 @@
 
 use crate::checkpoint::{self, CheckpointError, Loaded, Snapshot};
 use crate::disk::Disk;
-use crate::geometry::{GeometryError, superblock_offset};
-use crate::geometry::{SUPERBLOCK_COPIES, VolumeGeometry};
+use crate::geometry::{GeometryError, SUPERBLOCK_COPIES, VolumeGeometry, superblock_offset};
 use crate::group::{Header, Verifier};
 use crate::index::Index;
 use crate::plant::{Plant, Plants};
