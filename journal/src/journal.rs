@@ -461,7 +461,7 @@ impl State {
         uses: Vec<Use>,
         room: Room,
     ) -> Self {
-        let numbers = Numbers::behind(&index);
+        let numbers = Numbers::behind(&index, &doubt, durable.lsn);
         let mut state = Self {
             mode: Mode::Healthy,
             index,

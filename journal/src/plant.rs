@@ -95,6 +95,8 @@ plants! {
     ReplayUnbounded = "replay-unbounded",
     /// Move a value in doubt like any other.
     MoveForgetsDoubt = "move-forgets-doubt",
+    /// Believe the doubt that a move states where nothing is lost.
+    DoubtOutlives = "doubt-outlives",
     /// Write moves of what was written over meanwhile.
     StaleMoves = "stale-moves",
     /// Take a segment for free while what is moved out of it is on its way (C2).

@@ -201,8 +201,9 @@ impl Replayed {
             Kind::Move if plants.has(Plant::MoveReplaysAsPut) => kind = Kind::Put,
             Kind::Move | Kind::Delete => {}
         }
-        // Who moved a value knew whether it was current.
-        let suspect = record.in_doubt;
+        // Who moved a value knew whether it was current; where nothing is lost, what was not read then has been read since.
+        let believed = self.doubt.absent || plants.has(Plant::DoubtOutlives);
+        let suspect = record.in_doubt && believed;
         let entry = Entry { place, value_bytes, suspect, birth: record.birth, upload };
         self.bulk.push(kind, key, entry);
         Some(())

@@ -13,11 +13,12 @@ use crate::journal::Journal;
 use crate::layout::{note_key as at, record};
 use crate::read::{Got, Seen};
 use crate::record::record_bytes;
+use crate::replay::Doubt;
 use crate::room::Demand;
 use crate::run::{RUN_BYTES_MAX, cut_bytes_max, entry_bytes_max};
 use crate::state::{Change, QUEUE_BYTES_MAX, Queued, State};
 use crate::ticket::Ticket;
-use crate::types::Mode;
+use crate::types::{Lsn, Mode};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::iter;
@@ -40,6 +41,11 @@ const NOTE_BYTES_MEAN: u64 = 128;
 const RECORD_BYTES_MAX: usize = 1024;
 /// Longest note in bytes.
 pub const NOTE_BYTES_MAX: usize = RECORD_BYTES_MAX - record::BYTES - at::BYTES;
+
+/// First number that no record has.
+const NUMBER_END: u64 = 1 << 62;
+/// Numbers that one LSN is counted for where nobody knows what it held (FORMAT.md section 5).
+const NUMBERS_OF_LSN: u64 = 1 << 16;
 
 /// Which of the two rings.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -164,7 +170,7 @@ pub(crate) fn note_of(key: &[u8]) -> Option<(Ring, u64, u16)> {
     let last = u64::from_be_bytes(array(key, at::LAST));
     let count = u16::from_be_bytes(array(key, at::COUNT));
     // A forged number must not bring the counting to its end.
-    let sound = last < 1 << 62 && (1..=last).contains(&count.into());
+    let sound = last < NUMBER_END && (1..=last).contains(&count.into());
     sound.then_some((ring, last, count))
 }
 
@@ -251,11 +257,17 @@ impl RingRoom {
 pub(crate) struct Numbers([u64; 2]);
 
 impl Numbers {
-    /// Goes on behind what the rings hold.
-    pub(crate) fn behind(index: &Index) -> Self {
+    /// Goes on behind what the rings hold, and behind all that a loss up to `durable` may have taken: a note has one LSN
+    /// and fewer numbers than [`NUMBERS_OF_LSN`], so none has a number above the product.
+    pub(crate) fn behind(index: &Index, doubt: &Doubt, durable: Lsn) -> Self {
         Self(Ring::ALL.map(|ring| {
-            let last = notes_after(index, ring, 0).last().and_then(|(key, _)| note_of(&key));
-            last.map_or(1, |(_, last, _)| last + 1)
+            let last = notes_after(index, ring, 0).last();
+            let number =
+                last.as_ref().and_then(|(key, _)| note_of(key)).map_or(0, |(_, last, _)| last);
+            // One that is not in doubt was written behind what was lost.
+            let is_last = !doubt.absent || last.is_some_and(|(_, entry)| !entry.suspect);
+            let gone = if is_last { 0 } else { durable.0.saturating_mul(NUMBERS_OF_LSN) };
+            number.max(gone.min(NUMBER_END / 2)) + 1
         }))
     }
 }
@@ -288,7 +300,7 @@ impl State {
 
     /// Gives the numbers of notes that came to nothing out again.
     pub(crate) fn renumber_notes(&mut self) {
-        self.numbers = Numbers::behind(&self.index);
+        self.numbers = Numbers::behind(&self.index, &self.doubt, self.durable.lsn);
     }
 
     /// Queues notes that are written when something else is, or after a while.
@@ -401,7 +413,15 @@ mod tests {
             .map(|(key, entry)| entry.record_bytes(&key) as u64)
             .sum();
         assert!(held <= most.bytes && held > most.bytes / 2 + 1000);
-        assert_eq!(Numbers::behind(&index).0, [1, last + 1]);
+        let whole = Doubt::default();
+        assert_eq!(Numbers::behind(&index, &whole, Lsn(7)).0, [1, last + 1]);
+        // Behind a loss: what may have been lost had an LSN up to the seventh.
+        let lost = Doubt { absent: true, ..Doubt::default() };
+        assert_eq!(Numbers::behind(&index, &lost, Lsn(7)).0, [7 * 65_536 + 1, last + 1]);
+        index.suspect_all();
+        assert_eq!(Numbers::behind(&index, &lost, Lsn(7)).0, [7 * 65_536 + 1; 2]);
+        assert_eq!(Numbers::behind(&index, &lost, Lsn(0)).0, [1, last + 1]);
+        assert_eq!(Numbers::behind(&index, &lost, Lsn(u64::MAX)).0, [(1 << 61) + 1; 2]);
         let small = VolumeGeometry::choose(1 << 20, 512, 512, 2).unwrap();
         assert!(!keeps_notes(&small));
     }

@@ -279,6 +279,8 @@ checks! {
         &[Plant::CutAbandoned, Plant::CheckTouchesTail];
     a_loss_that_heals_takes_nothing_along: rules::a_loss_that_heals_takes_nothing_along,
         &[Plant::ChainAcross];
+    a_loss_that_heals_leaves_no_doubt: rules::a_loss_that_heals_leaves_no_doubt,
+        &[Plant::DoubtOutlives];
     a_loss_at_a_start_stays_as_it_is: rules::a_loss_at_a_start_stays_as_it_is,
         &[Plant::LossInCut];
     two_losses_in_a_row_spare_what_follows: rules::two_losses_in_a_row, &[];

@@ -224,7 +224,7 @@ class Volume:
             if kind == 2:
                 self.index.pop(key, None)
             elif kind in (1, 4, 7) or key in self.index and self.index[key][3] == birth:
-                self.index[key] = group.segment, base + at, length, birth, upload, flags & 1 == 1
+                self.index[key] = group.segment, base + at, length, birth, upload, flags & 1 == 1 and self.absent
             at += size
 
     def read(self, key):
