@@ -214,12 +214,13 @@ interface Directory @0xd79d2f30c3e6e5bb {
   # Errors: VALUE_TOO_LARGE, QUOTA_EXCEEDED, NO_SPACE, READ_ONLY.
 
   delete @2 DeleteParams -> DeleteResults;
-  # Removes one key; what lies beneath it stays. Works when the disk is full or a quota is used up.
+  # Removes one key; what lies beneath it stays. Works when a quota is used up, and when the volume is
+  # full, unless data was lost on it.
   #
   # Rights: delete, which includes learning whether there was anything to delete; and get if the
   # precondition is other than `any`.
   # Durability: as asked for, when this returns `deleted`.
-  # Errors: READ_ONLY.
+  # Errors: READ_ONLY; NO_SPACE on a full volume after a loss of data.
 
   list @3 ListParams -> ListResults;
   # Returns one page of the keys that are `prefix` or lie beneath it, in the order of keys.
@@ -1172,7 +1173,8 @@ enum ErrorCode @0xd1eb5ff304bf81d0 {
   # QUOTA_EXCEEDED, failed. The write would pass a quota on bytes or keys. `delete` still works.
 
   noSpace @6;
-  # NO_SPACE, failed. The volume is full. `delete` still works, and the state ends by itself.
+  # NO_SPACE, failed. The volume is full. `delete` makes room, and the state ends by itself. After a
+  # loss of data a full volume may refuse deletes too; a salvage into a new one ends that.
 
   readOnly @7;
   # READ_ONLY, failed. The store takes no writes; the text is the reason that `health` tells.

@@ -123,7 +123,7 @@ pub enum CommitError {
 impl core::fmt::Display for CommitError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            Self::NoSpace => f.write_str("the log is full; deletes still work"),
+            Self::NoSpace => f.write_str("the log is full; deletes make room"),
             Self::ReadOnly(reason) => reason.fmt(f),
             Self::Indeterminate => {
                 f.write_str("the device failed on the way: the change may or may not survive")

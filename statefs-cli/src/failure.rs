@@ -245,7 +245,10 @@ fn advice(code: &str) -> &'static str {
         "KEY_TOO_LONG" => "`statefs stat` tells the limits",
         "VALUE_TOO_LARGE" => "`statefs stat` tells the limits, `statefs usage` those of quotas",
         "QUOTA_EXCEEDED" => "delete something, which still works, or raise the quota in the policy",
-        "NO_SPACE" => "delete something, which still works; space comes back by itself",
+        "NO_SPACE" => {
+            "delete something; space comes back by itself. Where deletes are refused too, data was lost before, as \
+             `statefs health` tells: `statefs image salvage` into a new volume ends it"
+        }
         "READ_ONLY" => {
             "`statefs health` tells why, and the daemon's log what the system said of the device; a \
              restart of the daemon opens the store anew"

@@ -15,11 +15,13 @@ use crate::{Failure, debian};
 /// # Errors
 /// Something is missing; the failure says how to get it.
 pub(crate) fn check() -> Result<(), Failure> {
-    if debian::answer(SYSTEMD, "--version").is_none() {
-        debian::install(&["systemd"]);
-    }
-    if debian::answer(SYSTEMD, "--version").is_none() {
-        return Err(Failure::ToolMissing { program: SYSTEMD, advice: SYSTEMD_ADVICE });
+    for (program, package, advice) in DEMANDED {
+        if debian::answer(program, "--version").is_none() {
+            debian::install(&[package]);
+        }
+        if debian::answer(program, "--version").is_none() {
+            return Err(Failure::ToolMissing { program, advice });
+        }
     }
     if let Err(failure) = ring(&env::temp_dir()) {
         eprintln!("xtask: left out are the tests of a queue of the kernel's: {failure}");
@@ -69,10 +71,19 @@ fn gives_processes() -> bool {
 /// Enough for a device.
 const BYTES: u64 = 64 << 10;
 
-/// It judges the units of the daemon.
-const SYSTEMD: &str = "systemd-analyze";
-const SYSTEMD_ADVICE: &str = "Debian and Ubuntu: `apt-get install systemd` (a test asks it what it thinks of the units; \
-    it need not run)";
+/// Programs that tests run, their packages, and how to get them.
+const DEMANDED: [(&str, &str, &str); 2] = [
+    (
+        "systemd-analyze",
+        "systemd",
+        "Debian and Ubuntu: `apt-get install systemd` (a test asks it what it thinks of the units; it need not run)",
+    ),
+    (
+        "python3",
+        "python3-minimal",
+        "Debian and Ubuntu: `apt-get install python3-minimal` (the reader that was written from FORMAT.md runs in it)",
+    ),
+];
 
 #[cfg(test)]
 mod tests {
