@@ -55,8 +55,8 @@ impl SimConfig {
 ///
 /// Made to be crashed often: [`SimDevice::power_cut`] leaves a device that may be used at once,
 /// and [`SimDevice::restore`] puts an image back without allocating. `Clone` forks a state, to
-/// try several endings of it.
-#[derive(Clone, Debug)]
+/// try several endings of it; `clone_from` does so in the memory of an earlier fork.
+#[derive(Debug)]
 pub struct SimDevice {
     config: SimConfig,
     rng: Rng,
@@ -323,6 +323,29 @@ impl SimDevice {
             _ => self.medium.flush(covers),
         }
         Ok(())
+    }
+}
+
+impl Clone for SimDevice {
+    fn clone(&self) -> Self {
+        Self {
+            config: self.config,
+            rng: self.rng.clone(),
+            medium: self.medium.clone(),
+            faults: self.faults.clone(),
+            in_flight: self.in_flight.clone(),
+            done: self.done.clone(),
+        }
+    }
+
+    fn clone_from(&mut self, source: &Self) {
+        let Self { config, rng, medium, faults, in_flight, done } = self;
+        *config = source.config;
+        rng.clone_from(&source.rng);
+        medium.clone_from(&source.medium);
+        faults.clone_from(&source.faults);
+        in_flight.clone_from(&source.in_flight);
+        done.clone_from(&source.done);
     }
 }
 

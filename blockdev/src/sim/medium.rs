@@ -90,7 +90,7 @@ pub(super) struct Piece<'a> {
     pub(super) content: &'a [u8],
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Medium {
     durable: Vec<u8>,
     visible: Vec<u8>,
@@ -343,6 +343,32 @@ impl Medium {
     fn drop_cache(&mut self) {
         self.cached.clear();
         self.content.clear();
+    }
+}
+
+impl Clone for Medium {
+    fn clone(&self) -> Self {
+        Self {
+            durable: self.durable.clone(),
+            visible: self.visible.clone(),
+            cached: self.cached.clone(),
+            content: self.content.clone(),
+            earlier: self.earlier.clone(),
+            ..*self
+        }
+    }
+
+    /// Copies into the memory that is there.
+    fn clone_from(&mut self, source: &Self) {
+        let Self { durable, visible, cached, content, earlier, .. } = self;
+        durable.clone_from(&source.durable);
+        visible.clone_from(&source.visible);
+        cached.clone_from(&source.cached);
+        content.clone_from(&source.content);
+        earlier.clone_from(&source.earlier);
+        let Self { writes_completed, unit_bytes, shows_lost, .. } = *source;
+        (self.writes_completed, self.unit_bytes, self.shows_lost) =
+            (writes_completed, unit_bytes, shows_lost);
     }
 }
 

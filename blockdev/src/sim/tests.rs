@@ -516,3 +516,26 @@ fn a_unit_that_loses_its_last_write_holds_what_it_held_before() {
     device.corrupt(0, UNIT, Damage::Earlier);
     assert_eq!(device.durable()[..UNIT], [7; UNIT]);
 }
+
+/// In the memory of another device, which was used and is unlike it.
+#[test]
+fn a_fork_in_used_memory_is_like_a_new_one() {
+    let mut source = device(3);
+    source.remember();
+    done(&mut source, write(1, 0, &[1; 2 * UNIT]));
+    done(&mut source, flush(2));
+    done(&mut source, write(3, 512, &[2; 3 * UNIT]));
+    source.submit(write(4, 4096, &[3; UNIT]));
+    source.inject(once(FaultKind::FlushFails { shows: true }, 0));
+    let mut used = coarse(4);
+    done(&mut used, write(1, 8192, &[4; 8 * UNIT]));
+    used.make_unreadable(0, UNIT, Cure::Never);
+    used.clone_from(&source);
+    let mut new = source.clone();
+    let debug = |device: &SimDevice| alloc::format!("{device:?}");
+    assert!(debug(&used) == debug(&source) && debug(&new) == debug(&source));
+    for fork in [&mut used, &mut new] {
+        fork.power_cut();
+    }
+    assert!(debug(&used) == debug(&new) && debug(&used) != debug(&source));
+}
