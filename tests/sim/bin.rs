@@ -19,7 +19,9 @@ use tests::sim::{Failure, Setup, over_seeds, run};
 const HELP: &str = "\
 Usage: sim [OPTIONS]
 
-  --crashes N     stop after N crashes (default 1000000)
+  --crashes N     stop after N crashes (default 1000000). Of the journal alone, a crash is a power cut or the death of the
+                  process, in work or in a recovery. Each power cut is tried with several ends, which count one by one: other
+                  fates of what no flush covered, as far as they leave other bytes, each recovered to its end and compared
   --threads N     as many threads (default: one for each processor)
   --first-seed N  begin with this seed (default: from the clock)
   --seed N        play this history alone, and shrink it if it fails

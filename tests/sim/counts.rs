@@ -43,7 +43,9 @@ tally! {
     cuts_in_recovery,
     /// Deaths of the process inside a recovery.
     deaths_in_recovery,
-    /// Crashes of these by a panic of the engine.
+    /// Power cuts of the same moments with other fates of what no flush covered: each recovered, compared and left.
+    other_ends,
+    /// Crashes of the history itself by a panic of the engine.
     panics,
     /// Crashes while a checkpoint was being written, or values moved by cleaning.
     crashes_in_maintenance,
@@ -112,8 +114,9 @@ tally! {
 }
 
 impl Counts {
-    /// Yields the number of crashes.
+    /// Yields the number of crashes, those among them that the histories left again.
     pub fn crashes(&self) -> u64 {
-        self.cuts_at_work + self.deaths_at_work + self.cuts_in_recovery + self.deaths_in_recovery
+        let cuts = self.cuts_at_work + self.cuts_in_recovery + self.other_ends;
+        cuts + self.deaths_at_work + self.deaths_in_recovery
     }
 }

@@ -47,6 +47,7 @@ fn three_hundred_power_cuts_inside_recovery_converge() {
         let often = play(&plan(harm, longest, CUTS), Plants::default()).expect("nothing is lost");
         assert_eq!(often.cuts_in_recovery + often.cuts_at_work, u64::from(CUTS) + 1);
         assert!(often.cuts_in_recovery >= u64::from(CUTS) / 2, "{often}");
+        assert!(often.other_ends > u64::from(CUTS) / 10, "{often}");
         println!("{harm:?}: {} and {}", once.turns_of_recoveries, often.turns_of_recoveries);
         let each = often.turns_of_recoveries / often.recoveries;
         assert!(each <= once.turns_of_recoveries, "the recoveries grow longer: {often}");

@@ -4,6 +4,10 @@
 //! the device keeps, which block goes bad. A history is data ([`plan`]), so one that fails is shrunk
 //! to the few steps that make it fail ([`shrink`]); the line that is printed repeats those.
 //!
+//! A crash is a power cut, or the death of the process. What comes back is compared as a whole when a recovery has ended, which
+//! may be cut itself. Each power cut is tried with several ends: the history goes on from one, and from others of the same
+//! moment, which left other bytes, the volume is recovered, compared and given up.
+//!
 //! Beside the model of what clients were told, [`judge`] looks at images: what a mount finds in one must be what the table
 //! of the recovery model says of its bytes, also where both copies of a group are gone, and then torn must never be called
 //! damaged, nor damaged torn where anything intact vouches for it.

@@ -144,6 +144,15 @@ impl Model {
         if known == version { Ok(()) } else { Err("a value changed its version".into()) }
     }
 
+    /// Checks the version of a value, if it was told, and notes nothing.
+    pub fn compare(&self, value: ValueId, version: Version) -> Result<(), String> {
+        let written = self.values.get(value as usize).and_then(Option::as_ref);
+        match written.and_then(|written| written.version) {
+            Some(known) if known != version => Err("a value changed its version".into()),
+            _ => Ok(()),
+        }
+    }
+
     /// Forgets the version of a value that was lost, as it may be, and is written anew.
     pub fn forget_version(&mut self, value: ValueId) {
         if let Some(written) = self.values.get_mut(value as usize).and_then(Option::as_mut) {
@@ -230,6 +239,11 @@ impl Model {
     pub fn frozen(&mut self, state: &[ValueId]) -> Result<(), String> {
         self.must = self.prefix(state)?;
         Ok(())
+    }
+
+    /// Checks that a recovery might leave `state`, and notes nothing.
+    pub fn allows(&self, state: &[ValueId]) -> Result<(), String> {
+        self.prefix(state).map(drop)
     }
 
     /// Yields how many commits give `state`; at least those that must survive.

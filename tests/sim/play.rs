@@ -1,6 +1,7 @@
 //! Plays a plan: the journal on a device that crashes, each answer and each recovery held against the model.
 
 mod clients;
+mod ends;
 mod harm;
 mod judging;
 mod tripping;
@@ -10,11 +11,12 @@ use super::model::{ABSENT, Model, ValueId};
 use super::plan::{Action, CHANGES_MAX, Change, Failing, Harm, How, Plan, Shape, Step};
 use crate::drive::{Task, poll, read_whole, turn};
 use blockdev::{BlockDevice, Fault, FaultKind, Repeat, SimConfig, SimDevice};
+pub use ends::{ENDS, OTHER_END};
 use fastrand::Rng;
 use harm::Harmed;
 use journal::{
     CheckReport, Clock, CommitError, Disk, FormatOptions, Got, Journal, Mode, OpenError, Options,
-    Origin, Outcome, Plants, Random, Upload, format,
+    Origin, Outcome, Plants, Random, Upload, Version, format,
 };
 use std::rc::Rc;
 use std::task::Poll;
@@ -55,8 +57,16 @@ pub fn play(plan: &Plan, plants: Plants) -> Result<Counts, Broken> {
 /// # Errors
 /// [`Broken`] when the journal breaks a promise.
 pub fn play_judging(plan: &Plan, plants: Plants, every: u64) -> Result<Counts, Broken> {
+    play_ending(plan, plants, every, ENDS)
+}
+
+/// The same, and each power cut is tried with `ends` ends beside the one from which the history goes on.
+///
+/// # Errors
+/// [`Broken`] when the journal breaks a promise.
+pub fn play_ending(plan: &Plan, plants: Plants, every: u64, ends: u32) -> Result<Counts, Broken> {
     let mut player = Player::new(plan, plants);
-    player.judged_every = every;
+    (player.judged_every, player.ends) = (every, ends);
     play_by(plan, player, Player::step)
 }
 
@@ -66,18 +76,17 @@ fn play_by(
     mut player: Player,
     mut play: impl FnMut(&mut Player, &Step) -> Result<(), String>,
 ) -> Result<Counts, Broken> {
-    let mut at = 0;
     let mut played = player.format();
     for step in &plan.steps {
         if played.is_err() {
             break;
         }
-        at = step.id;
+        player.at = step.id;
         played = play(&mut player, step);
     }
     // A plan ends with a recovery that is compared.
     let ended = played.and_then(|()| player.opened());
-    ended.map_err(|what| Broken { step: at, what })?;
+    ended.map_err(|what| Broken { step: player.at, what })?;
     player.counts.histories += 1;
     Ok(player.counts)
 }
@@ -92,6 +101,8 @@ struct Player {
     counts: Counts,
     keys: Rc<[Rc<[u8]>]>,
     open: Option<Open>,
+    /// The number of the step that is played.
+    at: u32,
     mounts: u64,
     /// Turns of the device while the volume was being opened or read.
     turns: u64,
@@ -101,6 +112,10 @@ struct Player {
     images: u64,
     /// One in so many of them is judged a second time.
     judged_every: u64,
+    /// Ends that each power cut is tried with, beside the one from which the history goes on.
+    ends: u32,
+    /// The memory of a device beside this one.
+    spare: Option<SimDevice>,
     /// A fault is armed, so requests may fail.
     armed: bool,
     /// The device's cache may show what is lost until the power is cut.
@@ -178,11 +193,14 @@ impl Player {
             counts: Counts::default(),
             keys: (0..shape.keys).map(|key| format!("{PREFIX}{key}").into_bytes().into()).collect(),
             open: None,
+            at: 0,
             mounts: 0,
             turns: 0,
             harmed: None,
             images: 0,
             judged_every: 0,
+            ends: ENDS,
+            spare: None,
             armed: false,
             cache_lies: false,
             full: false,
@@ -327,7 +345,7 @@ impl Player {
         self.counts.stores_stopped += 1;
         // Later flushes may well succeed, and save nothing.
         self.heal();
-        let state = self.state(&open.disk, &open.journal)?;
+        let state = self.state(&open.disk, &open.journal, Model::learn)?;
         self.model.frozen(&state)
     }
 
@@ -360,23 +378,28 @@ impl Player {
         if self.open.is_some() {
             return Ok(());
         }
+        match self.recovery()? {
+            Err(OpenError::Flush(_) | OpenError::Write(_)) if self.armed => {
+                self.counts.recoveries_failed += 1;
+                self.go_down(How::ProcessDeath)?;
+                self.opened()
+            }
+            Err(error) => Err(format!("the volume does not open: {error}")),
+            Ok((disk, journal)) => self.recovered(disk, journal),
+        }
+    }
+
+    /// Opens the volume, whatever the device does meanwhile.
+    fn recovery(&mut self) -> Result<Result<(Disk, Journal), OpenError>, String> {
         let judged = self.judged();
         let (disk, task) = self.opening();
         let before = self.turns;
         let opened = self.drive(&disk, task, TURNS_MAX).ok_or("opening hangs")?;
         self.counts.turns_of_recoveries += self.turns - before;
-        match opened {
-            Err(OpenError::Flush(_) | OpenError::Write(_)) if self.armed => {
-                self.counts.recoveries_failed += 1;
-                self.go_down(How::ProcessDeath);
-                self.opened()
-            }
-            Err(error) => Err(format!("the volume does not open: {error}")),
-            Ok(journal) => {
-                Self::agreed(judged.as_ref(), journal.report())?;
-                self.recovered(disk, journal)
-            }
+        if let Ok(journal) = &opened {
+            Self::agreed(judged.as_ref(), journal.report())?;
         }
+        Ok(opened.map(|journal| (disk, journal)))
     }
 
     fn opening(&mut self) -> (Disk, Task<Result<Journal, OpenError>>) {
@@ -386,18 +409,7 @@ impl Player {
     }
 
     fn recovered(&mut self, disk: Disk, journal: Journal) -> Result<(), String> {
-        let report = journal.report();
-        self.counts.recoveries += 1;
-        self.counts.copies_repaired += report.repaired as u64;
-        self.counts.recoveries_from_checkpoint += u64::from(report.checkpoint_bytes > 0);
-        self.counts.recoveries_with_torn_tail += u64::from(report.torn_groups > 0);
-        if report.replay_bytes > 0 && report.replayed_bytes > report.replay_bytes {
-            return Err(format!("replay passes its bound: {report:?}"));
-        }
-        if !report.lost.is_empty() {
-            return Err(format!("data loss is reported: {:?}", report.lost));
-        }
-        let state = self.state(&disk, &journal)?;
+        let state = self.found(&disk, &journal, Model::learn)?;
         self.model.settle(&state)?;
         self.uploads_alone = true;
         if let Some(harmed) = &mut self.harmed {
@@ -419,8 +431,34 @@ impl Player {
         Ok(())
     }
 
-    /// Reads everything: the number of each key's value, its bytes and version compared.
-    fn state(&mut self, disk: &Disk, journal: &Journal) -> Result<Vec<ValueId>, String> {
+    /// Yields what a recovery left, all of it, and checks what it tells of itself.
+    fn found(
+        &mut self,
+        disk: &Disk,
+        journal: &Journal,
+        told: impl Fn(&mut Model, ValueId, Version) -> Result<(), String>,
+    ) -> Result<Vec<ValueId>, String> {
+        let report = journal.report();
+        self.counts.recoveries += 1;
+        self.counts.copies_repaired += report.repaired as u64;
+        self.counts.recoveries_from_checkpoint += u64::from(report.checkpoint_bytes > 0);
+        self.counts.recoveries_with_torn_tail += u64::from(report.torn_groups > 0);
+        if report.replay_bytes > 0 && report.replayed_bytes > report.replay_bytes {
+            return Err(format!("replay passes its bound: {report:?}"));
+        }
+        if !report.lost.is_empty() {
+            return Err(format!("data loss is reported: {:?}", report.lost));
+        }
+        self.state(disk, journal, told)
+    }
+
+    /// Reads everything: the number of each key's value, its bytes compared; what its version is `told`.
+    fn state(
+        &mut self,
+        disk: &Disk,
+        journal: &Journal,
+        told: impl Fn(&mut Model, ValueId, Version) -> Result<(), String>,
+    ) -> Result<Vec<ValueId>, String> {
         let (of, keys) = (journal.clone(), self.keys.clone());
         let task: Task<Option<Vec<_>>> = Box::pin(async move {
             let mut seen = Vec::with_capacity(keys.len());
@@ -449,7 +487,7 @@ impl Player {
                 return Err(format!("key {key} is in doubt, or in another version"));
             }
             let id = self.model.read(key, &value)?;
-            self.model.learn(id, version)?;
+            told(&mut self.model, id, version)?;
             state[usize::from(key)] = id;
         }
         Ok(state)
@@ -498,7 +536,7 @@ impl Player {
             self.counts.crashes_of_full_volumes += u64::from(self.full);
             self.full = false;
         }
-        self.ended(how, at_work);
+        self.ended(how, at_work)?;
         if let Some(harm) = harm {
             self.harm(harm, false);
         }
@@ -506,27 +544,29 @@ impl Player {
     }
 
     /// Ends the process, at work or while it recovers.
-    fn ended(&mut self, how: How, at_work: bool) {
-        let died = self.go_down(how);
+    fn ended(&mut self, how: How, at_work: bool) -> Result<(), String> {
+        let died = self.go_down(how)?;
         *match (at_work, died) {
             (true, false) => &mut self.counts.cuts_at_work,
             (true, true) => &mut self.counts.deaths_at_work,
             (false, false) => &mut self.counts.cuts_in_recovery,
             (false, true) => &mut self.counts.deaths_in_recovery,
         } += 1;
+        Ok(())
     }
 
     /// Ends the process, with the power or without; tells whether the device kept its cache.
-    fn go_down(&mut self, how: How) -> bool {
+    fn go_down(&mut self, how: How) -> Result<bool, String> {
         let died = how == How::ProcessDeath && !self.cache_lies;
         if died {
             self.device.process_death();
         } else {
+            self.try_other_ends()?;
             self.device.power_cut();
         }
         self.heal();
         (self.armed, self.cache_lies) = (false, false);
-        died
+        Ok(died)
     }
 }
 

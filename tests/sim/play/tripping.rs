@@ -23,21 +23,20 @@ pub fn play_tripping(plan: &Plan, mut next: impl FnMut() -> Option<u64>) -> Resu
             if !panic.is::<Tripped>() {
                 resume_unwind(panic);
             }
-            player.tripped(step, was_open || player.counts.recoveries > recoveries);
             left = next();
-            Ok(())
+            player.tripped(step, was_open || player.counts.recoveries > recoveries)
         })
     })
 }
 
 impl Player {
     /// The process has ended in the middle of `step`. One such end in four takes the power along.
-    fn tripped(&mut self, step: &Step, at_work: bool) {
+    fn tripped(&mut self, step: &Step, at_work: bool) -> Result<(), String> {
         // Where it was open, unwinding has dropped it already.
         self.open = None;
         self.full = false;
         self.counts.panics += 1;
         let how = if step.id.is_multiple_of(4) { How::PowerCut } else { How::ProcessDeath };
-        self.ended(how, at_work);
+        self.ended(how, at_work)
     }
 }
