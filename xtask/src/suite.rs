@@ -9,7 +9,7 @@ use crate::{Failure, debian, fuzz, guest, needs, polyglot, run, schema, sim};
 
 /// Simulated crashes of the optimised run. The test suite takes the seeds from 0, this the seeds
 /// from [`SIM_FIRST_SEED`], so the two never repeat each other.
-const SIM_CRASHES: &str = "1000000";
+const SIM_CRASHES: &str = "2000000";
 const SIM_FIRST_SEED: &str = "1000000";
 /// The same for the whole server, of which a crash takes twenty times as long.
 const SERVED_CRASHES: &str = "20000";
