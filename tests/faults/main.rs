@@ -9,8 +9,8 @@ use tests::faults::plants::{Check, caught_by};
 use tests::faults::recoveries::Counts;
 use tests::faults::rich::{Age, rich};
 use tests::faults::{
-    astray, cuts, device, large, mixtures, online, ordering, overtaken, pairs, plants, repairs,
-    rules, singles, split, traces,
+    astray, clones, cuts, device, large, mixtures, online, ordering, overtaken, pairs, plants,
+    repairs, rules, singles, split, traces,
 };
 
 #[test]
@@ -78,6 +78,18 @@ fn a_part_that_is_put_back_is_never_believed() {
             "it holds with {plant:?}"
         );
     }
+}
+
+#[test]
+fn a_clone_that_went_on_is_a_stranger() {
+    for age in [Age::Old, Age::Young, Age::Settled] {
+        let found = clones::clones(Plants::default(), age).unwrap();
+        println!("{found:?}");
+        assert!(found.places > 5 && found.lost > 2 && found.single == 2 * found.both);
+    }
+    let believed = clones::clones(Plants::one(Plant::AnyEpoch), Age::Old);
+    println!("{believed:?}");
+    assert!(believed.is_err());
 }
 
 #[test]

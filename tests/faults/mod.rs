@@ -4,6 +4,7 @@
 pub mod astray;
 pub mod bench;
 pub mod classes;
+pub mod clones;
 pub mod cuts;
 pub mod device;
 pub mod histories;

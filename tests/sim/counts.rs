@@ -45,6 +45,8 @@ tally! {
     deaths_in_recovery,
     /// Power cuts of the same moments with other fates of what no flush covered: each recovered, compared and left.
     other_ends,
+    /// Images of these that were judged a second time, by the table of the model, to the same end.
+    other_ends_judged,
     /// Crashes of the history itself by a panic of the engine.
     panics,
     /// Crashes while a checkpoint was being written, or values moved by cleaning.

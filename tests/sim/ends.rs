@@ -21,7 +21,7 @@ fn a_history_goes_on_as_if_no_other_end_had_been_tried() {
         };
         let (without, with) = (ending(0), ending(ENDS));
         assert_eq!(with, ending(ENDS), "seed {seed} is not played twice alike");
-        assert_eq!(Counts { other_ends: 0, ..with }, without, "seed {seed}");
+        assert_eq!(Counts { other_ends: 0, other_ends_judged: 0, ..with }, without, "seed {seed}");
         assert_eq!(without.other_ends, 0);
         alone.add(&without);
         beside.add(&with);
@@ -29,6 +29,7 @@ fn a_history_goes_on_as_if_no_other_end_had_been_tried() {
     println!("{beside}");
     let cuts = alone.cuts_at_work + alone.cuts_in_recovery;
     assert!(beside.other_ends > cuts && beside.other_ends <= cuts * u64::from(ENDS));
+    assert!(beside.other_ends_judged > beside.other_ends / 10);
     assert_eq!(beside.crashes(), alone.crashes() + beside.other_ends);
 }
 

@@ -47,8 +47,10 @@ impl Player {
         }
         self.spare = Some(device);
         (self.mounts, self.images, self.turns) = (mounts, images, turns);
+        let judged = self.counts.images_judged - counts.images_judged;
         self.counts = counts;
         self.counts.other_ends += ends.len() as u64 - 1;
+        self.counts.other_ends_judged += judged;
         trip::after(passes);
         Ok(())
     }
