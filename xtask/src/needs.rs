@@ -80,8 +80,8 @@ const DEMANDED: [(&str, &str, &str); 2] = [
     ),
     (
         "python3",
-        "python3-minimal",
-        "Debian and Ubuntu: `apt-get install python3-minimal` (the reader that was written from FORMAT.md runs in it)",
+        "python3",
+        "Debian and Ubuntu: `apt-get install python3` (the reader that was written from FORMAT.md runs in it)",
     ),
 ];
 
