@@ -9,8 +9,8 @@ use tests::faults::plants::{Check, caught_by};
 use tests::faults::recoveries::Counts;
 use tests::faults::rich::{Age, rich};
 use tests::faults::{
-    astray, clones, cuts, device, large, mixtures, online, ordering, overtaken, pairs, plants,
-    repairs, rules, singles, split, traces,
+    astray, clones, cuts, deletes, device, large, mixtures, online, ordering, overtaken, pairs,
+    plants, repairs, rules, singles, split, traces,
 };
 
 #[test]
@@ -278,6 +278,7 @@ checks! {
     a_checkpoint_that_is_asked_for_meanwhile_is_written: online::asked_meanwhile, &[];
     a_segment_that_was_not_read_is_tried_again: online::tried_again, &[];
     a_full_volume_with_damage_deletes: online::deletes_beside_damage, &[Plant::DeletesWait];
+    deletes_take_nothing_from_a_running_clean: deletes::beside_maintenance, &[Plant::DeletesWait];
     a_repair_that_is_not_taken_stops_nothing: online::a_repair_that_is_not_taken, &[];
     what_an_fsck_misreads_once_stays_as_it_is: online::misread_by_fsck, &[];
     a_check_repairs_no_torn_tail: rules::a_check_leaves_a_torn_tail, &[Plant::CheckTouchesTail];

@@ -6,6 +6,7 @@ pub mod bench;
 pub mod classes;
 pub mod clones;
 pub mod cuts;
+pub mod deletes;
 pub mod device;
 pub mod histories;
 pub mod large;
