@@ -1,7 +1,7 @@
 //! Deletes of a full volume while it is maintained: they may take a segment that others leave to cleaning, and no more.
 
-use super::bench::{Bench, Commit, DEVICE_BYTES, Store, on};
-use super::rich::{Age, rich};
+use super::bench::{Answer, Bench, Commit, DEVICE_BYTES, Store, on};
+use super::rich::{self, Age};
 use super::traces::Ended;
 use crate::drive::Task;
 use blockdev::Damage;
@@ -31,7 +31,7 @@ type OnItsWay = Vec<(u32, Option<Vec<u8>>, Commit)>;
 /// Values are written over and deleted at any moments of cleaning and of checkpoints, on volumes that are full and of which
 /// damage holds segments: all commits end, no value but theirs changes, and no delete is refused for good.
 pub fn beside_maintenance(plants: Plants) -> Ended {
-    let image = rich(Plants::default(), Age::Old)?.image;
+    let image = rich::rich(Plants::default(), Age::Old)?.image;
     let mut deletes = 0;
     for seed in 0..VOLUMES {
         let mut bench = Bench::blank(plants, DEVICE_BYTES);
@@ -51,15 +51,15 @@ fn volume(bench: &mut Bench, seed: u64) -> Result<u32, String> {
     let mut store = bench.open()?;
     bench.idle(&mut store)?;
     damage(bench, &store, &mut rng)?;
+    let others = others(bench, &mut store)?;
     let mut values = full(bench, &mut store, &mut rng)?;
     let (mut on_its_way, mut deletes) = (OnItsWay::new(), 0);
     let keys = u32::try_from(values.len()).map_err(|error| error.to_string())?;
     for _ in 0..COMMITS {
-        let maintained = store.journal.stats().maintaining && rng.bool();
-        for _ in 0..if maintained { rng.u32(1..8) } else { 0 } {
-            delete(&store, &mut on_its_way, ABSENT);
-            deletes += 1;
-        }
+        let burst = store.journal.stats().maintaining && rng.bool();
+        let burst = if burst { rng.u32(1..8) } else { 0 };
+        (0..burst).for_each(|_| delete(&store, &mut on_its_way, ABSENT));
+        deletes += burst;
         match (rng.u32(..keys), rng.u8(..6)) {
             (_, 0) => delete(&store, &mut on_its_way, ABSENT),
             (n, 1) => delete(&store, &mut on_its_way, n),
@@ -80,10 +80,10 @@ fn volume(bench: &mut Bench, seed: u64) -> Result<u32, String> {
     if values.len() != 1 {
         return Err("nothing is written to a volume that was emptied".into());
     }
-    served(bench, &mut store, keys, &values)?;
+    served(bench, &mut store, keys, (&values, &others))?;
     drop(store);
     let mut store = bench.open()?;
-    served(bench, &mut store, keys, &values)?;
+    served(bench, &mut store, keys, (&values, &others))?;
     Ok(deletes)
 }
 
@@ -177,8 +177,21 @@ fn go_on(bench: &mut Bench, store: &mut Store, mut turns: u32) -> Ended {
     bench.drive(store, task, &mut on)?.ok_or_else(|| "cut".into())
 }
 
-fn served(bench: &mut Bench, store: &mut Store, keys: u32, values: &Values) -> Ended {
-    (0..keys).try_for_each(|n| bench.expect(store, &key(n), values.get(&n).map(Vec::as_slice)))
+/// Yields what the keys answer that the volume came with.
+fn others(bench: &mut Bench, store: &mut Store) -> Result<Vec<Answer>, String> {
+    rich::keys().iter().map(|key| bench.get(store, key)).collect()
+}
+
+/// Every key answers as it should, also those that nothing was done to.
+fn served(
+    bench: &mut Bench,
+    store: &mut Store,
+    keys: u32,
+    (values, before): (&Values, &[Answer]),
+) -> Ended {
+    (0..keys).try_for_each(|n| bench.expect(store, &key(n), values.get(&n).map(Vec::as_slice)))?;
+    let now = others(bench, store)?;
+    if now == before { Ok(()) } else { Err(format!("of the others {before:?} became {now:?}")) }
 }
 
 /// That of [`ABSENT`] is long, so that to delete it takes room.
